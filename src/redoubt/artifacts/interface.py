@@ -1,0 +1,57 @@
+"""What an artifact is given and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.rows import read_rows
+
+pd = lazy("pandas")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A table (`data` and `text`) or a figure (`data` and `figure`)."""
+
+    data: pd.DataFrame
+    text: str | None = None
+    figure: Any = None
+
+
+class Inputs:
+    """The finished data of an artifact's entry, by model and attack."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self._by_need = {(need["model"], need["attack"]): need for need in entry["inputs"]}
+
+    def missing(self, model: str, attack: str | None = None) -> str | None:
+        """Return why a model's history (attack None) or its rows under an attack do not exist, or None."""
+        return self._by_need[model, attack]["missing"]
+
+    def rows(self, model: str, attack: str) -> pd.DataFrame:
+        """Return the rows of an attack on a model, those of all seeds below each other with a column `seed`."""
+        frames = [read_rows(file) for file in self._by_need[model, attack]["files"]]
+        shape = frames[0].attrs["shape"]
+        frame = pd.concat([part.assign(seed=_seed(file)) for part, file in self._paired(frames, model, attack)])
+        frame.attrs["shape"] = shape
+        return frame
+
+    def _paired(self, frames: list, model: str, attack: str | None) -> zip:
+        return zip(frames, self._by_need[model, attack]["files"], strict=True)
+
+    def history(self, model: str) -> pd.DataFrame:
+        """Return the history of a model's training, those of all seeds below each other with a column `seed`."""
+        files = self._by_need[model, None]["files"]
+        try:
+            frames = [pd.read_csv(file).assign(seed=_seed(file)) for file in files]
+        except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            raise RedoubtError(f"{files[0]}: no readable history ({error}); train the model again") from None
+        return pd.concat(frames, ignore_index=True)
+
+
+def _seed(file: str) -> int:
+    return int(file.split("/seed-")[1].split("/")[0])

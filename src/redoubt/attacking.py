@@ -1,0 +1,168 @@
+"""From a model and an attack's entry to one row per attacked image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from redoubt import classifier, device, registry
+from redoubt.attacks.interface import Batches, Context, Crafted, check_images
+from redoubt.data import store
+from redoubt.errors import RedoubtError
+from redoubt.files import atomic_path, canonical_json, read_json
+from redoubt.rows import read_rows
+from redoubt.progress import progress
+
+BATCH = 256
+
+
+def load_model(weights: Path, where: torch.device) -> tuple[classifier.Classifier, dict[str, Any]]:
+    """Return a trained model in eval mode and its `model.json`, which lies beside the weights."""
+    facts = read_json(weights.parent / "model.json")
+    model = classifier.build(facts["entry"], tuple(facts["shape"]), len(facts["classes"]))
+    classifier.load(model, weights)
+    return model.to(where, memory_format=torch.channels_last).eval(), facts
+
+
+def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
+    """Return positions of the test images that are attacked, ascending."""
+    positions = torch.arange(len(split))
+    if select["label"] is not None:
+        positions = (split.labels == select["label"]).nonzero()[:, 0]
+    positions = positions[: select["images"]]
+    if not len(positions):
+        raise RedoubtError(f"select: no test image has label {select['label']}")
+    return positions
+
+
+class Victim:
+    """A model as an attack sees it in one space.
+
+    In `pixels` the attack sees the whole model on images in [0, 1] and is clipped to that box. In `preprocessed` it
+    sees the network on preprocessed inputs, which have no bounds; norms and epsilons are in that space's units. This
+    is the only place where the two are told apart.
+    """
+
+    def __init__(self, model: classifier.Classifier, space: str) -> None:
+        self.preprocessed = space == "preprocessed"
+        self.network = model.network if self.preprocessed else model
+        self.layer = model.preprocessing
+        self.bounds = None if self.preprocessed else (0.0, 1.0)
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the attack perturbs, given images (N, C, H, W) in [0, 1]."""
+        if not self.preprocessed:
+            return images
+        with torch.no_grad():
+            return torch.cat([self.layer(part) for part in images.split(BATCH)])
+
+    def pictures(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return attacked inputs as images, in [0, 1] where the attack left that box alone."""
+        if not self.preprocessed:
+            return inputs
+        if not hasattr(self.layer, "to_images"):
+            raise RedoubtError(f"keep_images: {type(self.layer).__name__} cannot be turned back into images")
+        return self.layer.to_images(inputs)
+
+
+def rows_of(victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: dict[str, Any]) -> pd.DataFrame:
+    """Return the rows of one crafted batch, scored by a forward pass of their own.
+
+    Columns: index (position in the test split), label, clean_label, adversarial_label, success (prediction changed),
+    l2 and linf of the perturbation, x_l2 and x_linf of the clean input, all in units of the attacked space; further
+    facts of the attack.
+    """
+    with torch.no_grad():
+        logits = victim.network(crafted.inputs)
+    if not torch.isfinite(logits).all():
+        raise RedoubtError(f"{entry['id']}: the model's logits on adversarial images are not finite")
+    adversarial = logits.argmax(1)
+    moved = (crafted.inputs - batch["inputs"]).flatten(1).double()
+    clean = batch["inputs"].flatten(1).double()
+    columns = {
+        "index": batch["positions"],
+        "label": batch["labels"],
+        "clean_label": batch["predicted"],
+        "adversarial_label": adversarial,
+        "success": adversarial != batch["predicted"],
+        "l2": moved.norm(dim=1),
+        "linf": moved.abs().amax(1),
+        "x_l2": clean.norm(dim=1),
+        "x_linf": clean.abs().amax(1),
+    }
+    frame = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+    for name, fact in crafted.facts.items():
+        frame[name] = fact
+    if entry["keep_images"]:
+        probabilities = logits.softmax(1).cpu()
+        picked = torch.arange(len(probabilities))
+        frame["probability_label"] = probabilities[picked, batch["labels"].cpu()].numpy()
+        frame["probability_adversarial"] = probabilities[picked, adversarial.cpu()].numpy()
+        frame["image"] = list(crafted.inputs.flatten(1).cpu().numpy())
+        frame["clean_picture"] = list(victim.pictures(batch["inputs"]).flatten(1).cpu().numpy())
+        frame["picture"] = list(victim.pictures(crafted.inputs).flatten(1).cpu().numpy())
+    return frame
+
+
+def attack(
+    entry: dict[str, Any],
+    seed: int,
+    data: Path,
+    weights: Path,
+    out: Path,
+    reads: list[Path] | None = None,
+    device_name: str = "auto",
+    threads: int = 1,
+) -> pd.DataFrame:
+    """Attack one model and write its rows to `out`; the model's weights, buffers and mode stay as they are.
+
+    Args:
+        entry: the attack's entry, as the catalog gives it.
+        seed: of the model; the attack's own draws follow from it and the two ids.
+        data: folder of a published dataset, whose test split is attacked.
+        weights: of the model, with `model.json` beside them.
+        out: the parquet file.
+        reads: rows that the attack builds on.
+        device_name: auto, cpu or cuda.
+        threads: CPU threads.
+
+    Returns:
+        The rows, see `rows_of`.
+    """
+    where = device.choose(device_name, threads)
+    model, facts = load_model(weights, where)
+    generator = classifier.seed_everything(facts["entry"]["id"], seed, entry["id"])
+    split = store.load(data, "test")
+    positions = selected(split, entry["select"])
+    images = split.images(positions).to(where).float() / 255.0
+    labels = split.labels[positions].to(where)
+    check_images(images, labels)
+    victim = Victim(model, entry["space"])
+    batches = Batches(victim.inputs(images), labels, BATCH)
+    with torch.no_grad():
+        predicted = torch.cat([victim.network(inputs).argmax(1) for _, inputs, _ in batches])
+    known = pd.concat([read_rows(path) for path in reads], ignore_index=True) if reads else None
+    context = Context(generator, entry["engine"], victim.bounds, known)
+    options = registry.parameters("attacks", entry["attack"], entry["parameters"])
+    crafted = registry.method("attacks", entry["attack"]).run(victim.network, batches, options, context)
+    frames = []
+    for part in progress(crafted, entry["id"]):
+        own = slice(part.start, part.start + len(part.inputs))
+        batch = {"inputs": batches.images[own], "labels": labels[own], "predicted": predicted[own]}
+        frames.append(rows_of(victim, part, {**batch, "positions": positions[own]}, entry))
+    frame = pd.concat(frames, ignore_index=True)
+    shape = canonical_json(facts["shape"])
+    write_rows(frame, out, {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": shape})
+    return frame
+
+
+def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str]) -> None:
+    """Write rows as parquet with `facts` as the file's metadata, whole or not at all."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(facts)
+    with atomic_path(out) as temporary:
+        pq.write_table(table, temporary, compression="zstd")

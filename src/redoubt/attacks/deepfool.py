@@ -1,0 +1,128 @@
+"""DeepFool: step to the nearest linearised decision boundary, again and again.
+
+Source: DeepDefense, section 3.1, equations (1) and (2), after Moosavi-Dezfooli et al. (CVPR 2016), algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from redoubt.lazily import lazy
+from redoubt.schema import Strict
+
+torch = lazy("torch")
+interface = lazy("redoubt.attacks.interface")
+foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+
+NEEDS = "gradients"
+ENGINES = ("redoubt", "foolbox")
+
+
+class Parameters(Strict):
+    """Parameters of DeepFool; the perturbation is unbounded and measured in l2."""
+
+    iterations: Annotated[int, Field(gt=0)] = Field(5, description="linearisations at most; u in the paper")
+    overshoot: Annotated[float, Field(ge=0)] = Field(0.02, description="share by which the perturbation is stretched")
+    guard: Annotated[float, Field(gt=0)] = Field(1e-8, description="added to the norm of a gradient that is divided by")
+    candidates: Annotated[int, Field(gt=1)] = Field(10, description="classes considered, by logit of the clean image")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One linearisation: the images that took it, the class they left and the class they were pushed towards."""
+
+    rows: torch.Tensor  # (A,) positions in the batch, ascending
+    sources: torch.Tensor  # (A,)
+    targets: torch.Tensor  # (A,)
+
+
+def linearise(
+    network: Callable, points: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return value and gradient of logit differences.
+
+    Args:
+        network: inputs (A, ...) to logits (A, classes).
+        points: (A, ...) where to linearise.
+        sources: (A,) class to leave.
+        targets: (A, K) classes to reach.
+
+    Returns:
+        f (A, K): logit of each target less that of the source; w (K, A, ...): gradient of f at `points`.
+
+    Cost: one forward pass, K backward passes.
+    """
+    points = points.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = network(points)
+        f = logits.gather(1, targets) - logits.gather(1, sources[:, None])
+        columns = f.sum(0).unbind()
+        w = [torch.autograd.grad(column, points, retain_graph=True)[0] for column in columns]
+    return f.detach(), torch.stack(w)
+
+
+def perturb(
+    network: Callable, inputs: torch.Tensor, parameters: Parameters, towards: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, list[Step]]:
+    """Compute DeepFool perturbations of a batch; fooled images leave the batch at once.
+
+    Args:
+        network: inputs (N, ...) to logits (N, classes), in eval mode.
+        inputs: (N, ...) float32, in the space where distances are measured; nothing is clipped.
+        parameters: see `Parameters`.
+        towards: (N,) class that each image shall get; None: any class but the predicted one.
+
+    Returns:
+        perturbation (N, ...), stretched by the overshoot; predicted class of the clean inputs (N,); steps taken.
+
+    Randomness: none.
+    Cost: at most `iterations` times one or two forward and K backward passes, K candidates (1 when `towards` is given).
+    """
+    with torch.no_grad():
+        logits = network(inputs)
+    predicted = logits.argmax(1)
+    if towards is None:
+        candidates = min(parameters.candidates, logits.shape[1])
+        ranked = logits.argsort(dim=1, descending=True, stable=True)
+        goals = ranked[:, 1:candidates]  # (N, K); the first is the predicted class itself
+        rows = torch.arange(len(inputs), device=inputs.device)
+    else:
+        goals = towards[:, None]
+        rows = (predicted != towards).nonzero()[:, 0]
+    stretch = 1.0 + parameters.overshoot
+    total = torch.zeros_like(inputs)
+    sources, points, steps = predicted[rows], inputs[rows], []
+    for iteration in range(parameters.iterations):
+        if iteration:
+            points = inputs[rows] + stretch * total[rows]
+            with torch.no_grad():
+                current = network(points).argmax(1)
+            waiting = current == sources if towards is None else current != towards[rows]
+            rows, points = rows[waiting], points[waiting]
+            sources = sources[waiting] if towards is None else current[waiting]
+        if not len(rows):
+            break
+        f, w = linearise(network, points, sources, goals[rows])
+        norms = w.flatten(2).norm(dim=2).T + parameters.guard  # (A, K)
+        distances, nearest = (f.abs() / norms).min(1)
+        picked = torch.arange(len(rows), device=rows.device)
+        lengths = distances / norms[picked, nearest]
+        total[rows] += lengths.view(-1, *[1] * (inputs.dim() - 1)) * w[nearest, picked]
+        steps.append(Step(rows, sources, goals[rows][picked, nearest]))
+    return stretch * total, predicted, steps
+
+
+def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+    """Yield DeepFool examples, away from the class that the model predicts (right or wrong)."""
+    for start, inputs, _ in batches:
+        if context.engine == "foolbox":
+            adversarial = foolbox_engine.deepfool(network, inputs, parameters)
+        else:
+            adversarial = inputs + perturb(network, inputs, parameters)[0]
+        if context.bounds is not None:
+            adversarial = adversarial.clamp(*context.bounds)
+        yield interface.Crafted(start, adversarial)

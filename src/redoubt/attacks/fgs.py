@@ -1,0 +1,121 @@
+"""Fast gradient sign: one step of size epsilon along the sign of the loss gradient at the true label.
+
+Source: DeepDefense, equation (9), after Goodfellow et al. (ICLR 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.schema import Positive, Strict
+
+torch = lazy("torch")
+interface = lazy("redoubt.attacks.interface")
+foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+
+NEEDS = "gradients"
+ENGINES = ("redoubt", "foolbox")
+
+
+class Parameters(Strict):
+    """Which epsilons; exactly one of the three keys. Units are those of the attacked space."""
+
+    epsilons: list[Annotated[float, Field(ge=0)]] | None = Field(None, description="a sweep of epsilons")
+    error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="the smallest epsilon at which this share of all images is misclassified, by bisection"
+    )
+    fractions: list[Positive] | None = Field(
+        None, description="multiples of the epsilon that the attack named by `reads` found"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Parameters:
+        if sum(value is not None for value in (self.epsilons, self.error, self.fractions)) != 1:
+            raise ValueError("give exactly one of epsilons, error, fractions")
+        return self
+
+
+def direction(network: Callable, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the sign of the gradient of the cross-entropy at `labels` as int8, shaped as `inputs`.
+
+    Cost: one forward and one backward pass.
+    """
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = torch.nn.functional.cross_entropy(network(inputs), labels, reduction="sum")
+        return torch.autograd.grad(loss, inputs)[0].sign().to(torch.int8)
+
+
+def perturb(inputs: torch.Tensor, signs: torch.Tensor, epsilon: float, bounds=None) -> torch.Tensor:
+    """Return `inputs` moved by `epsilon` along `signs`, clipped to `bounds` where the space has them."""
+    moved = inputs + epsilon * signs
+    return moved if bounds is None else moved.clamp(*bounds)
+
+
+def smallest_epsilon(wrong: Callable[[float], int], count: int, share: float, limit: float) -> float:
+    """Return the smallest epsilon at which at least `share` of `count` images are wrong, by bisection.
+
+    Args:
+        wrong: number of misclassified images at an epsilon; taken to be non-decreasing where it is searched.
+        count: number of images.
+        share: in (0, 1).
+        limit: epsilon at which the search gives up.
+
+    Returns:
+        An epsilon at which `share` is reached, within a relative 1e-4 of one at which it is not; 0 where clean images
+        reach it already.
+
+    Raises:
+        RedoubtError: `share` is not reached at `limit`.
+    """
+    needed = share * count
+    if wrong(0.0) >= needed:
+        return 0.0
+    low, high = 0.0, limit / 1024.0
+    while wrong(high) < needed:
+        low, high = high, 2.0 * high
+        if high > limit:
+            raise RedoubtError(f"fgs: fewer than {share:.0%} of the images are misclassified even at epsilon {limit:g}")
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if wrong(middle) >= needed else (middle, high)
+    return high
+
+
+def epsilons_of(parameters: Parameters, network: Callable, batches, signs, context) -> list[tuple[float, dict]]:
+    """Return the epsilons to apply, each with the columns that tell where it comes from."""
+    if parameters.epsilons is not None:
+        return [(epsilon, {}) for epsilon in parameters.epsilons]
+    if parameters.fractions is not None:
+        if context.reads is None:
+            raise RedoubtError("fgs: `fractions` needs an evaluation with `reads: {model: ..., attack: ...}`")
+        reference = float(context.reads["epsilon"].iloc[0])
+        return [(fraction * reference, {"fraction": fraction}) for fraction in parameters.fractions]
+
+    def wrong(epsilon: float) -> int:
+        total = 0
+        with torch.no_grad():
+            for (_, inputs, labels), sign in zip(batches, signs, strict=True):
+                moved = perturb(inputs, sign, epsilon, context.bounds)
+                total += int((network(moved).argmax(1) != labels).sum())
+        return total
+
+    reach = max(float(inputs.abs().max()) for _, inputs, _ in batches)
+    return [(smallest_epsilon(wrong, len(batches), parameters.error, 4.0 * reach), {})]
+
+
+def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+    """Yield fast-gradient-sign examples, all images of one epsilon before the next epsilon."""
+    signs = [direction(network, inputs, labels) for _, inputs, labels in batches]
+    for epsilon, origin in epsilons_of(parameters, network, batches, signs, context):
+        for (start, inputs, labels), sign in zip(batches, signs, strict=True):
+            if context.engine == "foolbox":
+                moved = foolbox_engine.fgs(network, inputs, labels, epsilon, context.bounds)
+            else:
+                moved = perturb(inputs, sign, epsilon, context.bounds)
+            yield interface.Crafted(start, moved, {"epsilon": epsilon, **origin})

@@ -1,0 +1,479 @@
+"""Everything that exists: typed config to models, attacks, evaluations, artifacts and claims; their ids and paths.
+
+Nothing here imports torch: the workflow builds this while it builds its graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from redoubt import imports, registry
+from redoubt.catalog_types import Need
+from redoubt.config import Artifact, Attack, Claim, Config, Method, Scale, Study
+from redoubt.data import sources
+from redoubt.errors import RedoubtError
+from redoubt.files import canonical_json
+from redoubt.schema import explain
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file.
+
+    Raises:
+        RedoubtError: it is missing or not YAML; the message names file and line.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
+    except FileNotFoundError:
+        raise RedoubtError(f"{path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RedoubtError(f"{path}: not YAML: {error}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := [key for key in keys if isinstance(key, str) and keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def typed(kind: type[BaseModel], value: Any, file: str) -> Any:
+    """Return `value` checked as `kind`; an error names file, key and what was expected."""
+    if not isinstance(value, Mapping):
+        raise RedoubtError(f"{file}: expected a mapping of keys, got {type(value).__name__}")
+    try:
+        return kind(**value)
+    except ValidationError as error:
+        raise RedoubtError(f"{file}: {explain(error)}") from None
+
+
+def merged(base: Mapping, change: Mapping) -> dict:
+    """Return `base` with the keys of `change`; mappings within are merged in the same way."""
+    result = dict(base)
+    for key, value in change.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def named(method: Method) -> dict[str, Any]:
+    """Return `{name, parameters}` of a method given by its name, or by a mapping of name and parameters."""
+    if isinstance(method, str):
+        return {"name": method, "parameters": {}}
+    return {"name": method.get("name", ""), "parameters": {k: v for k, v in method.items() if k != "name"}}
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Tell whether `name` matches one of `patterns` (with *)."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it is at the chosen scale."""
+
+    id: str
+    study: str
+    entry: dict[str, Any]  # what the training step reads, seeds aside
+    labels: dict[str, str]
+    seeds: tuple[int, ...]
+    start: str | None
+    missing: str | None  # why it cannot be run here; None when it can
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset that it is trained on at this scale."""
+        return self.entry["dataset"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack on one model; `reads` are the finished runs that it builds on."""
+
+    model: str
+    attack: str
+    reads: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Catalog:
+    """All studies at one scale."""
+
+    config: Config
+    scale: Scale
+    studies: dict[str, Study]
+    root: Path = field(default_factory=Path)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        """All models, starts before what is made from them."""
+        result: dict[str, Model] = {}
+        for name, study in self.studies.items():
+            file = study_file(name)
+            for key, raw in [*study.baselines.items(), *study.models.items()]:
+                where = f"{file}: {'baselines' if key in study.baselines else 'models'}.{key}"
+                if key in result:
+                    raise RedoubtError(f"{where}: this id is taken by a model of study {result[key].study}")
+                entry = self._changed(key, raw, "models", where)
+                start = getattr(entry, "start", None)
+                if start is not None and start not in result:
+                    raise RedoubtError(f"{where}.start: {start!r} is not a model above it")
+                result[key] = self._model(key, name, entry, result.get(start), where)
+        return result
+
+    def _changed(self, key: str, raw: Any, kind: str, where: str) -> Any:
+        for override in self.scale.overrides:
+            if matches(key, getattr(override, kind)):
+                value = merged(raw.model_dump(by_alias=True, exclude_unset=True), override.set)
+                raw = typed(type(raw), value, f"{where} (as changed by {scale_file(self.config.scale)})")
+        return raw
+
+    def _model(self, key: str, study: str, raw: Any, start: Model | None, where: str) -> Model:
+        if start is None:
+            dataset = self.scale.stand_ins.get(raw.dataset, raw.dataset)
+            if dataset not in sources.SOURCES:
+                raise RedoubtError(f"{where}.dataset: {dataset!r} is not one of {', '.join(sources.SOURCES)}")
+            network = self._checked("networks", self._network(raw.network), f"{where}.network")
+            preprocessing = self._checked("preprocessing", named(raw.preprocessing), f"{where}.preprocessing")
+            defense = {"name": "clean", "parameters": {}}
+        else:
+            dataset, network, preprocessing = (start.entry[k] for k in ("dataset", "network", "preprocessing"))
+            defense = self._checked("defenses", {"name": raw.defense, "parameters": raw.parameters}, where, "defense")
+            declared = registry.method("defenses", raw.defense).DECLARES
+            if declared.networks is not None and network["name"] not in declared.networks:
+                raise RedoubtError(f"{where}.defense: {raw.defense} fits {', '.join(declared.networks)} only")
+        entry = {
+            "id": key,
+            "dataset": dataset,
+            "network": network,
+            "preprocessing": preprocessing,
+            "defense": defense,
+            "training": raw.training.model_dump(by_alias=True),
+            "start": start.id if start else None,
+        }
+        labels = {**(start.labels if start else {}), **raw.labels}
+        return Model(key, study, entry, labels, tuple(raw.seeds), entry["start"], self._missing(key, dataset, start))
+
+    def _network(self, method: Method) -> dict[str, Any]:
+        given = named(method)
+        substitute = self.scale.networks.get(given["name"])
+        return given if substitute is None else merged(given if _same(substitute, given) else {}, named(substitute))
+
+    def _checked(self, kind: str, method: dict[str, Any], where: str, key: str = "") -> dict[str, Any]:
+        where_name = f"{where}.{key}" if key else where
+        try:
+            registry.method(kind, method["name"])
+        except RedoubtError as error:
+            raise RedoubtError(f"{where_name}: {error}") from None
+        where_parameters = f"{where}.parameters" if key else where
+        try:
+            checked = registry.parameters(kind, method["name"], method["parameters"])
+        except RedoubtError as error:
+            raise RedoubtError(f"{where_parameters}.{error}") from None
+        return {"name": method["name"], "parameters": checked.model_dump(by_alias=True)}
+
+    def _missing(self, key: str, dataset: str, start: Model | None) -> str | None:
+        for cut in self.scale.cuts:
+            if matches(key, cut.models):
+                return cut.why
+        if start is not None:
+            return start.missing
+        return sources.unavailable(dataset, self.mirrors, self.config.data.imagenet, self.root / data_folder(dataset))
+
+    @cached_property
+    def mirrors(self) -> list[str]:
+        """Data mirrors in the order in which they are tried."""
+        return sources.mirrors(list(self.config.data.mirrors), self.environment)
+
+    # -- attacks and evaluations --------------------------------------------------------------------------------------
+
+    @cached_property
+    def attacks(self) -> dict[str, dict[str, Any]]:
+        """Entries of all attacks, as the attack step reads them."""
+        result: dict[str, dict[str, Any]] = {}
+        for name, study in self.studies.items():
+            for key, raw in study.attacks.items():
+                where = f"{study_file(name)}: attacks.{key}"
+                if key in result:
+                    raise RedoubtError(f"{where}: this id is taken by another study")
+                result[key] = self._attack(key, self._changed(key, raw, "attacks", where), where)
+        return result
+
+    def _attack(self, key: str, raw: Attack, where: str) -> dict[str, Any]:
+        checked = self._checked("attacks", {"name": raw.attack, "parameters": raw.parameters}, where, "attack")
+        if raw.engine not in (engines := registry.method("attacks", raw.attack).ENGINES):
+            raise RedoubtError(f"{where}.engine: {raw.attack} runs on {', '.join(engines)} only")
+        entry = raw.model_dump(by_alias=True)
+        return {**entry, "id": key, "parameters": checked["parameters"]}
+
+    @cached_property
+    def runs(self) -> dict[tuple[str, str], Run]:
+        """All evaluations, one for each model and attack."""
+        result: dict[tuple[str, str], Run] = {}
+        for name, study in self.studies.items():
+            for number, raw in enumerate(study.evaluations):
+                where = f"{study_file(name)}: evaluations.{number}"
+                self._known(raw.attack, self.attacks, f"{where}.attack")
+                for source in raw.reads:
+                    self._known(source.model, self.models, f"{where}.reads.model")
+                    self._known(source.attack, self.attacks, f"{where}.reads.attack")
+                own = [*study.baselines, *study.models]
+                for pattern in raw.models:
+                    if not (found := [key for key in own if fnmatchcase(key, pattern)]):
+                        raise RedoubtError(f"{where}.models: {pattern!r} matches no model of this study")
+                    for model in found:
+                        reads = tuple((source.model, source.attack) for source in raw.reads)
+                        result[model, raw.attack] = Run(model, raw.attack, reads)
+        return result
+
+    @staticmethod
+    def _known(key: str, known: Mapping, where: str) -> None:
+        if key not in known:
+            raise RedoubtError(f"{where}: {key!r} is not one of {', '.join(known)}")
+
+    def missing(self, need: Need) -> str | None:
+        """Return why something that an artifact reads cannot be had here, or None."""
+        if (reason := self.models[need.model].missing) is not None or need.attack is None:
+            return reason
+        for model, attack in self.runs[need.model, need.attack].reads:
+            if (reason := self.missing(Need(model, attack))) is not None:
+                return reason
+        return None
+
+    # -- artifacts and claims -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def artifacts(self) -> dict[tuple[str, str], Artifact]:
+        """All tables and figures by study and id, in the order of the config."""
+        result = {}
+        for name, study in self.studies.items():
+            for key, raw in study.artifacts.items():
+                where = f"{study_file(name)}: artifacts.{key}"
+                checked = self._checked("artifacts", {"name": raw.plot, "parameters": raw.parameters}, where, "plot")
+                result[name, key] = raw.model_copy(update={"parameters": checked["parameters"]})
+                for need in registry.method("artifacts", raw.plot).needs(checked["parameters"]):
+                    self._known(need.model, self.models, f"{where}.parameters")
+                    if need.attack is not None and (need.model, need.attack) not in self.runs:
+                        raise RedoubtError(f"{where}: no evaluation runs attack {need.attack!r} on {need.model!r}")
+        return result
+
+    def needs(self, study: str, artifact: str) -> list[Need]:
+        """Return what an artifact reads, each once."""
+        raw = self.artifacts[study, artifact]
+        return list(dict.fromkeys(registry.method("artifacts", raw.plot).needs(raw.parameters)))
+
+    @cached_property
+    def claims(self) -> dict[tuple[str, str], Claim]:
+        """All claims by study and id."""
+        result = {}
+        for name, study in self.studies.items():
+            for key, claim in study.claims.items():
+                for artifact in _artifacts_of(claim):
+                    self._known(artifact, study.artifacts, f"{study_file(name)}: claims.{key}: artifact")
+                result[name, key] = claim
+        return result
+
+    def check(self) -> Catalog:
+        """Look at every entry once, so that a mistake is told before any job starts; return the catalog."""
+        for part in (self.models, self.attacks, self.runs, self.artifacts, self.claims, self.mirrors):
+            len(part)
+        return self
+
+    # -- what steps read ----------------------------------------------------------------------------------------------
+
+    def model_code(self, model: str) -> list[str]:
+        """Return the source files that training a model reads, relative to the root."""
+        entry = self.models[model].entry
+        step = "pretrain" if entry["start"] is None else "defend"
+        return self._code(f"steps.{step}", f"defenses.{_module(entry['defense'])}", *_model_modules(entry))
+
+    def attack_code(self, model: str, attack: str) -> list[str]:
+        """Return the source files that an attack on a model reads, relative to the root."""
+        method = self.attacks[attack]["attack"].replace("-", "_")
+        return self._code("steps.attack", f"attacks.{method}", *_model_modules(self.models[model].entry))
+
+    def artifact_code(self, study: str, artifact: str) -> list[str]:
+        """Return the source files that drawing an artifact reads, relative to the root."""
+        raw = self.artifacts[study, artifact]
+        module = registry.method("artifacts", raw.plot)
+        metrics = getattr(module, "metrics", lambda _: ())(raw.parameters)
+        return self._code(
+            f"steps.{raw.kind}",
+            f"artifacts.{raw.plot.replace('-', '_')}",
+            *(f"metrics.{metric.replace('-', '_')}" for metric in metrics),
+        )
+
+    def code(self, *modules: str) -> list[str]:
+        """Return the source files of some modules of the package and all that they import, relative to the root."""
+        return self._code(*modules)
+
+    def _code(self, *modules: str) -> list[str]:
+        files = imports.closure(*(f"redoubt.{module}" for module in modules))
+        return [f"src/{file.relative_to(imports.SOURCE).as_posix()}" for file in files]
+
+    def artifact_entry(self, study: str, artifact: str) -> dict[str, Any]:
+        """Return what the step of an artifact reads: the entry, labels and reasons, and where its inputs lie."""
+        raw = self.artifacts[study, artifact]
+        needs = self.needs(study, artifact)
+        return {
+            **raw.model_dump(by_alias=True),
+            "study": study,
+            "id": artifact,
+            "scale": self.config.scale,
+            "published": published_file(study),
+            "stamp": self.scale.stamp,
+            "comparable": self.scale.comparable,
+            "verdict": self.config.verdict.model_dump(),
+            "models": {need.model: self._shown(need.model) for need in needs},
+            "inputs": [
+                {"model": need.model, "attack": need.attack, "missing": self.missing(need), "files": self.files_of(need)}
+                for need in needs
+            ],
+        }
+
+    def report_entry(self) -> dict[str, Any]:
+        """Return what scorecard and report read: artifacts, claims and deviations of all studies, and the scale's cuts."""
+        studies = {}
+        for name, study in self.studies.items():
+            artifacts = [
+                {"id": key, "kind": raw.kind, "title": raw.title, "caption": raw.caption, "plot": raw.plot}
+                for key, raw in study.artifacts.items()
+            ]
+            studies[name] = {
+                "title": study.title,
+                "reference": study.reference,
+                "published": published_file(name),
+                "artifacts": artifacts,
+                "claims": {key: claim.model_dump() for key, claim in study.claims.items()},
+                "deviations": [deviation.model_dump() for deviation in study.deviations],
+            }
+        return {
+            "scale": self.config.scale,
+            "stamp": self.scale.stamp,
+            "comparable": self.scale.comparable,
+            "verdict": self.config.verdict.model_dump(),
+            "stand_ins": self.scale.stand_ins,
+            "changes": [override.why for override in self.scale.overrides] + [cut.why for cut in self.scale.cuts],
+            "missing": sorted({model.missing for model in self.models.values() if model.missing}),
+            "studies": studies,
+        }
+
+    def _shown(self, model: str) -> dict[str, Any]:
+        spec = self.models[model]
+        defense = spec.entry["defense"]
+        return {"labels": spec.labels, "dataset": spec.dataset, "defense": defense, "start": spec.start}
+
+    def files_of(self, need: Need) -> list[str]:
+        """Return the files of a need, one for each seed."""
+        if need.attack is None:
+            return [model_file(self.config.scale, need.model, seed, "history.csv") for seed in self.models[need.model].seeds]
+        return [attack_file(self.config.scale, need.model, seed, need.attack) for seed in self.models[need.model].seeds]
+
+
+def _same(substitute: Method, given: dict[str, Any]) -> bool:
+    return named(substitute)["name"] == given["name"]
+
+
+def _module(method: dict[str, Any]) -> str:
+    return method["name"].replace("-", "_")
+
+
+def _model_modules(entry: dict[str, Any]) -> tuple[str, str]:
+    return f"networks.{_module(entry['network'])}", f"preprocessing.{_module(entry['preprocessing'])}"
+
+
+def _artifacts_of(claim: Claim) -> Iterator[str]:
+    def walk(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            if isinstance(value.get("artifact"), str):
+                yield value["artifact"]
+            for part in value.values():
+                yield from walk(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                yield from walk(part)
+
+    return walk(claim.model_dump())
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def study_file(study: str) -> str:
+    """Return the config file of a study."""
+    return f"config/studies/{study}.yaml"
+
+
+def scale_file(scale: str) -> str:
+    """Return the config file of a scale."""
+    return f"config/scales/{scale}.yaml"
+
+
+def published_file(study: str) -> str:
+    """Return the file of a study's printed numbers."""
+    return f"config/published/{study}.csv"
+
+
+def data_folder(dataset: str) -> str:
+    """Return the folder of a dataset, shared by all scales."""
+    return f"results/data/{dataset}"
+
+
+def model_file(scale: str, model: str, seed: int, name: str) -> str:
+    """Return a file of a trained model."""
+    return f"results/{scale}/models/{model}/seed-{seed}/{name}"
+
+
+def attack_file(scale: str, model: str, seed: int, attack: str) -> str:
+    """Return the file of an attack's rows."""
+    return f"results/{scale}/attacks/{model}/seed-{seed}/{attack}.parquet"
+
+
+def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
+    """Return a file of a table or figure."""
+    return f"results/{scale}/{study}/{artifact}.{suffix}"
+
+
+def entry_hash(entry: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of an entry's canonical JSON."""
+    return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
+
+
+def load(root: Path | str = ".", changes: Mapping[str, Any] | None = None, environment: Mapping | None = None) -> Catalog:
+    """Read and check all config files.
+
+    Args:
+        root: folder of the repository.
+        changes: keys of `config/config.yaml` and their values, as `--config` gives them.
+        environment: environment variables; those of the process when None.
+
+    Raises:
+        RedoubtError: one line that names file, key and what was expected.
+    """
+    root = Path(root)
+    file = "config/config.yaml"
+    config = typed(Config, merged(read_yaml(root / file) or {}, changes or {}), file)
+    file = scale_file(config.scale)
+    scale = typed(Scale, read_yaml(root / file), file)
+    studies = {}
+    for name in config.studies:
+        if not (root / study_file(name)).is_file():
+            raise RedoubtError(f"config/config.yaml: studies: {name!r}: there is no {study_file(name)}")
+        studies[name] = typed(Study, read_yaml(root / study_file(name)), study_file(name))
+    return Catalog(config, scale, studies, root, os.environ if environment is None else environment).check()

@@ -1,0 +1,76 @@
+"""A model: preprocessing and network behind one callable on images in [0, 1], and its file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from redoubt import registry
+from redoubt.errors import RedoubtError
+from redoubt.files import atomic_path
+
+
+class Classifier(torch.nn.Module):
+    """Images (N, C, H, W) in [0, 1] to logits (N, classes), by way of preprocessed inputs of the same shape."""
+
+    def __init__(self, preprocessing: torch.nn.Module, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes)."""
+        return self.network(self.preprocessing(images))
+
+
+def seed_everything(*parts: Any) -> torch.Generator:
+    """Seed torch's global generator from the identity `parts`; return a CPU generator with the same seed."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    seed = int.from_bytes(digest[:8], "little") >> 1
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int) -> Classifier:
+    """Return the untrained model of a config entry, with weights drawn from torch's global generator."""
+    parts = []
+    for kind, arguments in (("preprocessing", (shape,)), ("networks", (shape, classes))):
+        named = entry["network" if kind == "networks" else kind]
+        parameters = registry.parameters(kind, named["name"], named["parameters"])
+        parts.append(registry.method(kind, named["name"]).build(parameters, *arguments))
+    return Classifier(*parts)
+
+
+def save(model: torch.nn.Module, path: Path | str) -> None:
+    """Write weights and buffers as safetensors, whole or not at all."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(state))
+
+
+def load(model: torch.nn.Module, path: Path | str) -> None:
+    """Fill a model from a file of weights.
+
+    Raises:
+        RedoubtError: the file is missing, broken, or holds other tensors than the model has.
+    """
+    try:
+        state = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RedoubtError(f"{path}: no readable weights ({error}); run the step that makes them") from None
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if expected != found:
+        odd = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise RedoubtError(
+            f"{path}: tensor {odd} is {found.get(odd, 'absent')}, the model's entry asks for "
+            f"{expected.get(odd, 'none')}; delete the file and run its step again"
+        )
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise RedoubtError(f"{path}: tensor {name} is not finite; delete the file and run its step again")
+    model.load_state_dict(state)

@@ -1,0 +1,208 @@
+"""Published datasets: one safetensors file per split; `meta.json`, written last, vouches for them.
+
+meta.json    name, title, shape, classes, counts, sha256 (per split, over its tensors), sources, root
+(ImageNet) <split>.safetensors    images uint8 (N, C, H, W) and labels int64 (N,); for ImageNet labels and
+paths
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from redoubt.data.imagenet import FolderSplit
+from redoubt.errors import RedoubtError
+from redoubt.files import read_json, write_json
+from redoubt.lazily import lazy
+
+torch = lazy("torch")
+
+SPLITS = ("train", "test")
+META = "meta.json"
+_DTYPES = {"images": "uint8", "labels": "int64", "paths": "uint8"}
+_ABANDONED = 3600.0  # seconds after which a folder of a killed run is nobody's
+
+
+class Split(Protocol):
+    """One split of a dataset.
+
+    Attributes:
+        labels: int64 (N,), class numbers.
+        in_memory: whether all pixels are held in memory, so that asking for them is cheap.
+    """
+
+    labels: torch.Tensor
+    in_memory: bool
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def images(
+        self,
+        indices: torch.Tensor | slice | None = None,
+        crop: str = "center",
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Return uint8 images (B, C, H, W) of 0..255; never write to them, they may share the split's memory.
+
+        Args:
+            indices: LongTensor (B,) or slice; all when None.
+            crop: `center` or `random`; matters only where pictures are larger than the dataset's shape
+                (ImageNet).
+            generator: source of the random crops.
+        """
+
+
+class MemorySplit:
+    """A split held in memory; its images have their final size, so `crop` changes nothing."""
+
+    in_memory = True
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        self.labels = labels
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(
+        self,
+        indices: torch.Tensor | slice | None = None,
+        crop: str = "center",
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Return uint8 images (B, C, H, W) of 0..255; see `Split.images`."""
+        return self._images if indices is None else self._images[indices]
+
+
+def load(folder: Path | str, split: str) -> Split:
+    """Load one split of a published dataset.
+
+    Args:
+        folder: where `download` published it.
+        split: `train` or `test`.
+
+    Returns:
+        The split; for ImageNet one that decodes pictures when they are asked for.
+
+    Raises:
+        RedoubtError: nothing is published there, or the tensors are not those that `meta.json` describes.
+    """
+    folder = Path(folder)
+    meta = read_json(folder / META)
+    tensors = _verified(folder / f"{split}.safetensors", split, meta)
+    labels = torch.from_numpy(tensors["labels"])
+    if "images" in tensors:
+        return MemorySplit(torch.from_numpy(tensors["images"]), labels)
+    if not Path(meta["root"]).is_dir():
+        raise RedoubtError(f"{folder}: its pictures are in {meta['root']}, which is gone; run download again")
+    return FolderSplit(Path(meta["root"]), labels, tensors["paths"].tobytes().decode().split("\n"))
+
+
+def publish(
+    folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any]
+) -> None:
+    """Publish a dataset, whole or not at all, over whatever the folder holds.
+
+    Args:
+        folder: where; made when it is missing.
+        splits: for `train` and `test`: `labels` int64 (N,), with `images` uint8 (N, C, H, W) or, for pictures
+            that stay elsewhere, `paths` uint8 (bytes).
+        meta: what is known of it: at least `name`, `shape` and `classes`; counts and digests are added.
+
+    Raises:
+        RedoubtError: it cannot be written; what was published before is untouched.
+    """
+    folder = Path(folder)
+    arrays = {
+        split: {name: np.ascontiguousarray(array) for name, array in splits[split].items()}
+        for split in SPLITS
+    }
+    whole = {
+        **meta,
+        "counts": {split: len(arrays[split]["labels"]) for split in SPLITS},
+        "sha256": {split: _digest(arrays[split]) for split in SPLITS},
+    }
+    try:
+        with _sibling(folder) as temporary:
+            for split in SPLITS:
+                _write(temporary / f"{split}.safetensors", save(arrays[split]))
+            write_json(temporary / META, whole)
+            _swap(temporary, folder)
+    except OSError as error:
+        raise RedoubtError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def _sibling(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the same file system; it is gone afterwards."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}.publishing-"
+    for old in folder.parent.glob(f"{prefix}*"):
+        if time.time() - old.stat().st_mtime > _ABANDONED:
+            shutil.rmtree(old, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    # Between the first and the last rename the folder holds a mixture; without its meta.json nothing vouches
+    # for it.
+    (folder / META).unlink(missing_ok=True)
+    for name in (*(f"{split}.safetensors" for split in SPLITS), META):
+        (temporary / name).replace(folder / name)
+
+
+def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndarray]:
+    remedy = "run download again"
+    try:
+        tensors = load_file(path)
+        count, digest = meta["counts"][split], meta["sha256"][split]
+        shapes = {"images": (count, *meta["shape"]), "labels": (count,)}
+    except FileNotFoundError:
+        raise RedoubtError(f"{path}: no such file; {remedy}") from None
+    except (SafetensorError, OSError) as error:
+        raise RedoubtError(f"{path}: damaged ({error}); {remedy}") from None
+    except (KeyError, TypeError):
+        raise RedoubtError(f"{path.parent / META}: does not describe the split '{split}'; {remedy}") from None
+    for name, array in tensors.items():
+        if array.shape != shapes.get(name, array.shape) or array.dtype != _DTYPES.get(name):
+            expected = f"{_DTYPES.get(name)} {list(shapes.get(name, ()))}"
+            found = f"{array.dtype} {list(array.shape)}"
+            raise RedoubtError(f"{path}: {name} is {found}; meta.json promises {expected}; {remedy}")
+    if _digest(tensors) != digest:
+        raise RedoubtError(
+            f"{path}: its tensors are not those that meta.json describes (wrong sha256); {remedy}"
+        )
+    return tensors
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

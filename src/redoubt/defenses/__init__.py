@@ -1,0 +1,3 @@
+"""Defenses, one file each: `Parameters`, `DECLARES` and a class `Defense`."""
+
+SHARED = frozenset({"interface"})

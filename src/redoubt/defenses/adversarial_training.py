@@ -1,0 +1,35 @@
+"""Adversarial training on a fixed set of DeepFool examples.
+
+Source: DeepDefense, section 4, "Adversarial Training", after Moosavi-Dezfooli et al. (CVPR 2016): the set is made
+once and no clean images are used. The paper leaves open which model it is made from; here it is the network as
+fine-tuning finds it, for all training images.
+"""
+
+from __future__ import annotations
+
+from redoubt.attacks import deepfool
+from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.lazily import lazy
+
+torch = lazy("torch")
+
+DECLARES = Declaration()
+
+
+class Parameters(deepfool.Parameters):
+    """The DeepFool that makes the training set."""
+
+
+class Defense(BaseDefense):
+    """The cross-entropy on adversarial inputs that were made before the first step."""
+
+    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
+        """Return a DeepFool example of every input (N, ...), with its true label kept."""
+        was_training = self.network.training
+        self.network.eval()
+        examples = torch.empty_like(inputs)
+        for start in progress(range(0, len(inputs), 256), "DeepFool set"):
+            batch = inputs[start : start + 256]
+            examples[start : start + 256] = batch + deepfool.perturb(self.network, batch, self.parameters)[0]
+        self.network.train(was_training)
+        return examples

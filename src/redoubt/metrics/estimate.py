@@ -1,0 +1,57 @@
+"""A metric's value with its 95 % confidence interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+from redoubt import registry
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+
+np = lazy("numpy")
+pd = lazy("pandas")
+
+Z = 1.959963984540054  # two-sided 95 % of the normal distribution
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, its 95 % interval and the number of images behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """Return Wilson's score interval of a rate (Wilson 1927), two numbers in [0, 1]."""
+    rate, z2 = successes / n, Z * Z
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of `values` (n,); draws are always the same."""
+    generator = np.random.default_rng(0)
+    means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
+    """Return a metric over the rows of an attack.
+
+    Raises:
+        RedoubtError: there are no rows, or a value is not finite.
+    """
+    module = registry.method("metrics", metric)
+    values = np.asarray(module.values(rows), dtype=np.float64)
+    if not len(values) or not np.isfinite(values).all():
+        raise RedoubtError(f"{metric}: {len(values)} rows, {int((~np.isfinite(values)).sum())} of them not finite")
+    interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values)
+    return Estimate(float(values.mean()), *interval, len(values))

@@ -1,0 +1,11 @@
+"""Probability that the model gives to the true label of the attacked image."""
+
+import pandas as pd
+
+KIND = "mean"
+UNIT = "plain"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return rows["probability_label"]

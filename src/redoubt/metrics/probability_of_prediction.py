@@ -1,0 +1,11 @@
+"""Probability that the model gives to its own prediction on the attacked image."""
+
+import pandas as pd
+
+KIND = "mean"
+UNIT = "plain"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return rows["probability_adversarial"]

@@ -1,0 +1,11 @@
+"""rho_inf: mean of ||perturbation||_inf / ||input||_inf over all images (DeepDefense, equation 8)."""
+
+import pandas as pd
+
+KIND = "mean"
+UNIT = "scientific"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return rows["linf"] / rows["x_linf"]

@@ -1,0 +1,21 @@
+"""No preprocessing: the network sees images in [0, 1]."""
+
+from __future__ import annotations
+
+from redoubt.lazily import lazy
+from redoubt.schema import Strict
+
+torch = lazy("torch")
+
+
+class Parameters(Strict):
+    """It has none."""
+
+
+def build(parameters: Parameters, shape: tuple[int, int, int]) -> torch.nn.Module:
+    """Return a layer that passes images (N, *shape) on."""
+    return torch.nn.Identity()
+
+
+def fit(parameters: Parameters, layer: torch.nn.Module, batches) -> None:
+    """Learn nothing from the training images."""

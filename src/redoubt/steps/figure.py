@@ -1,0 +1,29 @@
+"""Draw a figure; reads histories and finished rows, writes the plotted numbers as CSV and the figure as svg and png."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from redoubt.artifacts.drawing import draw, write_data, write_figure
+from redoubt.errors import cli
+from redoubt.files import parse_json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entry", required=True, help="the artifact's entry as JSON, as the workflow passes it")
+    parser.add_argument("--data", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--svg", type=Path, required=True, help="vector graphic to write")
+    parser.add_argument("--png", type=Path, required=True, help="pixel graphic to write")
+    options = parser.parse_args(argv)
+    drawing = draw(parse_json(options.entry, "--entry"))
+    write_figure(drawing, options.svg)
+    write_figure(drawing, options.png)
+    write_data(drawing, options.data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

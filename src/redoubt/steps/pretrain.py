@@ -1,0 +1,19 @@
+"""Train a model from scratch; see the `baselines` of a study.
+
+Reads a published dataset; writes weights.safetensors, model.json and history.csv.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from redoubt.errors import cli
+from redoubt.steps import training_arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step from the command line."""
+    return training_arguments.run(__doc__, starts=False, argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

@@ -1,0 +1,59 @@
+rule table:
+    "Draw a table of a paper, with the numbers behind it."
+    input:
+        code=artifact_code,
+        published=published,
+        data=artifact_inputs,
+    output:
+        data="results/{scale}/{study}/{artifact}.csv",
+        text=report(
+            "results/{scale}/{study}/{artifact}.md",
+            caption="../report/table.rst",
+            category="{study}",
+            labels={"artifact": "{artifact}", "scale": "{scale}"},
+        ),
+    log:
+        "logs/{scale}/table/{study}/{artifact}.log",
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    wildcard_constraints:
+        artifact=either(TABLES),
+    params:
+        entry=artifact_entry,
+    shell:
+        "python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
+
+
+rule figure:
+    "Draw a figure of a paper, with the numbers behind it."
+    input:
+        code=artifact_code,
+        published=published,
+        data=artifact_inputs,
+    output:
+        data="results/{scale}/{study}/{artifact}.csv",
+        vector=report(
+            "results/{scale}/{study}/{artifact}.svg",
+            caption="../report/figure.rst",
+            category="{study}",
+            labels={"artifact": "{artifact}", "scale": "{scale}"},
+        ),
+        pixels="results/{scale}/{study}/{artifact}.png",
+    log:
+        "logs/{scale}/figure/{study}/{artifact}.log",
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    wildcard_constraints:
+        artifact=either(FIGURES),
+    params:
+        entry=artifact_entry,
+    shell:
+        "python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

@@ -1,0 +1,31 @@
+rule attack:
+    "Attack one model: one row per image, and per epsilon of a sweep."
+    input:
+        code=attack_code,
+        data=data_of,
+        weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
+        provenance="results/{scale}/models/{model}/seed-{seed}/model.json",
+        reads=attack_reads,
+    output:
+        "results/{scale}/attacks/{model}/seed-{seed}/{attack}.parquet",
+    log:
+        "logs/{scale}/attack/{model}/seed-{seed}/{attack}.log",
+    benchmark:
+        "logs/benchmarks/{scale}/attack/{model}/seed-{seed}/{attack}.tsv"
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: CATALOG.scale.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=240,
+    wildcard_constraints:
+        model=either(CATALOG.models),
+    params:
+        entry=attack_entry,
+        data=subpath(input.data, parent=True),
+        device=CATALOG.config.device,
+    shell:
+        "python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--weights {input.weights} --out {output} --reads {input.reads} --device {params.device} "
+        "--threads {threads} > {log} 2>&1"

@@ -1,0 +1,133 @@
+"""The bridge from the catalog to the rules: entries, inputs and code of every job. The only file with functions."""
+
+import os
+import re
+import sys
+
+sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+
+from redoubt import catalog as catalog_module
+from redoubt.errors import RedoubtError
+from redoubt.files import canonical_json
+
+os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
+
+
+def load_catalog():
+    """Read and check all config before any job starts; a mistake ends the run with one line."""
+    try:
+        return catalog_module.load(workflow.basedir, config)
+    except RedoubtError as error:
+        raise SystemExit("error: " + " ".join(str(error).split()))
+
+
+CATALOG = load_catalog()
+SCALE = CATALOG.config.scale
+GPUS = int(CATALOG.config.device == "cuda" or (CATALOG.config.device == "auto" and os.path.exists("/dev/nvidia0")))
+TABLES = [key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "table"]
+FIGURES = [key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"]
+BASELINES = [key for key, model in CATALOG.models.items() if model.start is None]
+DEFENDED = [key for key, model in CATALOG.models.items() if model.start is not None]
+
+
+def either(names):
+    """Return a wildcard constraint that admits these names only."""
+    return "|".join(re.escape(name) for name in names) or "none"
+
+
+def code(*modules):
+    """Return the source files that a step reads."""
+    return CATALOG.code(*modules)
+
+
+def model_entry(wildcards):
+    """Return what training reads of a model's entry, as canonical JSON."""
+    return canonical_json(CATALOG.models[wildcards.model].entry)
+
+
+def model_code(wildcards):
+    """Return the source files that training a model reads."""
+    return CATALOG.model_code(wildcards.model)
+
+
+def data_of(wildcards):
+    """Return the dataset that a model is trained and attacked on."""
+    return catalog_module.data_folder(CATALOG.models[wildcards.model].dataset) + "/meta.json"
+
+
+def start_of(wildcards):
+    """Return the weights that a defended model starts from."""
+    start = CATALOG.models[CATALOG.models[wildcards.model].start]
+    return catalog_module.model_file(SCALE, start.id, start.seeds[0], "weights.safetensors")
+
+
+def attack_entry(wildcards):
+    """Return an attack's entry as canonical JSON."""
+    return canonical_json(CATALOG.attacks[wildcards.attack])
+
+
+def attack_code(wildcards):
+    """Return the source files that an attack on a model reads."""
+    return CATALOG.attack_code(wildcards.model, wildcards.attack)
+
+
+def attack_reads(wildcards):
+    """Return the finished rows that an attack builds on."""
+    run = CATALOG.runs[wildcards.model, wildcards.attack]
+    return [
+        catalog_module.attack_file(SCALE, model, wildcards.seed, attack)
+        for model, attack in run.reads
+    ]
+
+
+def artifact_entry(wildcards):
+    """Return what drawing a table or figure reads of its entry, as canonical JSON."""
+    return canonical_json(CATALOG.artifact_entry(wildcards.study, wildcards.artifact))
+
+
+def artifact_code(wildcards):
+    """Return the source files that drawing a table or figure reads."""
+    return CATALOG.artifact_code(wildcards.study, wildcards.artifact)
+
+
+def artifact_inputs(wildcards):
+    """Return the histories and rows that a table or figure shows; what cannot be had is told by its entry."""
+    needs = CATALOG.needs(wildcards.study, wildcards.artifact)
+    had = [need for need in needs if CATALOG.missing(need) is None]
+    return [file for need in had for file in CATALOG.files_of(need)]
+
+
+def published(wildcards):
+    """Return the printed numbers of a study."""
+    return catalog_module.published_file(wildcards.study)
+
+
+def artifact_files(suffixes):
+    """Return files of all tables and figures of all studies."""
+    return [
+        catalog_module.artifact_file(SCALE, study, key, suffix)
+        for (study, key), entry in CATALOG.artifacts.items()
+        for suffix in suffixes[entry.kind]
+    ]
+
+
+def study_targets(name):
+    """Return the tables and figures of one study, none when it does not take part."""
+    return [
+        file
+        for file in artifact_files({"table": ["csv", "md"], "figure": ["csv", "svg", "png"]})
+        if file.split("/")[2] == name
+    ]
+
+
+def report_entry(wildcards):
+    """Return what scorecard and report read of the whole catalog, as canonical JSON."""
+    return canonical_json(CATALOG.report_entry())
+
+
+wildcard_constraints:
+    scale=either([SCALE]),
+    dataset=either(catalog_module.sources.SOURCES),
+    study=either(CATALOG.studies),
+    seed=r"\d+",
+    attack=either(CATALOG.attacks),

@@ -1,0 +1,25 @@
+rule download:
+    "Fetch a dataset, check it, and publish it as tensors."
+    input:
+        code=code("steps.download"),
+    output:
+        train="results/data/{dataset}/train.safetensors",
+        test="results/data/{dataset}/test.safetensors",
+        meta="results/data/{dataset}/meta.json",
+    log:
+        "logs/download/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/download/{dataset}.tsv"
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        folder=subpath(output.meta, parent=True),
+        mirrors=" ".join(f"--mirror '{mirror}'" for mirror in CATALOG.mirrors),
+        imagenet=f"--imagenet '{CATALOG.config.data.imagenet}'" if CATALOG.config.data.imagenet else "",
+    shell:
+        "python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
+        "{params.mirrors} {params.imagenet} > {log} 2>&1"

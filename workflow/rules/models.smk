@@ -1,0 +1,65 @@
+rule pretrain:
+    "Train a model from scratch."
+    input:
+        code=model_code,
+        data=data_of,
+    output:
+        weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
+        provenance="results/{scale}/models/{model}/seed-{seed}/model.json",
+        history="results/{scale}/models/{model}/seed-{seed}/history.csv",
+    log:
+        "logs/{scale}/pretrain/{model}/seed-{seed}.log",
+    benchmark:
+        "logs/benchmarks/{scale}/pretrain/{model}/seed-{seed}.tsv"
+    retries: 1
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: CATALOG.scale.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=1440,
+    wildcard_constraints:
+        model=either(BASELINES),
+    params:
+        entry=model_entry,
+        data=subpath(input.data, parent=True),
+        folder=subpath(output.weights, parent=True),
+        device=CATALOG.config.device,
+    shell:
+        "python -m redoubt.steps.pretrain --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--folder {params.folder} --device {params.device} --threads {threads} > {log} 2>&1"
+
+
+rule defend:
+    "Make a defended model from another model."
+    input:
+        code=model_code,
+        data=data_of,
+        start=start_of,
+    output:
+        weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
+        provenance="results/{scale}/models/{model}/seed-{seed}/model.json",
+        history="results/{scale}/models/{model}/seed-{seed}/history.csv",
+    log:
+        "logs/{scale}/defend/{model}/seed-{seed}.log",
+    benchmark:
+        "logs/benchmarks/{scale}/defend/{model}/seed-{seed}.tsv"
+    retries: 1
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: CATALOG.scale.threads
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=1440,
+    wildcard_constraints:
+        model=either(DEFENDED),
+    params:
+        entry=model_entry,
+        data=subpath(input.data, parent=True),
+        folder=subpath(output.weights, parent=True),
+        device=CATALOG.config.device,
+    shell:
+        "python -m redoubt.steps.defend --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--folder {params.folder} --start {input.start} --device {params.device} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,53 @@
+rule scorecard:
+    "Set every published number beside the reproduced one, and decide the claims."
+    input:
+        code=code("steps.scorecard"),
+        artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
+        published=[catalog_module.published_file(study) for study in CATALOG.studies],
+    output:
+        scorecard="results/{scale}/scorecard.csv",
+        claims="results/{scale}/claims.csv",
+    log:
+        "logs/{scale}/scorecard.log",
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        entry=report_entry,
+        folder=subpath(output.scorecard, parent=True),
+    shell:
+        "python -m redoubt.steps.scorecard --entry {params.entry:q} --results {params.folder} "
+        "--scorecard {output.scorecard} --claims {output.claims} > {log} 2>&1"
+
+
+rule report_page:
+    "Write the report: one page that needs no network."
+    input:
+        code=code("steps.report"),
+        template="src/redoubt/report.html.jinja",
+        scorecard="results/{scale}/scorecard.csv",
+        claims="results/{scale}/claims.csv",
+        artifacts=artifact_files({"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}),
+    output:
+        report(
+            "results/{scale}/report/index.html",
+            caption="../report/page.rst",
+            category="report",
+        ),
+    log:
+        "logs/{scale}/report.log",
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        entry=report_entry,
+        folder=subpath(input.scorecard, parent=True),
+    shell:
+        "python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
+        "--out {output} > {log} 2>&1"
