@@ -99,7 +99,7 @@ def test_every_truncation_of_an_archive_is_noticed(tmp_path, compress):
         assert "truncated" in message or "damaged" in message, length
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_changed_header_never_ends_in_a_traceback(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp()
@@ -130,6 +130,7 @@ def write_idx(path, array, magic=None, sizes=None):
     return path
 
 
+@settings(max_examples=50, deadline=None)
 @given(arrays(np.uint8, array_shapes(min_dims=1, max_dims=3, max_side=5)))
 def test_idx_round_trip(tmp_path_factory, array):
     path = write_idx(tmp_path_factory.getbasetemp() / "round.gz", array)

@@ -40,6 +40,9 @@ class Mirror(http.server.ThreadingHTTPServer):
         self.cuts, self.redirect, self.length = [], None, True
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, request, client_address):
+        """A client that hangs up early is part of the tests."""
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):

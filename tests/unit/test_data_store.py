@@ -169,7 +169,7 @@ def test_load_refuses_a_swapped_missing_or_strange_split(folder):
     assert "labels is int32 [6]; meta.json promises int64 [6]" in load_refused(folder)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_load_notices_every_flipped_bit(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "flipped"
@@ -230,7 +230,7 @@ def test_digits_have_not_changed():
 
 
 # Every demo result rests on these bytes; a new Pillow or scikit-learn that changes them must not pass unseen.
-DIGESTS = {"digits": "?", "digits-rgb": "?"}
+DIGESTS = {"digits": "4879134ab763e6d7", "digits-rgb": "0a8ae81a0129d677"}
 
 
 @pytest.fixture

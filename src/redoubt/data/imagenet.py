@@ -168,4 +168,5 @@ def _random(picture: Image.Image, draws: np.ndarray) -> Image.Image:
         size = (min(width, height),) * 2
         left, top = (width - size[0]) // 2, (height - size[1]) // 2
     box = (left, top, left + size[0], top + size[1])
-    return picture.resize((_SIZE, _SIZE), Image.Resampling.BILINEAR, box=box)
+    # Cut first: resizing with a box would blend in the pixels just outside it.
+    return picture.crop(box).resize((_SIZE, _SIZE), Image.Resampling.BILINEAR)

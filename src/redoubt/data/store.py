@@ -187,7 +187,7 @@ def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndar
         raise RedoubtError(f"{path}: damaged ({error}); {remedy}") from None
     except (KeyError, TypeError):
         raise RedoubtError(f"{path.parent / META}: does not describe the split '{split}'; {remedy}") from None
-    for name, array in tensors.items():
+    for name, array in sorted(tensors.items()):
         if array.shape != shapes.get(name, array.shape) or array.dtype != _DTYPES.get(name):
             expected = f"{_DTYPES.get(name)} {list(shapes.get(name, ()))}"
             found = f"{array.dtype} {list(array.shape)}"

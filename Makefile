@@ -1,0 +1,58 @@
+# `make` lists what can be done. Everything runs in .venv, which is made from requirements.lock when that changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
+SCALE ?= demo
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)/src
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench restore lock clean
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed (make PYTHON=...)" >&2; exit 1; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	touch $@
+
+demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
+	snakemake --cores all --quiet rules --config scale=$(SCALE)
+	@python -m redoubt.steps.summary --scale $(SCALE)
+
+test: $(STAMP) ## all tests
+	python -m pytest -n auto --dist loadfile
+
+lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, and the schemas in step with the code
+	ruff check src tests benchmarks
+	ruff format --check src tests benchmarks
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(STAMP) ## rewrite sources in the house's format, and the JSON schemas
+	ruff check --fix src tests benchmarks
+	ruff format src tests benchmarks
+	snakefmt Snakefile workflow
+	python -m redoubt.steps.schemas
+
+bench: $(STAMP) ## measure speed; writes benchmarks/results/
+	python benchmarks/run.py
+
+restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote, and rebuild nothing
+	python -m redoubt.steps.restore
+
+lock: ## resolve pyproject.toml anew into requirements.lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0"
+	.venv-lock/bin/python -m pip install --quiet ".[dev]"
+	{ echo '# The resolved set that `make` installs; regenerate with `make lock` after a change of pyproject.toml.'; \
+	  .venv-lock/bin/python -m pip freeze --exclude redoubt | sed 's/+cpu//'; } > requirements.lock
+	rm -rf .venv-lock
+
+clean: ## remove results of all scales, logs and the environment; results/reference stays
+	rm -rf $(VENV) logs .snakemake
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

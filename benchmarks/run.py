@@ -1,0 +1,190 @@
+"""Measured speed, side by side in one run: `make bench` prints a table and writes it to benchmarks/results/.
+
+Ratios are what to look at: the seconds depend on the machine and on what else runs on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from redoubt import classifier, registry
+from redoubt.attacks import deepfool, foolbox_engine
+from redoubt.catalog import load
+from redoubt.data import store
+from redoubt.defenses.clean import Defense as Plain
+from redoubt.defenses.clean import Parameters as NoParameters
+from redoubt.fitting import fit
+
+ROOT = Path(__file__).resolve().parent.parent
+THREADS = min(2, os.cpu_count() or 1)
+
+
+def seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Return the median wall time of `work` after one warm-up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def dataset(folder: Path) -> Path:
+    """Publish MNIST where a mirror has it, the embedded digits elsewhere, and return the folder."""
+    catalog = load(ROOT, {"scale": "paper"})
+    name = "mnist" if catalog.models["mnist-lenet-reference"].missing is None and "official" not in catalog.mirrors else "digits"
+    command = [sys.executable, "-m", "redoubt.steps.download", "--dataset", name, "--folder", str(folder / name)]
+    subprocess.run(command, check=True, cwd=ROOT)
+    return folder / name
+
+
+def trained(data: Path, folder: Path, device: str) -> classifier.Classifier:
+    """Train the published LeNet for two epochs and return it in eval mode."""
+    entry = json.loads(json.dumps(load(ROOT, {"scale": "paper"}).models["mnist-lenet-reference"].entry))
+    entry["training"] |= {"epochs": 2 if data.name == "mnist" else 30, "track": {"images": None, "deepfool": None}}
+    fit(entry, 0, data, folder, None, device, THREADS, folder / "resume")
+    meta = json.loads((data / "meta.json").read_text())
+    model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]))
+    classifier.load(model, folder / "weights.safetensors")
+    where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return model.to(where, memory_format=torch.channels_last).eval()
+
+
+def deepfool_rows(model: classifier.Classifier, data: Path) -> list[dict]:
+    """Compare our DeepFool with Foolbox's on the same LeNet and images."""
+    where = next(model.parameters()).device
+    with torch.no_grad():
+        inputs = model.preprocessing(store.load(data, "test").images(slice(0, 200)).to(where).float() / 255.0)
+        predicted = model.network(inputs).argmax(1)
+    rows = []
+    for iterations in (5, 50):
+        options = deepfool.Parameters(iterations=iterations)
+        engines = {
+            "ours": lambda options=options: inputs + deepfool.perturb(model.network, inputs, options)[0],
+            "foolbox": lambda options=options: foolbox_engine.deepfool(model.network, inputs, options),
+        }
+        found = {}
+        for name, engine in engines.items():
+            adversarial = engine()
+            with torch.no_grad():
+                fooled = model.network(adversarial).argmax(1) != predicted
+            l2 = (adversarial - inputs).flatten(1).norm(dim=1)
+            found[name] = (len(inputs) / seconds(engine, 3), float(fooled.float().mean()), float(l2.mean()))
+        for name, (speed, success, l2) in found.items():
+            facts = f"success {success:.3f}, mean l2 {l2:.1f}"
+            ratio = speed / found["foolbox"][0]
+            rows.append({"what": f"DeepFool-{iterations} {name}", "value": speed, "unit": "images/s", "ratio": ratio, "facts": facts})
+    return rows
+
+
+def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
+    """Compare a DeepDefense training step with a plain one, batch 100."""
+    where = next(model.parameters()).device
+    split = store.load(data, "train")
+    inputs = model.preprocessing(split.images(slice(0, 100)).to(where).float() / 255.0).detach()
+    labels = split.labels[:100].to(where)
+    module = registry.method("defenses", "deepdefense")
+    defenses = {
+        "plain": Plain(NoParameters(), model.network),
+        "DeepDefense": module.Defense(module.Parameters(), model.network),
+    }
+    times = {}
+    for name, defense in defenses.items():
+
+        def step(defense=defense) -> None:
+            model.network.zero_grad()
+            defense.loss(inputs, labels)[0].backward()
+
+        times[name] = seconds(step)
+    return [
+        {"what": f"LeNet training step, {name}", "value": 1000 * value, "unit": "ms", "ratio": value / times["plain"], "facts": ""}
+        for name, value in times.items()
+    ]
+
+
+def start_rows() -> list[dict]:
+    """Measure what every job pays before it works, and the time to build the graph of all studies at paper scale."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "REDOUBT_DATA_MIRROR": "official"}
+
+    def run(*command: str) -> Callable[[], object]:
+        return lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+    bare = seconds(run(sys.executable, "-c", "pass"), 3)
+    job = seconds(run(sys.executable, "-c", "import redoubt.fitting"), 3)
+    graph = seconds(run(sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--config", "scale=paper"), 3)
+    catalog = seconds(run(sys.executable, "-c", "from redoubt import catalog; catalog.load('.', {'scale': 'paper'})"), 3)
+    return [
+        {"what": "start of a Python process", "value": bare, "unit": "s", "ratio": 1.0, "facts": ""},
+        {"what": "start of a training job", "value": job, "unit": "s", "ratio": job / bare, "facts": "imports torch"},
+        {"what": "catalog at paper scale", "value": catalog, "unit": "s", "ratio": catalog / bare, "facts": "no torch"},
+        {"what": "dry run at paper scale", "value": graph, "unit": "s", "ratio": graph / bare, "facts": "whole graph"},
+    ]
+
+
+def demo_rows(start: float) -> list[dict]:
+    """Run the demo in a copy of the tracked files; measure wall and CPU time and the share of job start-up."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "copy"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        command = [sys.executable, "-m", "snakemake", "--cores", str(THREADS), "--quiet", "all", "--config", "scale=demo"]
+        subprocess.run(command, cwd=copy, check=True)
+        wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        jobs = len(list((copy / "logs/benchmarks/demo").rglob("*.tsv")))
+        shutil.rmtree(copy)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    share = jobs * start / cpu
+    return [
+        {"what": "demo, wall", "value": wall, "unit": "s", "ratio": 1.0, "facts": f"{THREADS} cores"},
+        {"what": "demo, CPU", "value": cpu, "unit": "s", "ratio": cpu / wall, "facts": f"{jobs} torch jobs, start-up {share:.0%}"},
+    ]
+
+
+def markdown(rows: list[dict], where: str) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [f"# Speed on {where}", "", "| what | value | unit | ratio | facts |", "| --- | ---: | --- | ---: | --- |"]
+    lines += [f"| {r['what']} | {r['value']:.4g} | {r['unit']} | {r['ratio']:.2f} | {r['facts']} |" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--skip-demo", action="store_true", help="leave out the run of the whole demo")
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as name:
+        data = dataset(Path(name) / "data")
+        model = trained(data, Path(name) / "model", options.device)
+        rows = deepfool_rows(model, data) + step_rows(model, data) + start_rows()
+    if not options.skip_demo:
+        rows += demo_rows(next(row["value"] for row in rows if row["what"] == "start of a training job"))
+    device = next(model.parameters()).device.type
+    where = f"{device}, {THREADS} threads, {platform.machine()}, torch {torch.__version__}, LeNet on {data.name}"
+    text = markdown(rows, where)
+    print(text)
+    folder = ROOT / "benchmarks/results"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{device}.md").write_text(text)
+    (folder / f"{device}.json").write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

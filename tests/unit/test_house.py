@@ -1,0 +1,70 @@
+"""The house: lock, environments and schemas say the same thing as the code."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from redoubt import registry
+from redoubt.steps.schemas import FOLDER, schemas
+
+ROOT = Path(__file__).resolve().parents[2]
+CONDA_NAMES = {"pytorch": "torch"}
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_conda_environment_has_the_versions_of_the_lock():
+    lock = {canonical(name): version for name, version in locked().items()}
+    dependencies = yaml.safe_load((ROOT / "envs/redoubt.yaml").read_text())["dependencies"]
+    plain = [item.split("=", 1) for item in dependencies if isinstance(item, str) and "=" in item]
+    pip = [item.split("==") for group in dependencies if isinstance(group, dict) for item in group["pip"]]
+    checked = 0
+    for name, version in [*plain, *pip]:
+        if name != "python":
+            assert lock[canonical(CONDA_NAMES.get(name, name))] == version, name
+            checked += 1
+    assert checked >= 14
+
+
+def test_lock_holds_every_direct_requirement():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    lock = {canonical(name) for name in locked()}
+    missing = [item for item in direct if canonical(re.match(r"[\w.-]+", item)[0]) not in lock]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", sorted(schemas()))
+def test_schemas_are_in_step_with_the_records(name):
+    assert (ROOT / FOLDER / name).read_text() == schemas()[name], "run `make format`"
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_method_declares_parameters_with_descriptions(kind):
+    for name in registry.names(kind):
+        module = registry.method(kind, name)
+        if kind == "metrics":
+            assert module.KIND in ("rate", "mean")
+            assert module.UNIT in ("percent", "scientific", "plain")
+        else:
+            assert module.Parameters.model_config["extra"] == "forbid"
+        assert module.__doc__
+
+
+def test_no_file_grows_past_its_subject():
+    long = {
+        path.name: lines
+        for path in (ROOT / "src").rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 420
+    }
+    assert not long
