@@ -47,7 +47,11 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
 def dataset(folder: Path) -> Path:
     """Publish MNIST where a mirror has it, the embedded digits elsewhere, and return the folder."""
     catalog = load(ROOT, {"scale": "paper"})
-    name = "mnist" if catalog.models["mnist-lenet-reference"].missing is None and "official" not in catalog.mirrors else "digits"
+    name = (
+        "mnist"
+        if catalog.models["mnist-lenet-reference"].missing is None and "official" not in catalog.mirrors
+        else "digits"
+    )
     command = [sys.executable, "-m", "redoubt.steps.download", "--dataset", name, "--folder", str(folder / name)]
     subprocess.run(command, check=True, cwd=ROOT)
     return folder / name
@@ -88,7 +92,15 @@ def deepfool_rows(model: classifier.Classifier, data: Path) -> list[dict]:
         for name, (speed, success, l2) in found.items():
             facts = f"success {success:.3f}, mean l2 {l2:.1f}"
             ratio = speed / found["foolbox"][0]
-            rows.append({"what": f"DeepFool-{iterations} {name}", "value": speed, "unit": "images/s", "ratio": ratio, "facts": facts})
+            rows.append(
+                {
+                    "what": f"DeepFool-{iterations} {name}",
+                    "value": speed,
+                    "unit": "images/s",
+                    "ratio": ratio,
+                    "facts": facts,
+                }
+            )
     return rows
 
 
@@ -112,7 +124,13 @@ def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
 
         times[name] = seconds(step)
     return [
-        {"what": f"LeNet training step, {name}", "value": 1000 * value, "unit": "ms", "ratio": value / times["plain"], "facts": ""}
+        {
+            "what": f"LeNet training step, {name}",
+            "value": 1000 * value,
+            "unit": "ms",
+            "ratio": value / times["plain"],
+            "facts": "",
+        }
         for name, value in times.items()
     ]
 
@@ -127,7 +145,9 @@ def start_rows() -> list[dict]:
     bare = seconds(run(sys.executable, "-c", "pass"), 3)
     job = seconds(run(sys.executable, "-c", "import redoubt.fitting"), 3)
     graph = seconds(run(sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--config", "scale=paper"), 3)
-    catalog = seconds(run(sys.executable, "-c", "from redoubt import catalog; catalog.load('.', {'scale': 'paper'})"), 3)
+    catalog = seconds(
+        run(sys.executable, "-c", "from redoubt import catalog; catalog.load('.', {'scale': 'paper'})"), 3
+    )
     return [
         {"what": "start of a Python process", "value": bare, "unit": "s", "ratio": 1.0, "facts": ""},
         {"what": "start of a training job", "value": job, "unit": "s", "ratio": job / bare, "facts": "imports torch"},
@@ -142,7 +162,17 @@ def demo_rows(start: float) -> list[dict]:
         copy = Path(name) / "copy"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        command = [sys.executable, "-m", "snakemake", "--cores", str(THREADS), "--quiet", "all", "--config", "scale=demo"]
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            str(THREADS),
+            "--quiet",
+            "all",
+            "--config",
+            "scale=demo",
+        ]
         subprocess.run(command, cwd=copy, check=True)
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         jobs = len(list((copy / "logs/benchmarks/demo").rglob("*.tsv")))
@@ -151,7 +181,13 @@ def demo_rows(start: float) -> list[dict]:
     share = jobs * start / cpu
     return [
         {"what": "demo, wall", "value": wall, "unit": "s", "ratio": 1.0, "facts": f"{THREADS} cores"},
-        {"what": "demo, CPU", "value": cpu, "unit": "s", "ratio": cpu / wall, "facts": f"{jobs} torch jobs, start-up {share:.0%}"},
+        {
+            "what": "demo, CPU",
+            "value": cpu,
+            "unit": "s",
+            "ratio": cpu / wall,
+            "facts": f"{jobs} torch jobs, start-up {share:.0%}",
+        },
     ]
 
 

@@ -15,8 +15,8 @@ from redoubt.attacks.interface import Batches, Context, Crafted, check_images
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, canonical_json, read_json
-from redoubt.rows import read_rows
 from redoubt.progress import progress
+from redoubt.rows import read_rows
 
 BATCH = 256
 

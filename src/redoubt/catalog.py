@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt import imports, registry
-from redoubt.catalog_types import Need
+from redoubt.catalog_types import Model, Need, Run
 from redoubt.config import Artifact, Attack, Claim, Config, Method, Scale, Study
 from redoubt.data import sources
 from redoubt.errors import RedoubtError
@@ -26,33 +26,6 @@ from redoubt.reading import merged, named, read_yaml, typed
 def matches(name: str, patterns: list[str]) -> bool:
     """Tell whether `name` matches one of `patterns` (with *)."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model as it is at the chosen scale."""
-
-    id: str
-    study: str
-    entry: dict[str, Any]  # what the training step reads, seeds aside
-    labels: dict[str, str]
-    seeds: tuple[int, ...]
-    start: str | None
-    missing: str | None  # why it cannot be run here; None when it can
-
-    @property
-    def dataset(self) -> str:
-        """Name of the dataset that it is trained on at this scale."""
-        return self.entry["dataset"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One attack on one model; `reads` are the finished runs that it builds on."""
-
-    model: str
-    attack: str
-    reads: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -147,6 +120,12 @@ class Catalog:
     def mirrors(self) -> list[str]:
         """Data mirrors in the order in which they are tried."""
         return sources.mirrors(list(self.config.data.mirrors), self.environment)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a training or attack job takes: one where torch will use one, none otherwise."""
+        device = self.config.device
+        return int(device == "cuda" or (device == "auto" and Path("/dev/nvidia0").exists()))
 
     # -- attacks and evaluations --------------------------------------------------------------------------------------
 
@@ -289,7 +268,12 @@ class Catalog:
             "verdict": self.config.verdict.model_dump(),
             "models": {need.model: self._shown(need.model) for need in needs},
             "inputs": [
-                {"model": need.model, "attack": need.attack, "missing": self.missing(need), "files": self.files_of(need)}
+                {
+                    "model": need.model,
+                    "attack": need.attack,
+                    "missing": self.missing(need),
+                    "files": self.files_of(need),
+                }
                 for need in needs
             ],
         }
@@ -329,7 +313,9 @@ class Catalog:
     def files_of(self, need: Need) -> list[str]:
         """Return the files of a need, one for each seed."""
         if need.attack is None:
-            return [model_file(self.config.scale, need.model, seed, "history.csv") for seed in self.models[need.model].seeds]
+            return [
+                model_file(self.config.scale, need.model, seed, "history.csv") for seed in self.models[need.model].seeds
+            ]
         return [attack_file(self.config.scale, need.model, seed, need.attack) for seed in self.models[need.model].seeds]
 
 
@@ -382,6 +368,11 @@ def data_folder(dataset: str) -> str:
     return f"results/data/{dataset}"
 
 
+def data_file(dataset: str, name: str) -> str:
+    """Return a file of a dataset."""
+    return f"{data_folder(dataset)}/{name}"
+
+
 def model_file(scale: str, model: str, seed: int, name: str) -> str:
     """Return a file of a trained model."""
     return f"results/{scale}/models/{model}/seed-{seed}/{name}"
@@ -402,7 +393,9 @@ def entry_hash(entry: Any) -> str:
     return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
 
 
-def load(root: Path | str = ".", changes: Mapping[str, Any] | None = None, environment: Mapping | None = None) -> Catalog:
+def load(
+    root: Path | str = ".", changes: Mapping[str, Any] | None = None, environment: Mapping | None = None
+) -> Catalog:
     """Read and check all config files.
 
     Args:
@@ -415,12 +408,12 @@ def load(root: Path | str = ".", changes: Mapping[str, Any] | None = None, envir
     """
     root = Path(root)
     file = "config/config.yaml"
-    config = typed(Config, merged(read_yaml(root / file) or {}, changes or {}), file)
+    config = typed(Config, merged(read_yaml(root, file) or {}, changes or {}), file)
     file = scale_file(config.scale)
-    scale = typed(Scale, read_yaml(root / file), file)
+    scale = typed(Scale, read_yaml(root, file), file)
     studies = {}
     for name in config.studies:
         if not (root / study_file(name)).is_file():
             raise RedoubtError(f"config/config.yaml: studies: {name!r}: there is no {study_file(name)}")
-        studies[name] = typed(Study, read_yaml(root / study_file(name)), study_file(name))
+        studies[name] = typed(Study, read_yaml(root, study_file(name)), study_file(name))
     return Catalog(config, scale, studies, root, os.environ if environment is None else environment).check()

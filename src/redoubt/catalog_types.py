@@ -1,6 +1,34 @@
-"""Small records that the catalog and the artifacts share."""
+"""Records that the catalog makes and others read."""
 
 from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it is at the chosen scale."""
+
+    id: str
+    study: str
+    entry: dict[str, Any]  # what the training step reads, seeds aside
+    labels: dict[str, str]
+    seeds: tuple[int, ...]
+    start: str | None
+    missing: str | None  # why it cannot be run here; None when it can
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset that it is trained on at this scale."""
+        return self.entry["dataset"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack on one model; `reads` are the finished runs that it builds on."""
+
+    model: str
+    attack: str
+    reads: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

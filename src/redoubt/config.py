@@ -31,7 +31,9 @@ class Config(Strict):
 
     scale: Literal["demo", "laptop", "paper"] = Field("demo", description="how much is run")
     studies: list[str] = Field(["deepdefense"], description="files of config/studies/ that take part")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes; auto takes a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where torch computes; auto takes a GPU if there is one"
+    )
     data: Data = Data()
     verdict: Verdict = Verdict()
 

@@ -17,8 +17,8 @@ from redoubt.attacks import deepfool
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, read_json, write_json, write_text
-from redoubt.schema import Training
 from redoubt.progress import progress
+from redoubt.schema import Training
 from redoubt.training import Resume, Trainer
 
 EVALUATION_BATCH = 256

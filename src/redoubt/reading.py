@@ -14,27 +14,34 @@ from redoubt.errors import RedoubtError
 from redoubt.schema import explain
 
 
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file.
+def read_yaml(root: Path, name: str) -> Any:
+    """Read the YAML file `name` below `root`.
 
     Raises:
         RedoubtError: it is missing or not YAML; the message names file and line.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
+        return yaml.load((root / name).read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
     except FileNotFoundError:
-        raise RedoubtError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RedoubtError(f"{path}: not YAML: {error}") from None
+        raise RedoubtError(f"{name}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise RedoubtError(f"{name}: not UTF-8: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise RedoubtError(f"{name}: {line}{getattr(error, 'problem', error)}") from None
 
 
 class _UniqueKeys(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if twice := [key for key in keys if isinstance(key, str) and keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"key {twice[0]!r} is given twice", problem_mark=node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

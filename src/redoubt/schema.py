@@ -37,7 +37,9 @@ class Track(Strict):
     """What is measured on the test set before the first and after every epoch, for `history.csv`."""
 
     images: Annotated[int, Field(gt=0)] | None = Field(None, description="first test images used; all when null")
-    deepfool: dict[str, Any] | None = Field(None, description="parameters of the DeepFool that measures rho_2; none when null")
+    deepfool: dict[str, Any] | None = Field(
+        None, description="parameters of the DeepFool that measures rho_2; none when null"
+    )
 
 
 class Training(Strict):
@@ -50,6 +52,10 @@ class Training(Strict):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="momentum of SGD, beta1 of Adam")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty on weights and biases")
     drops: dict[float, Positive] = Field({}, description="epoch from which the learning rate is multiplied: factor")
-    augmentation: list[Literal["horizontal-flip", "random-crop"]] = Field([], description="random changes of training images")
-    images: Annotated[int, Field(gt=0)] | None = Field(None, description="training images used, a fixed stratified draw; all when null")
+    augmentation: list[Literal["horizontal-flip", "random-crop"]] = Field(
+        [], description="random changes of training images"
+    )
+    images: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="training images used, a fixed stratified draw; all when null"
+    )
     track: Track = Field(Track(), description="what is measured after every epoch")

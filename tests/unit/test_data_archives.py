@@ -99,6 +99,18 @@ def test_every_truncation_of_an_archive_is_noticed(tmp_path, compress):
         assert "truncated" in message or "damaged" in message, length
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress], ids=["gz", "xz"])
+def test_bytes_changed_within_the_compressed_data_are_noticed(tmp_path, compress):
+    noise = np.random.default_rng(0).integers(0, 64, 20_000, np.uint8).tobytes()
+    whole = tar(tmp_path / "whole", [("a", noise)], compress).read_bytes()
+    path = tmp_path / "changed"
+    for position in range(40, len(whole) - 40, len(whole) // 20):
+        path.write_bytes(
+            whole[:position] + bytes(byte ^ 255 for byte in whole[position:][:40]) + whole[position + 40 :]
+        )
+        assert "damaged" in refusal(archives.members, path, LIMIT)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_changed_header_never_ends_in_a_traceback(tmp_path_factory, data):

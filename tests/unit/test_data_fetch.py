@@ -378,6 +378,8 @@ def test_redirects_are_followed_but_never_away_from_https(mirror, cache):
     threading.Thread(target=other.handle_request, daemon=True).start()
     assert fetch(described(), [other.url], cache)[0].read_bytes() == CONTENT
     other.server_close()
+    mirror.redirect = "ftp://127.0.0.1:1/x"
+    assert "refused a redirect from http to ftp" in refused(described(), [mirror.url + "/x"], cache)
     mirror.redirect = "file:///etc/passwd"
     assert "file:///etc/passwd' is not allowed" in refused(described(), [mirror.url + "/x"], cache)
 

@@ -14,18 +14,18 @@ rule table:
         ),
     log:
         "logs/{scale}/table/{study}/{artifact}.log",
+    wildcard_constraints:
+        artifact=either(TABLES),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
-    wildcard_constraints:
-        artifact=either(TABLES),
     params:
         entry=artifact_entry,
     shell:
-        "python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
+        "PYTHONPATH=src python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
 
 
 rule figure:
@@ -45,15 +45,15 @@ rule figure:
         pixels="results/{scale}/{study}/{artifact}.png",
     log:
         "logs/{scale}/figure/{study}/{artifact}.log",
+    wildcard_constraints:
+        artifact=either(FIGURES),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=15,
-    wildcard_constraints:
-        artifact=either(FIGURES),
     params:
         entry=artifact_entry,
     shell:
-        "python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"
+        "PYTHONPATH=src python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

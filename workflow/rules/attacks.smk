@@ -12,20 +12,20 @@ rule attack:
         "logs/{scale}/attack/{model}/seed-{seed}/{attack}.log",
     benchmark:
         "logs/benchmarks/{scale}/attack/{model}/seed-{seed}/{attack}.tsv"
+    wildcard_constraints:
+        model=either(CATALOG.models),
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
         gpu=GPUS,
+        device=DEVICE,
         mem_mb=8000,
         runtime=240,
-    wildcard_constraints:
-        model=either(CATALOG.models),
     params:
         entry=attack_entry,
         data=subpath(input.data, parent=True),
-        device=CATALOG.config.device,
     shell:
-        "python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
-        "--weights {input.weights} --out {output} --reads {input.reads} --device {params.device} "
+        "PYTHONPATH=src python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--weights {input.weights} --out {output} --reads {input.reads} --device {resources.device} "
         "--threads {threads} > {log} 2>&1"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
@@ -9,8 +10,6 @@ sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from redoubt import catalog as catalog_module
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
-
-os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
 
 
 def load_catalog():
@@ -23,9 +22,19 @@ def load_catalog():
 
 CATALOG = load_catalog()
 SCALE = CATALOG.config.scale
-GPUS = int(CATALOG.config.device == "cuda" or (CATALOG.config.device == "auto" and os.path.exists("/dev/nvidia0")))
-TABLES = [key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "table"]
-FIGURES = [key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"]
+GPUS = CATALOG.gpus
+# Facts of the machine are resources of the rules, not parameters: changing them reruns nothing.
+DEVICE = CATALOG.config.device
+MIRRORS = shlex.join(f"--mirror={mirror}" for mirror in CATALOG.mirrors)
+IMAGENET = shlex.join(
+    f"--imagenet={folder}" for folder in filter(None, [CATALOG.config.data.imagenet])
+)
+TABLES = [
+    key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "table"
+]
+FIGURES = [
+    key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"
+]
 BASELINES = [key for key, model in CATALOG.models.items() if model.start is None]
 DEFENDED = [key for key, model in CATALOG.models.items() if model.start is not None]
 
@@ -52,13 +61,17 @@ def model_code(wildcards):
 
 def data_of(wildcards):
     """Return the dataset that a model is trained and attacked on."""
-    return catalog_module.data_folder(CATALOG.models[wildcards.model].dataset) + "/meta.json"
+    return catalog_module.data_file(
+        CATALOG.models[wildcards.model].dataset, "meta.json"
+    )
 
 
 def start_of(wildcards):
     """Return the weights that a defended model starts from."""
     start = CATALOG.models[CATALOG.models[wildcards.model].start]
-    return catalog_module.model_file(SCALE, start.id, start.seeds[0], "weights.safetensors")
+    return catalog_module.model_file(
+        SCALE, start.id, start.seeds[0], "weights.safetensors"
+    )
 
 
 def attack_entry(wildcards):
@@ -115,7 +128,9 @@ def study_targets(name):
     """Return the tables and figures of one study, none when it does not take part."""
     return [
         file
-        for file in artifact_files({"table": ["csv", "md"], "figure": ["csv", "svg", "png"]})
+        for file in artifact_files(
+            {"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}
+        )
         if file.split("/")[2] == name
     ]
 

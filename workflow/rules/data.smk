@@ -16,10 +16,10 @@ rule download:
     resources:
         mem_mb=8000,
         runtime=120,
+        mirrors=MIRRORS,
+        imagenet=IMAGENET,
     params:
         folder=subpath(output.meta, parent=True),
-        mirrors=" ".join(f"--mirror '{mirror}'" for mirror in CATALOG.mirrors),
-        imagenet=f"--imagenet '{CATALOG.config.data.imagenet}'" if CATALOG.config.data.imagenet else "",
     shell:
-        "python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
-        "{params.mirrors} {params.imagenet} > {log} 2>&1"
+        "PYTHONPATH=src python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
+        "{resources.mirrors} {resources.imagenet} > {log} 2>&1"

@@ -11,24 +11,24 @@ rule pretrain:
         "logs/{scale}/pretrain/{model}/seed-{seed}.log",
     benchmark:
         "logs/benchmarks/{scale}/pretrain/{model}/seed-{seed}.tsv"
+    wildcard_constraints:
+        model=either(BASELINES),
     retries: 1
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
         gpu=GPUS,
+        device=DEVICE,
         mem_mb=8000,
         runtime=1440,
-    wildcard_constraints:
-        model=either(BASELINES),
     params:
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
-        device=CATALOG.config.device,
     shell:
-        "python -m redoubt.steps.pretrain --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
-        "--folder {params.folder} --device {params.device} --threads {threads} > {log} 2>&1"
+        "PYTHONPATH=src python -m redoubt.steps.pretrain --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--folder {params.folder} --device {resources.device} --threads {threads} > {log} 2>&1"
 
 
 rule defend:
@@ -45,21 +45,21 @@ rule defend:
         "logs/{scale}/defend/{model}/seed-{seed}.log",
     benchmark:
         "logs/benchmarks/{scale}/defend/{model}/seed-{seed}.tsv"
+    wildcard_constraints:
+        model=either(DEFENDED),
     retries: 1
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
         gpu=GPUS,
+        device=DEVICE,
         mem_mb=8000,
         runtime=1440,
-    wildcard_constraints:
-        model=either(DEFENDED),
     params:
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
-        device=CATALOG.config.device,
     shell:
-        "python -m redoubt.steps.defend --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
-        "--folder {params.folder} --start {input.start} --device {params.device} --threads {threads} > {log} 2>&1"
+        "PYTHONPATH=src python -m redoubt.steps.defend --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "--folder {params.folder} --start {input.start} --device {resources.device} --threads {threads} > {log} 2>&1"

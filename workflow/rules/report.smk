@@ -19,7 +19,7 @@ rule scorecard:
         entry=report_entry,
         folder=subpath(output.scorecard, parent=True),
     shell:
-        "python -m redoubt.steps.scorecard --entry {params.entry:q} --results {params.folder} "
+        "PYTHONPATH=src python -m redoubt.steps.scorecard --entry {params.entry:q} --results {params.folder} "
         "--scorecard {output.scorecard} --claims {output.claims} > {log} 2>&1"
 
 
@@ -30,7 +30,9 @@ rule report_page:
         template="src/redoubt/report.html.jinja",
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
-        artifacts=artifact_files({"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}),
+        artifacts=artifact_files(
+            {"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}
+        ),
     output:
         report(
             "results/{scale}/report/index.html",
@@ -49,5 +51,5 @@ rule report_page:
         entry=report_entry,
         folder=subpath(input.scorecard, parent=True),
     shell:
-        "python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
+        "PYTHONPATH=src python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
         "--out {output} > {log} 2>&1"

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
@@ -51,7 +50,7 @@ def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
     """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, pd.errors.ParserError) as error:
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise RedoubtError(f"{path}: not readable ({error})") from None
     if missing := {"artifact", "row", "column", "value", "unit"} - set(frame.columns):
         raise RedoubtError(f"{path}: column {sorted(missing)[0]!r} is missing")
@@ -61,7 +60,9 @@ def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
         try:
             digits = Decimal(row["value"])
         except ArithmeticError:
-            raise RedoubtError(f"{path}: line {line}: {row['value']!r} is not a number") from None
+            digits = Decimal("NaN")
+        if not digits.is_finite():
+            raise RedoubtError(f"{path}: line {line}: {row['value']!r} is not a number")
         if key in result:
             raise RedoubtError(f"{path}: line {line}: {', '.join(key)} is given twice")
         scale = Decimal("0.01") if row["unit"] == "percent" else Decimal(1)

@@ -5,7 +5,6 @@ Source: DeepDefense, figures 2 and 6.
 
 from __future__ import annotations
 
-
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need
 from redoubt.lazily import lazy

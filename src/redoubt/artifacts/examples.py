@@ -5,7 +5,6 @@ Source: DeepDefense, figure 3.
 
 from __future__ import annotations
 
-
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need
 from redoubt.lazily import lazy

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.rows import read_rows

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from redoubt.artifacts.cells import COLUMNS, cell, read_published, shown
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need

@@ -6,10 +6,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
-from redoubt.errors import RedoubtError  # noqa: E402
+from redoubt.errors import RedoubtError
 
 # Okabe and Ito's palette, told apart by marker and line too.
 METHODS = {
@@ -62,7 +62,9 @@ def series(position: int) -> dict:
 def grid(rows: int, columns: int, width: float, height: float):
     """Return a figure and its axes (rows, columns); sizes are inches of one panel."""
     with plt.rc_context(RC):
-        return plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained")
+        return plt.subplots(
+            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+        )
 
 
 def stamp(figure: Figure, text: str) -> None:
@@ -73,7 +75,9 @@ def stamp(figure: Figure, text: str) -> None:
 def absent(axis, reasons: list[str]) -> None:
     """Say in an empty panel why there is nothing to see."""
     text = "not run\n" + "\n".join(dict.fromkeys(reasons))
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#666666", wrap=True)
+    axis.text(
+        0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#666666", wrap=True
+    )
     axis.set_xticks([])
     axis.set_yticks([])
 

@@ -6,7 +6,6 @@ accuracy, so c decreases from left to right.
 
 from __future__ import annotations
 
-
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
@@ -71,7 +70,12 @@ def draw(entry: dict, inputs: Inputs) -> Drawing:
         for value in (points.index.min(), points.index.max()):
             place = points.loc[value]
             axis.annotate(
-                f"${along}$={value:g}", tuple(place), xytext=(3, 4), textcoords="offset points", fontsize=6.5, color="#444444"
+                f"${along}$={value:g}",
+                tuple(place),
+                xytext=(3, 4),
+                textcoords="offset points",
+                fontsize=6.5,
+                color="#444444",
             )
     reference = done[done["curve"] == "Reference"]
     if len(reference):

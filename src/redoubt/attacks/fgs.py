@@ -78,9 +78,9 @@ def smallest_epsilon(wrong: Callable[[float], int], count: int, share: float, li
         return 0.0
     low, high = 0.0, limit / 1024.0
     while wrong(high) < needed:
-        low, high = high, 2.0 * high
-        if high > limit:
+        if high >= limit:
             raise RedoubtError(f"fgs: fewer than {share:.0%} of the images are misclassified even at epsilon {limit:g}")
+        low, high = high, 2.0 * high
     while high - low > 1e-4 * high:
         middle = (low + high) / 2.0
         low, high = (low, middle) if wrong(middle) >= needed else (middle, high)

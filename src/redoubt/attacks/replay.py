@@ -28,6 +28,10 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     if context.reads is None or "image" not in context.reads:
         raise RedoubtError("replay: needs an evaluation whose `reads` names attacks with `keep_images: true`")
     for source, rows in context.reads.groupby("model", sort=False):
+        if len(rows) != len(batches):
+            raise RedoubtError(
+                f"replay: {len(rows)} stored examples of {source} for {len(batches)} images; select the same"
+            )
         for start, inputs, _ in batches:
             stored = rows.iloc[start : start + len(inputs)]["image"]
             images = numpy.stack([numpy.asarray(image, dtype="float32") for image in stored])

@@ -77,9 +77,7 @@ class _Bounded:
         data = self._stream.read(min(size, self._left + 1))
         self._left -= len(data)
         if self._left < 0:
-            raise RedoubtError(
-                f"{self._path.name}: holds more than the expected {self._limit} bytes; it is refused"
-            )
+            raise RedoubtError(f"{self._path.name}: holds more than the expected {self._limit} bytes; it is refused")
         return data
 
 

@@ -61,9 +61,7 @@ def _records(archive: Path, name: str, contents: Mapping[str, bytes], labels_eac
         raise RedoubtError(f"{archive.name}: has no member {name}")
     length = labels_each + _PIXELS
     if len(contents[name]) % length:
-        raise RedoubtError(
-            f"{archive.name}: {name} has {len(contents[name])} bytes, not whole {length}-byte records"
-        )
+        raise RedoubtError(f"{archive.name}: {name} has {len(contents[name])} bytes, not whole {length}-byte records")
     return np.frombuffer(contents[name], np.uint8).reshape(-1, length)
 
 
@@ -74,7 +72,5 @@ def _split(
         raise RedoubtError(f"{archive.name}: {len(records)} {split} images; expected {source.counts[split]}")
     labels = records[:, labels_each - 1].astype(np.int64)
     if labels.max(initial=0) >= len(source.classes):
-        raise RedoubtError(
-            f"{archive.name}: label {labels.max()} names none of {len(source.classes)} classes"
-        )
+        raise RedoubtError(f"{archive.name}: label {labels.max()} names none of {len(source.classes)} classes")
     return np.ascontiguousarray(records[:, labels_each:]).reshape(-1, *source.shape), labels

@@ -181,9 +181,7 @@ def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:
             _receive(response, file, part, fresh["size"], bar)
 
 
-def _receive(
-    response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, bar: tqdm
-) -> None:
+def _receive(response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, bar: tqdm) -> None:
     size = part.size
     with part.path.open("ab") as stream:
         for chunk in _chunks(response):
@@ -260,9 +258,7 @@ def _note(url: str, response: http.client.HTTPResponse, offset: int) -> dict[str
 
 def _same(note: dict[str, Any], fresh: dict[str, Any]) -> bool:
     """Whether two answers are about the same version; the rest of a file may come without its dates."""
-    return note["size"] == fresh["size"] and all(
-        fresh[key] in (None, note[key]) for key in ("etag", "modified")
-    )
+    return note["size"] == fresh["size"] and all(fresh[key] in (None, note[key]) for key in ("etag", "modified"))
 
 
 def _continues(response: http.client.HTTPResponse, offset: int) -> bool:

@@ -42,9 +42,7 @@ def read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if tuple(sizes) != shape:
         raise RedoubtError(f"{path.name}: holds {_times(sizes)} values; expected {_times(shape)}")
     if len(content) != head + math.prod(shape):
-        raise RedoubtError(
-            f"{path.name}: {len(content)} bytes; its header promises {head + math.prod(shape)}"
-        )
+        raise RedoubtError(f"{path.name}: {len(content)} bytes; its header promises {head + math.prod(shape)}")
     return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
 
 
@@ -68,9 +66,7 @@ def unpack(source: Source, paths: Mapping[str, Path]) -> dict[str, tuple[np.ndar
         count = source.counts[split]
         labels = read(digits, (count,)).astype(np.int64)
         if count and labels.max() >= len(source.classes):
-            raise RedoubtError(
-                f"{digits.name}: label {labels.max()} names none of {len(source.classes)} classes"
-            )
+            raise RedoubtError(f"{digits.name}: label {labels.max()} names none of {len(source.classes)} classes")
         splits[split] = (read(pixels, (count, *source.shape[1:])).reshape(count, *source.shape), labels)
     return splits
 

@@ -63,9 +63,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _listed(root: Path, name: str, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    columns = [
-        [(path, label) for path in _pictures(root, name, group)] for label, group in enumerate(classes)
-    ]
+    columns = [[(path, label) for path in _pictures(root, name, group)] for label, group in enumerate(classes)]
     rows = [row for row in chain.from_iterable(zip_longest(*columns)) if row is not None]
     if not rows:
         raise RedoubtError(f"imagenet: {root / name} has no pictures ({', '.join(_SUFFIXES)})")
@@ -82,9 +80,7 @@ def _pictures(root: Path, name: str, group: str) -> list[str]:
     folder = root / name / group
     if not folder.is_dir():
         return []
-    return sorted(
-        f"{name}/{group}/{path.name}" for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES
-    )
+    return sorted(f"{name}/{group}/{path.name}" for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
 
 
 class FolderSplit:

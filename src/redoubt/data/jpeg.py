@@ -59,9 +59,7 @@ def _sorted_pictures(archive: Path, source: Source) -> dict[str, list[_Picture]]
     for name, content in members(archive, limit):
         match = _NAME.fullmatch(name)
         if match is None or match[1] not in found or match[2] not in labels:
-            raise RedoubtError(
-                f"{archive.name}: member {name!r} is no picture of this dataset; the archive is refused"
-            )
+            raise RedoubtError(f"{archive.name}: member {name!r} is no picture of this dataset; the archive is refused")
         found[match[1]].append((int(match[3]), labels[match[2]], content))
     return {split: sorted(pictures) for split, pictures in found.items()}
 

@@ -129,9 +129,7 @@ _EMBEDDED = {"train": 1347, "test": 450}
 
 _ALL = (
     Source("digits", "Digits 8x8 (scikit-learn), 28x28", (1, 28, 28), _DIGITS, _EMBEDDED, "digits"),
-    Source(
-        "digits-rgb", "Digits 8x8 (scikit-learn), coloured 32x32", (3, 32, 32), _DIGITS, _EMBEDDED, "digits"
-    ),
+    Source("digits-rgb", "Digits 8x8 (scikit-learn), coloured 32x32", (3, 32, 32), _DIGITS, _EMBEDDED, "digits"),
     Source(
         "mnist",
         "MNIST",
@@ -259,9 +257,7 @@ def mirrors(configured: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(mirror.strip() for mirror in given if mirror.strip())) or [OFFICIAL]
 
 
-def unavailable(
-    name: str, mirrors: Sequence[str], imagenet_folder: Path | str | None, published: Path
-) -> str | None:
+def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str | None, published: Path) -> str | None:
     """Return in one line why a dataset cannot be had, or None when it can; no network is touched.
 
     Args:

@@ -110,9 +110,7 @@ def load(folder: Path | str, split: str) -> Split:
     return FolderSplit(Path(meta["root"]), labels, tensors["paths"].tobytes().decode().split("\n"))
 
 
-def publish(
-    folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any]
-) -> None:
+def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any]) -> None:
     """Publish a dataset, whole or not at all, over whatever the folder holds.
 
     Args:
@@ -125,10 +123,7 @@ def publish(
         RedoubtError: it cannot be written; what was published before is untouched.
     """
     folder = Path(folder)
-    arrays = {
-        split: {name: np.ascontiguousarray(array) for name, array in splits[split].items()}
-        for split in SPLITS
-    }
+    arrays = {split: {name: np.ascontiguousarray(array) for name, array in splits[split].items()} for split in SPLITS}
     whole = {
         **meta,
         "counts": {split: len(arrays[split]["labels"]) for split in SPLITS},
@@ -193,9 +188,7 @@ def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndar
             found = f"{array.dtype} {list(array.shape)}"
             raise RedoubtError(f"{path}: {name} is {found}; meta.json promises {expected}; {remedy}")
     if _digest(tensors) != digest:
-        raise RedoubtError(
-            f"{path}: its tensors are not those that meta.json describes (wrong sha256); {remedy}"
-        )
+        raise RedoubtError(f"{path}: its tensors are not those that meta.json describes (wrong sha256); {remedy}")
     return tensors
 
 

@@ -22,14 +22,10 @@ def check(path: Path, file: SourceFile) -> None:
     """
     with path.open("rb") as stream:
         if stream.read(64).lstrip().lower().startswith(_HTML):
-            raise RedoubtError(
-                "sent an HTML page instead of the file (a log-in, a warning or an error page?)"
-            )
+            raise RedoubtError("sent an HTML page instead of the file (a log-in, a warning or an error page?)")
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        raise RedoubtError(
-            f"{'truncated' if size < file.size else 'too long'}: {size} bytes; expected {file.size}"
-        )
+        raise RedoubtError(f"{'truncated' if size < file.size else 'too long'}: {size} bytes; expected {file.size}")
     for name, expected in (("sha256", file.sha256), ("md5", file.md5)):
         if expected is not None:
             with path.open("rb") as stream:

@@ -30,7 +30,9 @@ class Parameters(deepfool.Parameters):
     d: Annotated[float, Field(gt=0)] = Field(5.0, description="scale of the ratio for misclassified images")
     p: Annotated[float, Field(ge=1)] = Field(2.0, description="order of the norm")
     shape: Literal["exp", "linear"] = Field("exp", description="the function R of equation (6)")
-    layers: list[str] | None = Field(None, description="the only layers that the regulariser's gradient reaches; all when null")
+    layers: list[str] | None = Field(
+        None, description="the only layers that the regulariser's gradient reaches; all when null"
+    )
 
 
 @contextmanager
@@ -83,7 +85,9 @@ class Defense(BaseDefense):
         if parameters.layers is not None:
             known = dict(network.named_modules())
             if missing := [name for name in parameters.layers if name not in known]:
-                raise RedoubtError(f"deepdefense: layers: {missing[0]!r} is not one of {', '.join(n for n in known if n)}")
+                raise RedoubtError(
+                    f"deepdefense: layers: {missing[0]!r} is not one of {', '.join(n for n in known if n)}"
+                )
             self.kept = {id(weight) for name in parameters.layers for weight in known[name].parameters()}
 
     def ratios(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy

@@ -30,7 +30,9 @@ def build(parameters: Parameters, shape: tuple[int, int, int], classes: int) -> 
     if parameters.weights == "random":
         return vision.rescaled(vision.resnet18(weights=None, num_classes=classes))
     if classes != 1000:
-        raise RedoubtError(f"ResNet-18: the published weights have 1000 classes, the data {classes}; use weights: random")
+        raise RedoubtError(
+            f"ResNet-18: the published weights have 1000 classes, the data {classes}; use weights: random"
+        )
     try:
         return vision.rescaled(vision.resnet18(weights=vision.ResNet18_Weights.IMAGENET1K_V1))
     except OSError as error:

@@ -22,7 +22,7 @@ from torchvision.models import (  # noqa: E402
     resnet18,
 )
 
-__all__ = ["AlexNet_Weights", "ResNet18_Weights", "alexnet", "resnet18", "rescaled"]
+__all__ = ["AlexNet_Weights", "ResNet18_Weights", "alexnet", "rescaled", "resnet18"]
 
 CHANNEL_STD = (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1], as torchvision's weights expect them
 

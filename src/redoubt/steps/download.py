@@ -88,9 +88,7 @@ def _forget(partial: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of this step."""
-    command = argparse.ArgumentParser(
-        prog="python -m redoubt.steps.download", description=__doc__.splitlines()[0]
-    )
+    command = argparse.ArgumentParser(prog="python -m redoubt.steps.download", description=__doc__.splitlines()[0])
     command.add_argument("--dataset", required=True, choices=sources.SOURCES, help="what to fetch")
     command.add_argument("--folder", required=True, type=Path, help="where to publish it")
     command.add_argument(

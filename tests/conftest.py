@@ -1,0 +1,221 @@
+"""Shared tiny data and networks: real digits, trained for seconds, once for the whole session."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from redoubt import registry
+from redoubt.classifier import Classifier, build
+from redoubt.data import digits, store
+from redoubt.data.sources import SOURCES
+from redoubt.errors import cli
+from redoubt.schema import Training
+from redoubt.training import Resume, Trainer
+
+torch.set_num_threads(1)
+
+SHAPE, CLASSES = (1, 28, 28), 10
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Keep to one thread and leave the global generator as it was."""
+    torch.set_num_threads(1)
+    state = torch.random.get_rng_state()
+    yield
+    torch.random.set_rng_state(state)
+
+
+@pytest.fixture(scope="session")
+def digit_arrays():
+    """Training and test digits, uint8 (N, 1, 28, 28), and labels."""
+    return digits.build(SOURCES["digits"])
+
+
+@pytest.fixture(scope="session")
+def digit_images(digit_arrays):
+    """450 test digits, float32 in [0, 1], and their labels."""
+    images, labels = digit_arrays["test"]
+    return torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory, digit_arrays):
+    """A published dataset: 200 training and 60 test digits."""
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    splits = {
+        split: {"images": digit_arrays[split][0][:count], "labels": digit_arrays[split][1][:count]}
+        for split, count in (("train", 200), ("test", 60))
+    }
+    meta = {"name": "digits", "title": "Digits", "shape": list(SHAPE), "classes": [str(n) for n in range(10)]}
+    store.publish(folder, splits, meta)
+    return folder
+
+
+def model_entry(network="mlp", width=0.1, start=None, defense="clean", parameters=None, **training):
+    """Return the entry of a model, as the catalog writes it."""
+    schedule = {"epochs": 2, "batch_size": 20, "learning_rate": 0.01, **training}
+    checked = registry.parameters("defenses", defense, parameters or {}).model_dump(by_alias=True)
+    options = registry.parameters("networks", network, {"width": width, "input_rms": 60})
+    return {
+        "id": "tiny-model" if start is None else f"tiny-model-{defense}",
+        "dataset": "digits",
+        "network": {"name": network, "parameters": options.model_dump(by_alias=True)},
+        "preprocessing": {"name": "mean-image", "parameters": {"channels": None}},
+        "defense": {"name": defense, "parameters": checked},
+        "training": Training(**schedule).model_dump(by_alias=True),
+        "start": start,
+    }
+
+
+def attack_entry(attack="deepfool", **changes):
+    """Return the entry of an attack, as the catalog writes it."""
+    parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
+    entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
+    select = {"images": 40, "label": None, **changes.pop("select", {})}
+    return {**entry, "parameters": parameters, "select": select, "keep_images": False, **changes}
+
+
+@pytest.fixture(scope="session")
+def make_entry():
+    """The function that writes a model's entry."""
+    return model_entry
+
+
+@pytest.fixture(scope="session")
+def make_attack():
+    """The function that writes an attack's entry."""
+    return attack_entry
+
+
+def _trained(network, width, digit_arrays, steps):
+    torch.manual_seed(0)
+    model = build(model_entry(network, width), SHAPE, CLASSES)
+    images, labels = digit_arrays["train"]
+    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+    model.preprocessing.mean.copy_(255 * images.mean(0))
+    inputs = model.preprocessing(images)
+    optimizer = torch.optim.Adam(model.parameters(), 0.002)
+    for step in range(steps):
+        own = torch.randperm(len(labels), generator=torch.Generator().manual_seed(step))[:100]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model.network(inputs[own]), labels[own]).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def _mlp(digit_arrays):
+    return _trained("mlp", 0.2, digit_arrays, 120)
+
+
+@pytest.fixture(scope="session")
+def _lenet(digit_arrays):
+    return _trained("lenet", 0.2, digit_arrays, 80)
+
+
+@pytest.fixture
+def mlp(_mlp) -> Classifier:
+    """An MLP with more than 90 % accuracy, a fresh copy."""
+    return copy.deepcopy(_mlp)
+
+
+@pytest.fixture
+def lenet(_lenet) -> Classifier:
+    """A LeNet with more than 90 % accuracy, a fresh copy."""
+    return copy.deepcopy(_lenet)
+
+
+@pytest.fixture
+def affine():
+    """Function (weight (classes, features), bias) to an affine network on inputs (N, features) or images."""
+
+    def make(weight, bias):
+        weight, bias = torch.as_tensor(weight), torch.as_tensor(bias)
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0]).to(weight.dtype)
+        layer.weight.data.copy_(weight)
+        layer.bias.data.copy_(bias)
+        return torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+
+    return make
+
+
+@pytest.fixture
+def snapshot():
+    """Function that returns all that an attack must leave alone: weights, buffers, modes and gradients."""
+
+    def take(network):
+        tensors = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        return tensors, [module.training for module in network.modules()], [p.grad for p in network.parameters()]
+
+    return take
+
+
+@pytest.fixture
+def unchanged(snapshot):
+    """Function that tells whether a network is as a snapshot of it was."""
+
+    def compare(before, network):
+        now = snapshot(network)
+        same = all(torch.equal(tensor, now[0][name]) for name, tensor in before[0].items())
+        return same and before[1] == now[1] and all(grad is None for grad in now[2])
+
+    return compare
+
+
+@pytest.fixture
+def failure(capfd):
+    """Function that runs a step's main as the command line does and returns its one line of error."""
+
+    def run(main, arguments):
+        capfd.readouterr()
+        assert cli(lambda _: main([str(argument) for argument in arguments])) == 2
+        captured = capfd.readouterr()
+        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1, captured.err
+        return captured.err
+
+    return run
+
+
+@pytest.fixture
+def trainer():
+    """Function (network, defense's name, parameters, inputs, labels, **schedule) to a trainer."""
+
+    def make(network, name, parameters, inputs, labels, folder=None, every=0.0, frozen=False, wrap=None, **schedule):
+        options = registry.parameters("defenses", name, parameters)
+        defense = registry.method("defenses", name).Defense(options, network)
+        settings = {"epochs": 2, "batch_size": 10, "learning_rate": 0.001, **schedule}
+        return Trainer(
+            network=network,
+            defense=defense if wrap is None else wrap(defense),
+            schedule=Training(**settings),
+            identity="test",
+            batch=lambda positions: (inputs[positions], labels[positions]),
+            count=len(labels),
+            evaluate=lambda: {"test_accuracy": float((network(inputs).argmax(1) == labels).float().mean())},
+            resume=Resume(folder, every=every),
+            frozen_norms=frozen,
+        )
+
+    return make
+
+
+@pytest.fixture
+def weights_bytes():
+    """Function that returns all weights and buffers of a network as bytes."""
+    return lambda network: b"".join(tensor.detach().numpy().tobytes() for tensor in network.state_dict().values())
+
+
+@pytest.fixture(scope="session")
+def as_json():
+    """The function that writes an entry for the command line."""
+    return lambda entry: json.dumps(entry)
+
+
+@pytest.fixture
+def arrays():
+    """A NumPy generator with a fixed seed."""
+    return np.random.default_rng(0)

@@ -1,0 +1,222 @@
+"""The catalog: entries, overrides, cuts, reasons, code and paths."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from redoubt import catalog, imports, registry
+from redoubt.catalog_types import Need
+from redoubt.errors import RedoubtError
+
+ROOT = Path(__file__).resolve().parents[2]
+OFFLINE = {"REDOUBT_DATA_MIRROR": str(ROOT / "tests")}  # a folder that holds no dataset
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the config that a test may spoil."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def spoil(tree: Path, file: str, change) -> None:
+    path = tree / file
+    value = yaml.safe_load(path.read_text())
+    change(value)
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
+def error(tree: Path, **changes) -> str:
+    with pytest.raises(RedoubtError) as caught:
+        catalog.load(tree, changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+STUDY = "config/studies/deepdefense.yaml"
+
+
+@pytest.mark.parametrize("scale", ["demo", "laptop", "paper"])
+def test_every_scale_is_whole(scale):
+    found = catalog.load(ROOT, {"scale": scale})
+    assert {key for _, key in found.artifacts} >= {"table-1", "supp-table-1", "supp-table-2", "figure-2", "figure-6"}
+    assert [key for _, key in found.claims] == [f"claim-{number}" for number in range(1, 14)]
+    for study, artifact in found.artifacts:
+        needs = found.needs(study, artifact)
+        assert needs and all(need.model in found.models for need in needs)
+
+
+def test_demo_needs_no_download():
+    found = catalog.load(ROOT, {"scale": "demo"}, OFFLINE)
+    reasons = {model.missing for model in found.models.values() if model.missing}
+    assert all("cut at scale demo" in reason for reason in reasons)
+    assert {model.dataset for model in found.models.values()} == {"digits", "digits-rgb"}
+
+
+def test_paper_scale_is_the_published_set_up():
+    found = catalog.load(ROOT, {"scale": "paper"})
+    training = found.models["mnist-mlp-deepdefense"].entry["training"]
+    assert (training["epochs"], training["batch_size"], training["learning_rate"]) == (5, 100, 5e-4)
+    assert (training["momentum"], training["weight_decay"], training["drops"]) == (0.9, 5e-4, {4.0: 0.5})
+    defense = found.models["cifar10-nin-deepdefense"].entry["defense"]["parameters"]
+    assert (defense["lambda"], defense["c"], defense["d"]) == (15, 25, 5)
+    assert found.models["imagenet-alexnet-deepdefense"].entry["defense"]["parameters"]["c"] == 500
+    assert not found.scale.overrides and not found.scale.cuts
+    sweep = [key for key in found.models if key.startswith("mnist-lenet-deepdefense-lambda")]
+    assert len(sweep) == 27
+    layers = [key for key in found.models if found.models[key].entry["defense"]["parameters"].get("layers")]
+    assert len(layers) == 20
+
+
+def test_missing_data_is_told_with_its_reason_and_inherited():
+    found = catalog.load(ROOT, {"scale": "paper"}, OFFLINE)
+    assert "cifar10" in found.models["cifar10-nin-deepdefense"].missing
+    assert "data.imagenet" in found.models["imagenet-resnet18-deepdefense"].missing
+    need = Need("cifar10-nin-reference", "fgs-reference")
+    assert found.missing(need) == found.models["cifar10-nin-deepdefense"].missing
+
+
+def test_an_override_changes_its_models_only():
+    demo, paper = (catalog.load(ROOT, {"scale": scale}) for scale in ("demo", "paper"))
+    changed = demo.models["mnist-lenet-deepdefense-fc1-c5"].entry
+    published = paper.models["mnist-lenet-deepdefense-fc1-c5"].entry
+    assert changed["training"]["epochs"] == 2 and published["training"]["epochs"] == 5
+    assert (
+        changed["training"]["track"]["deepfool"] == published["training"]["track"]["deepfool"]
+    )  # merged, not replaced
+    assert changed["defense"] == published["defense"]
+
+
+def test_reordered_keys_make_the_same_entries(tree):
+    before = catalog.load(tree)
+
+    def reverse(value):
+        for part in ("baselines", "models", "attacks"):
+            for key, entry in value[part].items():
+                value[part][key] = dict(reversed(entry.items()))
+
+    spoil(tree, STUDY, reverse)
+    after = catalog.load(tree)
+    assert {k: catalog.entry_hash(m.entry) for k, m in after.models.items()} == {
+        k: catalog.entry_hash(m.entry) for k, m in before.models.items()
+    }
+    assert after.attacks == before.attacks
+
+
+def test_labels_are_not_part_of_what_training_reads(tree):
+    before = catalog.load(tree).models["mnist-mlp-clean"].entry
+    spoil(tree, STUDY, lambda value: value["models"]["mnist-mlp-clean"]["labels"].update(method="Par. Train"))
+    after = catalog.load(tree)
+    assert after.models["mnist-mlp-clean"].entry == before
+    assert after.models["mnist-mlp-clean"].labels["method"] == "Par. Train"
+
+
+def put(*path, value):
+    def change(tree):
+        for key in path[:-1]:
+            tree = tree[key]
+        tree[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            put("models", "mnist-mlp-deepdefense", "defense", value="deepdefence"),
+            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, clean, deepdefense",
+        ),
+        (put("models", "mnist-mlp-clean", "start", value="nobody"), "models.mnist-mlp-clean.start: 'nobody'"),
+        (put("models", "mnist-mlp-clean", "trainin", value=1), "models.mnist-mlp-clean.trainin: unknown key"),
+        (put("models", "mnist-mlp-clean", "training", "epochs", value=-1), "training.epochs: -1"),
+        (
+            put("models", "mnist-mlp-deepdefense", "parameters", "c", value="x"),
+            "mnist-mlp-deepdefense.parameters.c: 'x'",
+        ),
+        (put("models", "mnist-mlp-deepdefense", "parameters", "cc", value=1), "parameters.cc: unknown key"),
+        (put("baselines", "mnist-mlp-reference", "dataset", value="mnst"), "mnist-mlp-reference.dataset: 'mnst'"),
+        (put("baselines", "mnist-mlp-reference", "network", value="mpl"), "mnist-mlp-reference.network: 'mpl'"),
+        (put("attacks", "deepfool", "attack", value="deepfol"), "attacks.deepfool.attack: 'deepfol'"),
+        (put("attacks", "replay-example", "engine", value="foolbox"), "attacks.replay-example.engine: replay runs on"),
+        (put("evaluations", 0, "attack", value="none"), "evaluations.0.attack: 'none'"),
+        (put("evaluations", 0, "models", value=["zzz*"]), "evaluations.0.models: 'zzz*' matches no model"),
+        (put("artifacts", "figure-2", "plot", value="pie"), "artifacts.figure-2.plot: 'pie'"),
+        (
+            put("artifacts", "supp-table-1", "parameters", "models", value=["nobody"]),
+            "supp-table-1.parameters: 'nobody'",
+        ),
+        (put("claims", "claim-1", "checks", 0, "artifact", value="table-9"), "claims: claim-1"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_key(tree, change, told):
+    spoil(tree, STUDY, change)
+    message = error(tree)
+    assert message.startswith(STUDY)
+    assert told.split(":")[0] in message and told.split(": ")[-1] in message
+
+
+def test_a_key_given_twice_is_refused(tree):
+    path = tree / "config/config.yaml"
+    path.write_text(path.read_text() + "\nscale: paper\n")
+    line = len(path.read_text().splitlines())
+    assert error(tree) == f"config/config.yaml: line {line}: key 'scale' is given twice"
+
+
+def test_unknown_scale_and_study(tree):
+    assert "scale" in error(tree, scale="huge")
+    assert "there is no config/studies/nothing.yaml" in error(tree, studies=["nothing"])
+
+
+def test_building_the_catalog_imports_no_torch():
+    script = "import sys; from redoubt import catalog; catalog.load('.', {'scale': 'paper'});"
+    script += "print([name for name in ('torch', 'pandas', 'torchvision', 'foolbox') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_code_of_a_model_names_its_own_defense_only():
+    found = catalog.load(ROOT)
+    code = found.model_code("mnist-mlp-parseval")
+    assert "src/redoubt/defenses/parseval.py" in code and "src/redoubt/networks/mlp.py" in code
+    assert not {"src/redoubt/defenses/deepdefense.py", "src/redoubt/networks/lenet.py"} & set(code)
+    assert "src/redoubt/catalog.py" not in code
+    assert "src/redoubt/attacks/deepfool.py" in found.model_code("mnist-mlp-deepdefense")
+
+
+def test_closure_follows_lazy_imports():
+    files = {path.name for path in imports.closure("redoubt.attacks.fgs")}
+    assert {"fgs.py", "interface.py", "foolbox_engine.py", "schema.py", "lazily.py"} <= files
+
+
+def test_no_import_runs_upward():
+    floors = ["data", "networks", "preprocessing", "metrics", "attacks", "defenses", "artifacts", "steps"]
+    forbidden = {
+        "data": {"networks", "metrics", "attacks", "defenses", "artifacts", "steps"},
+        "networks": {"attacks", "defenses", "artifacts", "steps", "data"},
+        "metrics": {"attacks", "defenses", "artifacts", "steps", "data"},
+        "attacks": {"defenses", "artifacts", "steps", "data"},
+        "defenses": {"artifacts", "steps", "data"},
+        "artifacts": {"attacks", "defenses", "networks", "steps", "data"},
+    }
+    for floor in floors[:-1]:
+        for file in (ROOT / "src/redoubt" / floor).glob("*.py"):
+            reached = {path.parent.name for path in imports.closure(f"redoubt.{floor}.{file.stem}")}
+            assert not reached & forbidden.get(floor, set()), file
+
+
+def test_names_and_methods():
+    assert "adversarial-training" in registry.names("defenses")
+    with pytest.raises(RedoubtError, match="'nothing' is not one of"):
+        registry.method("attacks", "nothing")

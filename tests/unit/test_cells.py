@@ -1,0 +1,120 @@
+"""Cells: printed precision, the verdict's rule, and the file of printed numbers."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from redoubt.artifacts.cells import COLUMNS, Published, cell, read_published, shown, verdict
+from redoubt.errors import RedoubtError
+from redoubt.metrics.estimate import Estimate
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY = {"study": "s", "id": "table-1", "comparable": True, "stamp": "cut", "verdict": {"rate": 0.01, "mean": 0.1}}
+HEADER = "artifact,row,column,value,unit,note\n"
+
+
+def read(tmp_path, *lines):
+    path = tmp_path / "published.csv"
+    path.write_text(HEADER + "".join(f"{line}\n" for line in lines))
+    return read_published(path)
+
+
+@pytest.mark.parametrize(
+    ("digits", "unit", "value", "half"),
+    [
+        ("1.11e-1", "ratio", 0.111, 0.0005),
+        ("5.40e-2", "ratio", 0.054, 0.00005),
+        ("98.31", "percent", 0.9831, 0.00005),
+        ("50", "percent", 0.5, 0.005),
+        ("205.80", "norm", 205.8, 0.005),
+        ("3", "ratio", 3.0, 0.5),
+        ("1.50", "ratio", 1.5, 0.005),
+    ],
+)
+def test_printed_digits_tell_the_precision(digits, unit, value, half, tmp_path):
+    found = read(tmp_path, f"table-1,a,b,{digits},{unit},")["table-1", "a", "b"]
+    assert found.value == pytest.approx(value, rel=1e-12) and found.half_unit == pytest.approx(half, rel=1e-12)
+
+
+@pytest.mark.parametrize("digits", ["many", "", "98,3", "nan", "inf", "-Infinity", "sNaN"])
+def test_bad_numbers_are_refused_with_their_line(digits, tmp_path):
+    with pytest.raises(RedoubtError, match=r"published\.csv: line 3: '.*' is not a number") as caught:
+        read(tmp_path, "table-1,a,b,1.0,ratio,", f'table-1,a,c,"{digits}",ratio,')
+    assert "\n" not in str(caught.value)
+
+
+def test_cells_given_twice_are_refused_with_their_line(tmp_path):
+    with pytest.raises(RedoubtError, match="line 4: table-1, a, b is given twice"):
+        read(tmp_path, "table-1,a,b,1.0,ratio,", "table-1,a,c,1.0,ratio,", "table-1,a,b,2.0,ratio,")
+
+
+@pytest.mark.parametrize("text", ["", "artifact,row,value\n", None, 'a,"b\n'])
+def test_a_file_without_the_columns_is_refused(text, tmp_path):
+    if text is not None:
+        (tmp_path / "published.csv").write_text(text)
+    with pytest.raises(RedoubtError, match=r"published\.csv: (column|not readable)"):
+        read_published(tmp_path / "published.csv")
+
+
+@pytest.mark.parametrize(
+    ("published", "kind", "expected"),
+    [
+        (0.55, "rate", "reproduced"),  # inside
+        (0.6149, "rate", "reproduced"),  # 0.60 + half a unit of 0.005 + tolerance of 0.01
+        (0.6151, "rate", "deviates"),
+        (0.4851, "rate", "reproduced"),
+        (0.4849, "rate", "deviates"),
+        (0.67, "mean", "reproduced"),  # 0.60 + 0.005 + 0.067
+        (0.6723, "mean", "deviates"),
+        (0.451, "mean", "reproduced"),  # 0.50 - 0.005 - 0.0451
+        (0.449, "mean", "deviates"),
+    ],
+)
+def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind, expected):
+    found = Estimate(0.55, 0.50, 0.60, 100)
+    assert verdict(Published(published, 0.005), found, kind, ENTRY) == (expected, "")
+
+
+def test_verdict_compares_nothing_where_it_should_not():
+    found = Estimate(0.5, 0.4, 0.6, 10)
+    assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
+    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == ("not-comparable", "cut")
+
+
+def test_a_cell_holds_all_columns():
+    rows = pd.DataFrame({"label": [0] * 10, "clean_label": [0] * 9 + [1], "seed": [0, 1] * 5})
+    found = cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.95, 0.005))
+    assert list(found) == COLUMNS
+    assert (found["reproduced"], found["n"], found["seeds"], found["verdict"]) == (0.9, 10, 2, "reproduced")
+    assert found["difference"] == pytest.approx(-0.05) and found["ci_low"] < 0.9 < found["ci_high"]
+
+
+def test_a_missing_cell_tells_its_reason():
+    found = cell(ENTRY, ("m", "Acc."), "accuracy", None, "no ImageNet here", Published(0.95, 0.005))
+    assert (found["verdict"], found["reason"], found["n"]) == ("not-run", "no ImageNet here", 0)
+    assert found["published"] == 0.95 and found["reproduced"] is None and list(found) == COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [("accuracy", 0.98312, "98.31 %"), ("rho-2", 0.111, "1.11e-01"), ("rho-2-unnormalized", 205.84, "205.8")],
+)
+def test_values_are_shown_in_their_unit(metric, value, text):
+    assert shown(metric, value) == text and shown(metric, None) == shown(metric, float("nan")) == "—"
+
+
+def test_file_of_deepdefense_is_whole():
+    published = read_published(ROOT / "config/published/deepdefense.csv")
+    assert len(published) == 152
+    tables = Counter(artifact for artifact, _, _ in published)
+    assert tables["table-1"] == 120 and tables["supp-table-1"] == 18
+    assert published["table-1", "mnist-mlp-reference", "Acc."].value == pytest.approx(0.9831)
+    for (artifact, row, column), number in published.items():
+        if column.startswith("Acc"):
+            assert 0 <= number.value <= 1
+        if column == "Acc.@1.0eps_ref" and row.endswith("-deepdefense"):
+            assert number.value == pytest.approx(0.5, abs=0.002), row
+        if artifact == "supp-table-2":
+            assert published["table-1", row, column].value == number.value

@@ -1,0 +1,73 @@
+"""Models: their file of weights, their seeds, and what is refused."""
+
+import pytest
+import safetensors.torch
+import torch
+
+from redoubt import classifier
+from redoubt.errors import RedoubtError
+
+SHAPE = (1, 28, 28)
+
+
+def test_weights_and_buffers_come_back(mlp, tmp_path, make_entry, digit_images):
+    classifier.save(mlp, tmp_path / "weights.safetensors")
+    fresh = classifier.build(make_entry("mlp", 0.2), SHAPE, 10).eval()
+    assert not torch.equal(fresh(digit_images[0][:3]), mlp(digit_images[0][:3]))
+    classifier.load(fresh, tmp_path / "weights.safetensors")
+    assert torch.equal(fresh(digit_images[0][:3]), mlp(digit_images[0][:3]))
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_forward_is_network_after_preprocessing(mlp, digit_images):
+    images = digit_images[0][:3]
+    assert torch.equal(mlp(images), mlp.network(255 * images - mlp.preprocessing.mean))
+
+
+def test_bytes_do_not_depend_on_memory_format(lenet, tmp_path):
+    classifier.save(lenet, tmp_path / "a")
+    classifier.save(lenet.to(memory_format=torch.channels_last), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_seeds_follow_from_the_identity():
+    draws = []
+    for parts in (("a", 1), ("a", 1), ("a", 2), ("a1",)):
+        generator = classifier.seed_everything(*parts)
+        draws.append((torch.rand(1).item(), torch.rand(1, generator=generator).item()))
+    assert draws[0] == draws[1] and draws[0][0] == draws[0][1]
+    assert len(set(draws)) == 3
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda state: {name: t for name, t in state.items() if name != "network.fc1.bias"}, "fc1.bias is absent"),
+        (lambda state: state | {"network.fc1.bias": torch.zeros(7)}, r"fc1.bias is \(7,\), .* asks for \(100,\)"),
+        (lambda state: state | {"network.more": torch.zeros(7)}, "network.more .* asks for none"),
+        (lambda state: state | {"network.fc1.bias": torch.full((100,), float("nan"))}, "fc1.bias is not finite"),
+    ],
+)
+def test_other_tensors_are_refused(harm, message, mlp, tmp_path):
+    safetensors.torch.save_file(harm(dict(mlp.state_dict())), tmp_path / "w.safetensors")
+    before = {name: tensor.clone() for name, tensor in mlp.state_dict().items()}
+    with pytest.raises(RedoubtError, match=message) as caught:
+        classifier.load(mlp, tmp_path / "w.safetensors")
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(before[name], tensor) for name, tensor in mlp.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 100, b"PK\x03\x04 not safetensors at all"])
+def test_unreadable_weights_are_refused(content, mlp, tmp_path):
+    if content is not None:
+        (tmp_path / "w").write_bytes(content)
+    with pytest.raises(RedoubtError, match="no readable weights"):
+        classifier.load(mlp, tmp_path / "w")
+
+
+def test_weights_that_are_not_finite_are_never_written(mlp, tmp_path):
+    with torch.no_grad():
+        mlp.network.fc2.weight[0, 0] = float("inf")
+    with pytest.raises(RedoubtError, match=r"network\.fc2\.weight is not finite"):
+        classifier.save(mlp, tmp_path / "weights.safetensors")
+    assert not list(tmp_path.iterdir())

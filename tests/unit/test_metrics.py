@@ -1,0 +1,89 @@
+"""Metrics by hand, and what their intervals promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from redoubt import registry
+from redoubt.errors import RedoubtError
+from redoubt.metrics.estimate import bootstrap, estimate, wilson
+
+ROWS = pd.DataFrame(
+    {
+        "label": [0, 1, 2, 3],
+        "clean_label": [0, 1, 2, 7],
+        "adversarial_label": [0, 5, 6, 3],
+        "l2": [0.0, 3.0, 2.0, 5.0],
+        "x_l2": [10.0, 6.0, 4.0, 20.0],
+        "linf": [0.0, 1.0, 1.0, 1.0],
+        "x_linf": [2.0, 2.0, 4.0, 8.0],
+        "probability_label": [0.9, 0.1, 0.2, 0.6],
+        "probability_adversarial": [0.9, 0.5, 0.4, 0.6],
+    }
+)
+EXPECTED = {
+    "accuracy": 3 / 4,
+    "accuracy-under-attack": 2 / 4,
+    "fooling-rate": 3 / 4,
+    "rho-2": (0 + 0.5 + 0.5 + 0.25) / 4,
+    "rho-2-unnormalized": 2.5,
+    "rho-inf": (0 + 0.5 + 0.25 + 0.125) / 4,
+    "probability-of-label": 0.45,
+    "probability-of-prediction": 0.6,
+}
+
+
+def test_every_metric_has_a_hand_computed_value():
+    assert set(EXPECTED) == set(registry.names("metrics"))
+
+
+@pytest.mark.parametrize("metric", EXPECTED)
+def test_values_by_hand(metric):
+    found = estimate(metric, ROWS)
+    assert found.value == pytest.approx(EXPECTED[metric], rel=1e-12) and found.n == 4
+    assert found.low <= found.value <= found.high and found.low < found.high
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (9831, 10000), (1, 1), (50, 100)])
+def test_wilson_agrees_with_scipy(successes, n):
+    expected = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.98])
+def test_wilson_covers_the_rate_as_often_as_promised(rate):
+    draws = np.random.default_rng(1).binomial(200, rate, 4000)
+    inside = [low <= rate <= high for low, high in (wilson(int(k), 200) for k in draws)]
+    assert 0.93 <= np.mean(inside) <= 0.97
+
+
+def test_bootstrap_is_the_same_each_time_and_near_the_normal_interval():
+    values = np.random.default_rng(2).gamma(2.0, 1.0, 1000)
+    low, high = bootstrap(values)
+    assert (low, high) == bootstrap(values)
+    half = 1.96 * values.std() / 1000**0.5
+    assert low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_bootstrap_of_equal_values_has_no_width():
+    assert bootstrap(np.full(20, 0.25)) == (0.25, 0.25)
+
+
+def test_rates_use_wilson_and_means_the_bootstrap():
+    found = estimate("accuracy", ROWS)
+    assert (found.low, found.high) == wilson(3, 4)
+    found = estimate("rho-2", ROWS)
+    assert (found.low, found.high) == bootstrap(np.array([0, 0.5, 0.5, 0.25]))
+
+
+@pytest.mark.parametrize("change", [{"l2": float("nan")}, {"l2": float("inf")}, {"x_l2": 0.0, "l2": 0.0}])
+def test_values_that_are_not_finite_are_refused(change):
+    rows = ROWS.copy()
+    for column, value in change.items():
+        rows.loc[2, column] = value
+    with pytest.raises(RedoubtError, match="rho-2: 4 rows, 1 of them not finite"):
+        estimate("rho-2", rows)
+    with pytest.raises(RedoubtError, match="0 rows"):
+        estimate("accuracy", ROWS.iloc[:0])
