@@ -139,6 +139,8 @@ def attack(
     generator = classifier.seed_everything(facts["entry"]["id"], seed, entry["id"])
     split = store.load(data, "test")
     positions = selected(split, entry["select"])
+    if (found := tuple(split.images(positions[:1]).shape[1:])) != (shape := tuple(facts["shape"])):
+        raise RedoubtError(f"{data}: its images are {found}, those of {weights} are {shape}; give the data it was trained on")
     images = split.images(positions).to(where).float() / 255.0
     labels = split.labels[positions].to(where)
     check_images(images, labels)
@@ -156,8 +158,8 @@ def attack(
         batch = {"inputs": batches.images[own], "labels": labels[own], "predicted": predicted[own]}
         frames.append(rows_of(victim, part, {**batch, "positions": positions[own]}, entry))
     frame = pd.concat(frames, ignore_index=True)
-    shape = canonical_json(facts["shape"])
-    write_rows(frame, out, {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": shape})
+    metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": canonical_json(facts["shape"])}
+    write_rows(frame, out, metadata)
     return frame
 
 

@@ -278,8 +278,13 @@ class Catalog:
             ],
         }
 
+    @property
+    def report_files(self) -> list[str]:
+        """Template, style and script of the report page, relative to the root."""
+        return [f"src/redoubt/report/{file.name}" for file in sorted((imports.SOURCE / "redoubt/report").iterdir())]
+
     def report_entry(self) -> dict[str, Any]:
-        """Return what scorecard and report read: artifacts, claims and deviations of all studies, and the scale's cuts."""
+        """Return what scorecard and report read: artifacts, claims and deviations, and the scale's cuts."""
         studies = {}
         for name, study in self.studies.items():
             artifacts = [

@@ -51,7 +51,7 @@ class Numbers:
                 self._frames[artifact] = pd.read_csv(self.folder / f"{artifact}.csv")
             except FileNotFoundError:
                 raise NotRun(f"{artifact} has not been drawn") from None
-            except (OSError, pd.errors.ParserError) as error:
+            except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
                 raise RedoubtError(f"{self.folder / artifact}.csv: not readable ({error}); draw it again") from None
         return self._frames[artifact]
 
@@ -133,6 +133,9 @@ def trend(check: dict[str, Any], numbers: Numbers) -> Outcome:
     rows = numbers.rows(check["artifact"], check["where"])
     if numbers.published:
         raise NotRun("the paper prints no numbers")
+    for column in (check["x"], check["y"]):
+        if column not in rows:
+            raise RedoubtError(f"{check['artifact']}.csv has no column {column!r} that a claim asks for")
     points = rows[[check["x"], check["y"]]].dropna()
     if len(points) < 3:
         reasons = rows["reason"].dropna() if "reason" in rows else []

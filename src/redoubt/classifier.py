@@ -46,8 +46,14 @@ def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int) -> C
 
 
 def save(model: torch.nn.Module, path: Path | str) -> None:
-    """Write weights and buffers as safetensors, whole or not at all."""
+    """Write weights and buffers as safetensors, whole or not at all.
+
+    Raises:
+        RedoubtError: a tensor is not finite.
+    """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if odd := _not_finite(state):
+        raise RedoubtError(f"{path}: not written: tensor {odd} is not finite; lower training.learning_rate in the entry")
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(state))
 
@@ -70,7 +76,10 @@ def load(model: torch.nn.Module, path: Path | str) -> None:
             f"{path}: tensor {odd} is {found.get(odd, 'absent')}, the model's entry asks for "
             f"{expected.get(odd, 'none')}; delete the file and run its step again"
         )
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise RedoubtError(f"{path}: tensor {name} is not finite; delete the file and run its step again")
+    if odd := _not_finite(state):
+        raise RedoubtError(f"{path}: tensor {odd} is not finite; delete the file and run its step again")
     model.load_state_dict(state)
+
+
+def _not_finite(state: dict[str, torch.Tensor]) -> str | None:
+    return next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)

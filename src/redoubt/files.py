@@ -43,12 +43,22 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+class _Entry(dict):
+    """A mapping whose missing keys are told in one line."""
+
+    def __missing__(self, key: str) -> Any:
+        raise RedoubtError(f"the entry has no key {key!r}")
+
+
 def parse_json(text: str, what: str) -> Any:
-    """Return the value of JSON `text`; an error calls it `what`."""
+    """Return the mapping of JSON `text`, whose missing keys raise a `RedoubtError`; an error calls it `what`."""
     try:
-        return json.loads(text)
+        value = json.loads(text, object_pairs_hook=_Entry)
     except json.JSONDecodeError as error:
         raise RedoubtError(f"{what}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}")
+    return value
 
 
 def read_json(path: Path | str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from redoubt import classifier, device, registry
 from redoubt.attacks import deepfool
@@ -18,7 +20,7 @@ from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, read_json, write_json, write_text
 from redoubt.progress import progress
-from redoubt.schema import Training
+from redoubt.schema import Training, explain
 from redoubt.training import Resume, Trainer
 
 EVALUATION_BATCH = 256
@@ -41,6 +43,7 @@ class TrainingData:
         self.labels = split.labels[positions].to(where)
         self.inputs: torch.Tensor | None = None
         self.layer: torch.nn.Module | None = None
+        self.change: Callable = lambda inputs, labels: inputs  # of a batch whose images do not fit in memory
 
     def batches(self) -> Iterator[torch.Tensor]:
         """Walk over all training images (B, C, H, W) in [0, 1], on the device."""
@@ -61,7 +64,8 @@ class TrainingData:
             return self.inputs[positions.to(self.where)].contiguous(memory_format=torch.channels_last), labels
         images = self.split.images(self.positions[positions], crop="random").to(self.where).float() / 255.0
         with torch.no_grad():
-            return self.layer(images), labels
+            inputs = self.layer(images)
+        return self.change(inputs, labels), labels
 
 
 def evaluator(model: classifier.Classifier, split: store.Split, schedule: Training, where: torch.device) -> Callable:
@@ -145,10 +149,17 @@ def fit(
     model, training = prepare(entry, seed, data, meta, start, where)
     named = entry["defense"]
     options = registry.parameters("defenses", named["name"], named["parameters"])
-    defense = registry.method("defenses", named["name"]).Defense(options, model.network)
+    make = registry.method("defenses", named["name"]).Defense
+    defense = make(options, model.network)
     if training.inputs is not None:
         training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
-    schedule = Training(**entry["training"])
+    else:  # batch by batch, by a copy of the network as it is now
+        first = make(options, copy.deepcopy(model.network))
+        training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
+    try:
+        schedule = Training(**entry["training"])
+    except ValidationError as error:
+        raise RedoubtError(f"{entry['id']}: training.{explain(error)}") from None
     trainer = Trainer(
         network=model.network,
         defense=defense,

@@ -153,7 +153,7 @@ def printed(tmp_path_factory):
     found = read_published(ROOT / "config/published/deepdefense.csv")
     frame = pd.DataFrame([(*key, number.value) for key, number in found.items()])
     frame.columns = ["artifact", "row", "column", "published"]
-    for artifact, cells in frame.groupby("artifact"):
+    for artifact, cells in frame[frame["artifact"] != "figure-3"].groupby("artifact"):  # it has other columns
         cells.to_csv(folder / f"{artifact}.csv", index=False)
     return Numbers(folder, published=True)
 

@@ -35,6 +35,7 @@ TABLES = [
 FIGURES = [
     key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"
 ]
+REPORT_FILES = CATALOG.report_files
 BASELINES = [key for key, model in CATALOG.models.items() if model.start is None]
 DEFENDED = [key for key, model in CATALOG.models.items() if model.start is not None]
 

@@ -27,7 +27,7 @@ rule report_page:
     "Write the report: one page that needs no network."
     input:
         code=code("steps.report"),
-        template="src/redoubt/report.html.jinja",
+        template=REPORT_FILES,
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
         artifacts=artifact_files(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from redoubt.artifacts.cells import COLUMNS, cell, read_published, shown
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need
@@ -24,6 +26,7 @@ class Column(Strict):
     metric: str
     attack: str
     where: dict[str, float | str] = {}
+    apart: str | None = Field(None, description="why our numbers may not be set against the printed ones, if so")
 
 
 class Parameters(Strict):
@@ -66,7 +69,10 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
             missing = inputs.missing(model, column["attack"])
             rows = None if missing else picked(inputs.rows(model, column["attack"]), column["where"])
             known = published.get((entry["id"], model, column["label"]))
-            cells.append(cell(entry, (model, column["label"]), column["metric"], rows, missing, known))
+            found = cell(entry, (model, column["label"]), column["metric"], rows, missing, known)
+            if column["apart"] is not None and missing is None:
+                found |= {"verdict": "not-comparable", "reason": column["apart"]}
+            cells.append(found)
     data = pd.DataFrame(cells, columns=COLUMNS)
     return Drawing(data, text=markdown(entry, data))
 

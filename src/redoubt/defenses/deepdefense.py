@@ -96,7 +96,7 @@ class Defense(BaseDefense):
         Correctly classified images are pushed to the nearest other class, misclassified ones towards their label.
         """
         options, network = self.parameters, self.network
-        away, predicted, steps = deepfool.perturb(network, inputs, options)
+        _, predicted, steps = deepfool.perturb(network, inputs, options)
         wrong = predicted != labels
         if wrong.any():
             # One walk serves both kinds: a misclassified image repeats the steps towards its label instead.

@@ -1,4 +1,4 @@
-"""Accuracy under attack: the share of all images that keeps its true label; images that were wrong before count as wrong."""
+"""Accuracy under attack: the share of all images that keeps its true label; clean errors count as errors."""
 
 import pandas as pd
 

@@ -1,6 +1,7 @@
 """AlexNet from torchvision, with its published ImageNet weights on request.
 
-Source: DeepDefense, section 4.3 and supplement 2. Deviation: the paper takes the Caffe model zoo's weights; torchvision's are a close variant without grouped convolutions.
+Source: DeepDefense, section 4.3.
+Deviation: the paper takes the Caffe model zoo's weights; torchvision's are of a close variant without groups.
 """
 
 from __future__ import annotations

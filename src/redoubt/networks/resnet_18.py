@@ -1,6 +1,6 @@
 """ResNet-18 from torchvision, with its published ImageNet weights on request.
 
-Source: DeepDefense, section 4.3 and supplement 2. Deviation: the paper downloads a pretrained model; torchvision's is that network.
+Source: DeepDefense, supplement 2, which downloads a pretrained model without saying which; here it is torchvision's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Preprocessing, the first layer of every model, one file each.
 
 A file has `Parameters`, `build(parameters, shape)` and `fit(parameters, layer, batches)`, where `batches()` walks over
-the training images as float32 (N, C, H, W) in [0, 1]. What is learnt is kept in buffers, so it travels with the weights.
+the training images as float32 (N, C, H, W) in [0, 1]. What is learnt is kept in buffers and travels with the weights.
 """
 
 SHARED = frozenset({"layers"})

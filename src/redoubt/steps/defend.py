@@ -1,6 +1,6 @@
 """Make a defended model from another model; see the `models` of a study.
 
-Reads a published dataset and the weights that training starts from; writes weights.safetensors, model.json and history.csv.
+Reads a published dataset and the weights of the start; writes weights.safetensors, model.json and history.csv.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Keep a finished run: copy its small results to results/reference/<scale>, with their provenance.
 
-Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims and provenance.json (commit, hash of the
-configuration, machine, versions, seconds of every job). What was not drawn is left out and named.
+Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims and provenance.json (commit, hash
+of the configuration, machine, versions, seconds of every job). What was not drawn is left out and named.
 """
 
 import argparse

@@ -43,9 +43,9 @@ HEADINGS = {  # columns of the scorecard: heading, and whether its values are nu
     "reproduced": ("Reproduced", True),
     "difference": ("Difference", True),
     "interval": ("95 % interval", True),
+    "verdict": ("Verdict", False),
     "n": ("n", True),
     "seeds": ("Seeds", True),
-    "verdict": ("Verdict", False),
     "reason": ("Reason", False),
 }
 MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the download has all
