@@ -140,7 +140,9 @@ def attack(
     split = store.load(data, "test")
     positions = selected(split, entry["select"])
     if (found := tuple(split.images(positions[:1]).shape[1:])) != (shape := tuple(facts["shape"])):
-        raise RedoubtError(f"{data}: its images are {found}, those of {weights} are {shape}; give the data it was trained on")
+        raise RedoubtError(
+            f"{data}: its images are {found}, those of {weights} are {shape}; give the data it was trained on"
+        )
     images = split.images(positions).to(where).float() / 255.0
     labels = split.labels[positions].to(where)
     check_images(images, labels)

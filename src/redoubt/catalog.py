@@ -278,13 +278,18 @@ class Catalog:
             ],
         }
 
+    def claims_hash(self) -> str:
+        """Return a digest of what the scorecard reads of the config: all claims with their checks, and all artifacts."""
+        claims = {f"{study}/{key}": claim.model_dump() for (study, key), claim in self.claims.items()}
+        return entry_hash([claims, [list(key) for key in self.artifacts]])
+
     @property
     def report_files(self) -> list[str]:
         """Template, style and script of the report page, relative to the root."""
         return [f"src/redoubt/report/{file.name}" for file in sorted((imports.SOURCE / "redoubt/report").iterdir())]
 
     def report_entry(self) -> dict[str, Any]:
-        """Return what scorecard and report read: artifacts, claims and deviations, and the scale's cuts."""
+        """Return what the report reads: artifacts, claims without their checks, deviations, and the scale's cuts."""
         studies = {}
         for name, study in self.studies.items():
             artifacts = [
@@ -296,7 +301,9 @@ class Catalog:
                 "reference": study.reference,
                 "published": published_file(name),
                 "artifacts": artifacts,
-                "claims": {key: claim.model_dump() for key, claim in study.claims.items()},
+                "claims": {
+                    key: {"statement": claim.statement, "where": claim.where} for key, claim in study.claims.items()
+                },
                 "deviations": [deviation.model_dump() for deviation in study.deviations],
             }
         return {

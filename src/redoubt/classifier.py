@@ -53,7 +53,9 @@ def save(model: torch.nn.Module, path: Path | str) -> None:
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if odd := _not_finite(state):
-        raise RedoubtError(f"{path}: not written: tensor {odd} is not finite; lower training.learning_rate in the entry")
+        raise RedoubtError(
+            f"{path}: not written: tensor {odd} is not finite; lower training.learning_rate in the entry"
+        )
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.torch.save(state))
 

@@ -110,8 +110,15 @@ def history_csv(rows: list[dict[str, float]]) -> str:
 
 
 def identity(entry: dict[str, Any], seed: int, meta: dict[str, Any], start: Path | None) -> str:
-    """Return the hash of all that the weights depend on: entry, seed, data and start."""
-    origin = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
+    """Return the hash of all that the weights depend on: entry, seed, data and start.
+
+    Raises:
+        RedoubtError: there is no start to read.
+    """
+    try:
+        origin = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
+    except OSError as error:
+        raise RedoubtError(f"{start}: no readable weights ({error}); run the step that makes them") from None
     text = canonical_json([entry, seed, meta["sha256"], origin])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

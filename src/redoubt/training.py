@@ -20,7 +20,7 @@ import torch
 
 from redoubt.classifier import seed_everything
 from redoubt.errors import RedoubtError
-from redoubt.files import atomic_path, canonical_json
+from redoubt.files import atomic_path
 from redoubt.progress import progress
 from redoubt.schema import Training
 
@@ -46,12 +46,12 @@ class Resume:
         return self.folder is not None and time.monotonic() - self._saved >= self.every
 
     def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Write the state."""
+        """Write the state; the order of the facts' keys is kept, since it is that of the history's columns."""
         if self.folder is None:
             return
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with atomic_path(self.folder / "state.safetensors") as path:
-            path.write_bytes(safetensors.torch.save(tensors, {"facts": canonical_json(facts)}))
+            path.write_bytes(safetensors.torch.save(tensors, {"facts": json.dumps(facts)}))
         self._saved = time.monotonic()
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

@@ -11,7 +11,13 @@ from redoubt.errors import RedoubtError
 from redoubt.metrics.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {"study": "s", "id": "table-1", "comparable": True, "stamp": "cut", "verdict": {"rate": 0.01, "mean": 0.1}}
+ENTRY = {
+    "study": "s",
+    "id": "table-1",
+    "comparable": True,
+    "stamp": "cut",
+    "verdict": {"rate": 0.01, "mean": 0.1},
+}
 HEADER = "artifact,row,column,value,unit,note\n"
 
 
@@ -35,7 +41,9 @@ def read(tmp_path, *lines):
 )
 def test_printed_digits_tell_the_precision(digits, unit, value, half, tmp_path):
     found = read(tmp_path, f"table-1,a,b,{digits},{unit},")["table-1", "a", "b"]
-    assert found.value == pytest.approx(value, rel=1e-12) and found.half_unit == pytest.approx(half, rel=1e-12)
+    assert found.value == pytest.approx(value, rel=1e-12) and found.half_unit == pytest.approx(
+        half, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("digits", ["many", "", "98,3", "nan", "inf", "-Infinity", "sNaN"])
@@ -80,7 +88,10 @@ def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind,
 def test_verdict_compares_nothing_where_it_should_not():
     found = Estimate(0.5, 0.4, 0.6, 10)
     assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
-    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == ("not-comparable", "cut")
+    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == (
+        "not-comparable",
+        "cut",
+    )
 
 
 def test_a_cell_holds_all_columns():

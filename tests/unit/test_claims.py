@@ -44,7 +44,14 @@ def value(row, column="Acc.", artifact="table-1"):
 
 
 def compare(left, relation, right, factor=1.0, offset=0.0):
-    return {"check": "compare", "left": left, "relation": relation, "right": right, "factor": factor, "offset": offset}
+    return {
+        "check": "compare",
+        "left": left,
+        "relation": relation,
+        "right": right,
+        "factor": factor,
+        "offset": offset,
+    }
 
 
 def best(model, columns, rank=1, among=("a", "b", "c")):
@@ -99,7 +106,9 @@ def consistent(first, second, threshold, level, slack=0.0):
 def test_verdicts(check, expected, numbers):
     verdict, evidence = decide({"checks": [check]}, numbers())
     assert verdict == expected, evidence
-    assert evidence.startswith(f"{1 if expected == 'holds' else 0} of 1 checks passed") and "\n" not in evidence
+    assert (
+        evidence.startswith(f"{1 if expected == 'holds' else 0} of 1 checks passed") and "\n" not in evidence
+    )
 
 
 @pytest.mark.parametrize(

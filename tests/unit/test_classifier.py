@@ -42,10 +42,19 @@ def test_seeds_follow_from_the_identity():
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda state: {name: t for name, t in state.items() if name != "network.fc1.bias"}, "fc1.bias is absent"),
-        (lambda state: state | {"network.fc1.bias": torch.zeros(7)}, r"fc1.bias is \(7,\), .* asks for \(100,\)"),
+        (
+            lambda state: {name: t for name, t in state.items() if name != "network.fc1.bias"},
+            "fc1.bias is absent",
+        ),
+        (
+            lambda state: state | {"network.fc1.bias": torch.zeros(7)},
+            r"fc1.bias is \(7,\), .* asks for \(100,\)",
+        ),
         (lambda state: state | {"network.more": torch.zeros(7)}, "network.more .* asks for none"),
-        (lambda state: state | {"network.fc1.bias": torch.full((100,), float("nan"))}, "fc1.bias is not finite"),
+        (
+            lambda state: state | {"network.fc1.bias": torch.full((100,), float("nan"))},
+            "fc1.bias is not finite",
+        ),
     ],
 )
 def test_other_tensors_are_refused(harm, message, mlp, tmp_path):

@@ -19,7 +19,9 @@ def context(**changes):
 def crafted(network, inputs, labels, size=64, ctx=None, **parameters):
     """Return epsilon to adversarial inputs (N, ...)."""
     found = {}
-    for part in fgs.run(network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()):
+    for part in fgs.run(
+        network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()
+    ):
         found.setdefault(part.facts["epsilon"], []).append(part.inputs)
     return {epsilon: torch.cat(parts) for epsilon, parts in found.items()}
 
@@ -108,7 +110,13 @@ def test_foolbox_agrees_elementwise(name, bounds, request, digit_images):
     inputs = model.preprocessing(digit_images[0][:64]) if bounds is None else digit_images[0][:64]
     epsilons = [8.0, 25.5] if bounds is None else [0.03, 0.2]
     both = [
-        crafted(network, inputs, digit_images[1][:64], ctx=context(engine=engine, bounds=bounds), epsilons=epsilons)
+        crafted(
+            network,
+            inputs,
+            digit_images[1][:64],
+            ctx=context(engine=engine, bounds=bounds),
+            epsilons=epsilons,
+        )
         for engine in fgs.ENGINES
     ]
     for epsilon in epsilons:
@@ -120,7 +128,9 @@ def test_foolbox_agrees_elementwise(name, bounds, request, digit_images):
 def test_linf_never_passes_epsilon(mlp, digit_images):
     images, labels = digit_images[0][:50], digit_images[1][:50]
     for bounds in (None, (0.0, 1.0)):
-        for epsilon, moved in crafted(mlp, images, labels, ctx=context(bounds=bounds), epsilons=[0.01, 0.3]).items():
+        for epsilon, moved in crafted(
+            mlp, images, labels, ctx=context(bounds=bounds), epsilons=[0.01, 0.3]
+        ).items():
             size = (moved - images).abs().amax()
             assert 0.99 * epsilon < size <= epsilon + 1e-6
             assert bounds is None or (moved.min() >= 0 and moved.max() <= 1)
@@ -148,7 +158,9 @@ def test_fractions_multiply_the_epsilon_that_was_read(mlp, digit_images):
         list(fgs.run(mlp, batches, fgs.Parameters(fractions=[0.5]), context()))
 
 
-@pytest.mark.parametrize("values", [{}, {"epsilons": [0.1], "error": 0.5}, {"error": 1.0}, {"epsilons": [-0.1]}])
+@pytest.mark.parametrize(
+    "values", [{}, {"epsilons": [0.1], "error": 0.5}, {"error": 1.0}, {"epsilons": [-0.1]}]
+)
 def test_parameters_are_exactly_one_of_three(values):
     with pytest.raises(RedoubtError):
         registry.parameters("attacks", "fgs", values)

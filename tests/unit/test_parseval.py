@@ -34,7 +34,9 @@ def test_one_step_by_hand():
     # One row w: (1 + beta) w - beta ||w||^2 w.
     weight = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
     parseval.retract(weight, torch.tensor([0]), 0.01)
-    assert torch.allclose(weight, torch.tensor([[3.0, 4.0], [1.0, 0.0]]) * torch.tensor([[1.01 - 0.25], [1.0]]))
+    assert torch.allclose(
+        weight, torch.tensor([[3.0, 4.0], [1.0, 0.0]]) * torch.tensor([[1.01 - 0.25], [1.0]])
+    )
 
 
 @pytest.mark.parametrize(("share", "counts"), [(0.3, (6, 3)), (1.0, (20, 10)), (0.001, (1, 1))])
@@ -47,7 +49,9 @@ def test_only_the_drawn_share_of_units_changes(share, counts):
     defense, changed = parseval.Defense(options, network), []
     for _ in range(2):
         defense.after_step()
-        changed.append([(b != n.weight).flatten(1).any(1) for b, n in zip(before, (network[0], network[2]), strict=True)])
+        changed.append(
+            [(b != n.weight).flatten(1).any(1) for b, n in zip(before, (network[0], network[2]), strict=True)]
+        )
     assert tuple(int(rows.sum()) for rows in changed[0]) == counts
     assert share == 1.0 or changed[1][0].sum() > counts[0]  # another draw at the next step
     assert all(torch.equal(b, n.bias) for b, n in zip(biases, (network[0], network[2]), strict=True))

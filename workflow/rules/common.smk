@@ -137,8 +137,13 @@ def study_targets(name):
 
 
 def report_entry(wildcards):
-    """Return what scorecard and report read of the whole catalog, as canonical JSON."""
+    """Return what the report reads of the whole catalog, as canonical JSON."""
     return canonical_json(CATALOG.report_entry())
+
+
+def claims_entry(wildcards):
+    """Return a digest of all that decides the claims; the step reads the config itself."""
+    return CATALOG.claims_hash()
 
 
 wildcard_constraints:

@@ -16,10 +16,11 @@ rule scorecard:
         mem_mb=2000,
         runtime=15,
     params:
-        entry=report_entry,
+        digest=claims_entry,
+        config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.scorecard --entry {params.entry:q} --results {params.folder} "
+        "PYTHONPATH=src python -m redoubt.steps.scorecard --config {params.config:q} --results {params.folder} "
         "--scorecard {output.scorecard} --claims {output.claims} > {log} 2>&1"
 
 

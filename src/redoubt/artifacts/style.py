@@ -41,6 +41,7 @@ RC = {
     "svg.hashsalt": "redoubt",
     "font.family": "DejaVu Sans",
 }
+plt.rcParams.update(RC)
 
 
 def method(name: str) -> dict:
@@ -61,10 +62,8 @@ def series(position: int) -> dict:
 
 def grid(rows: int, columns: int, width: float, height: float):
     """Return a figure and its axes (rows, columns); sizes are inches of one panel."""
-    with plt.rc_context(RC):
-        return plt.subplots(
-            rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
-        )
+    size = (width * columns, height * rows)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
 
 
 def stamp(figure: Figure, text: str) -> None:
@@ -85,5 +84,4 @@ def absent(axis, reasons: list[str]) -> None:
 def save(figure: Figure, path, kind: str) -> None:
     """Write a figure as svg or png with the same bytes every time."""
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with plt.rc_context(RC):
-        figure.savefig(path, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
+    figure.savefig(path, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.05)

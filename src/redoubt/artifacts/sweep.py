@@ -66,7 +66,9 @@ def draw(entry: dict, inputs: Inputs) -> Drawing:
         style.absent(axis, data["reason"].dropna().tolist())
     for number, (label, curve) in enumerate(done[done["curve"] != "Reference"].groupby("curve", sort=False)):
         points = curve.groupby(along)[["test_rho_2", "test_accuracy"]].mean()
-        axis.plot(points["test_rho_2"], points["test_accuracy"], label=label, **style.series(number))
+        axis.plot(
+            points["test_rho_2"], points["test_accuracy"], label=label.replace("lambda", "λ"), **style.series(number)
+        )
         for value in (points.index.min(), points.index.max()):
             place = points.loc[value]
             axis.annotate(

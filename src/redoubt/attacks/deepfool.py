@@ -66,18 +66,23 @@ def linearise(
 
 
 def perturb(
-    network: Callable, inputs: torch.Tensor, parameters: Parameters, towards: torch.Tensor | None = None
+    network: Callable,
+    inputs: torch.Tensor,
+    parameters: Parameters,
+    towards: torch.Tensor | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, list[Step]]:
     """Compute DeepFool perturbations of a batch; fooled images leave the batch at once.
 
     Args:
         network: inputs (N, ...) to logits (N, classes), in eval mode.
-        inputs: (N, ...) float32, in the space where distances are measured; nothing is clipped.
+        inputs: (N, ...) float32, in the space where distances are measured.
         parameters: see `Parameters`.
         towards: (N,) class that each image shall get; None: any class but the predicted one.
+        bounds: every point that is looked at is clipped to them; None: nothing is clipped.
 
     Returns:
-        perturbation (N, ...), stretched by the overshoot; predicted class of the clean inputs (N,); steps taken.
+        perturbation (N, ...), stretched by the overshoot and not yet clipped; predicted class of the clean inputs (N,); steps taken.
 
     Randomness: none.
     Cost: at most `iterations` times one or two forward and K backward passes, K candidates (1 when `towards` is given).
@@ -99,6 +104,7 @@ def perturb(
     for iteration in range(parameters.iterations):
         if iteration:
             points = inputs[rows] + stretch * total[rows]
+            points = points if bounds is None else points.clamp(*bounds)
             with torch.no_grad():
                 current = network(points).argmax(1)
             waiting = current == sources if towards is None else current != towards[rows]
@@ -120,9 +126,9 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     """Yield DeepFool examples, away from the class that the model predicts (right or wrong)."""
     for start, inputs, _ in batches:
         if context.engine == "foolbox":
-            adversarial = foolbox_engine.deepfool(network, inputs, parameters)
+            adversarial = foolbox_engine.deepfool(network, inputs, parameters, context.bounds)
         else:
-            adversarial = inputs + perturb(network, inputs, parameters)[0]
+            adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
         if context.bounds is not None:
             adversarial = adversarial.clamp(*context.bounds)
         yield interface.Crafted(start, adversarial)

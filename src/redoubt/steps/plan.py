@@ -76,8 +76,8 @@ def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
     artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
     for step in ("scorecard", "report"):
         parts = {"entry": catalog.report_entry(), "artifacts": artifacts, "code": catalog.code(f"steps.{step}")}
-        templates = sorted((catalog.root / "src/redoubt").rglob("*.jinja")) if step == "report" else []
-        files = [path.relative_to(catalog.root).as_posix() for path in templates]
+        page = (catalog.root / "src/redoubt/report").rglob("*") if step == "report" else []
+        files = [path.relative_to(catalog.root).as_posix() for path in page if path.suffix in {".jinja", ".css", ".js"}]
         result[f"{step}.json"] = _dated(catalog, parts, files)
     return result
 
@@ -120,7 +120,10 @@ def targets_text(catalog: Catalog) -> str:
     lines = [_HEADER]
     for kind, items in targets(catalog).items():
         lines.append(f"{kind}:" if items else f"{kind}: {{}}")
-        lines += [f"  {key}: {yaml.safe_dump(item, default_flow_style=True, width=1000).strip()}" for key, item in items.items()]
+        lines += [
+            f"  {key}: {yaml.safe_dump(item, default_flow_style=True, width=1000).strip()}"
+            for key, item in items.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

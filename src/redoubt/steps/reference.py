@@ -73,9 +73,8 @@ def keep(found: catalog.Catalog, out: Path) -> list[str]:
             shutil.copyfile(path, out / study / path.name)
     if not drawn:
         raise RedoubtError(f"{results}: nothing is drawn there; run snakemake first")
-    entry = found.report_entry()
-    write_text(out / "scorecard.csv", scorecard.scorecard(entry, results).to_csv(index=False, lineterminator="\n"))
-    write_text(out / "claims.csv", scorecard.claims(entry, results).to_csv(index=False, lineterminator="\n"))
+    write_text(out / "scorecard.csv", scorecard.scorecard(found, results).to_csv(index=False, lineterminator="\n"))
+    write_text(out / "claims.csv", scorecard.claims(found, results).to_csv(index=False, lineterminator="\n"))
     write_json(out / "provenance.json", provenance(found, drawn, absent))
     return drawn
 

@@ -75,7 +75,9 @@ def restore(catalog: Catalog, with_data: bool) -> str:
     status = json.loads(_call("dvc", "status", "--json", *found, problem="dvc status"))
     if stale := [name for name in status if name in found]:
         shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
-        raise RedoubtError(f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew")
+        raise RedoubtError(
+            f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew"
+        )
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
     if with_data:
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
@@ -112,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", help="that of config/config.yaml when absent")
     parser.add_argument("--save", action="store_true", help="record and push instead")
-    parser.add_argument("--with-data", action="store_true", help="fetch the datasets too, for new attacks on old weights")
+    parser.add_argument(
+        "--with-data", action="store_true", help="fetch the datasets too, for new attacks on old weights"
+    )
     options = parser.parse_args(argv)
     catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
     print(save(catalog) if options.save else restore(catalog, options.with_data))

@@ -1,5 +1,7 @@
 """Set every published number beside the reproduced one, and decide the claims.
 
+The checks of all claims are too long for a command line, so this step reads the config itself.
+
 Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv.
 """
 
@@ -7,53 +9,52 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from redoubt import catalog
 from redoubt.artifacts.cells import COLUMNS
 from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_text
 
 
-def scorecard(entry: dict[str, Any], results: Path) -> pd.DataFrame:
+def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
     """Return the cells of all tables and judged figures, in the order of the config."""
     frames = []
-    for name, study in entry["studies"].items():
-        for artifact in study["artifacts"]:
-            path = results / name / f"{artifact['id']}.csv"
-            if not path.exists():  # by hand only: the workflow asks for all of them
-                continue
-            frame = pd.read_csv(path)
-            if set(COLUMNS) <= set(frame.columns):
-                frames.append(frame[COLUMNS])
+    for study, artifact in found.artifacts:
+        path = results / study / f"{artifact}.csv"
+        if not path.exists():  # by hand only: the workflow asks for all of them
+            continue
+        frame = pd.read_csv(path)
+        if set(COLUMNS) <= set(frame.columns):
+            frames.append(frame[COLUMNS])
     return pd.concat(frames, ignore_index=True)
 
 
-def claims(entry: dict[str, Any], results: Path) -> pd.DataFrame:
+def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
     """Return one row per claim: verdict and evidence on our numbers, and the verdict on the printed ones."""
     rows = []
-    for name, study in entry["studies"].items():
-        for key, claim in study["claims"].items():
-            ours, evidence = decide(claim, Numbers(results / name))
-            printed, _ = decide(claim, Numbers(results / name, published=True))
-            facts = {"study": name, "claim": key, "statement": claim["statement"], "where": claim["where"]}
-            rows.append({**facts, "verdict": ours, "published_verdict": printed, "evidence": evidence})
+    for (study, key), claim in found.claims.items():
+        checked = claim.model_dump()
+        ours, evidence = decide(checked, Numbers(results / study))
+        printed, _ = decide(checked, Numbers(results / study, published=True))
+        facts = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
+        rows.append({**facts, "verdict": ours, "published_verdict": printed, "evidence": evidence})
     return pd.DataFrame(rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--entry", required=True, help="the catalog's report entry as JSON, as the workflow passes it")
+    parser.add_argument("--config", default="{}", help="changes of config/config.yaml, as JSON")
     parser.add_argument("--results", type=Path, required=True, help="folder of the scale's results")
     parser.add_argument("--scorecard", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--claims", type=Path, required=True, help="CSV file to write")
     options = parser.parse_args(argv)
-    entry = parse_json(options.entry, "--entry")
-    write_text(options.scorecard, scorecard(entry, options.results).to_csv(index=False, lineterminator="\n"))
-    write_text(options.claims, claims(entry, options.results).to_csv(index=False, lineterminator="\n"))
+    found = catalog.load(".", parse_json(options.config, "--config"))
+    write_text(options.scorecard, scorecard(found, options.results).to_csv(index=False, lineterminator="\n"))
+    write_text(options.claims, claims(found, options.results).to_csv(index=False, lineterminator="\n"))
     return 0
 
 

@@ -1,0 +1,46 @@
+"""What every registered metric promises over the rows of any attack."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redoubt import registry
+from redoubt.metrics.estimate import estimate
+
+NAMES = registry.names("metrics")
+
+
+def rows(seed, count):
+    draw = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {name: draw.integers(0, 4, count) for name in ("label", "clean_label", "adversarial_label")}
+    )
+    for name in ("l2", "linf", "x_l2", "x_linf"):
+        frame[name] = draw.random(count) + 0.1
+    for name in ("probability_label", "probability_adversarial"):
+        frame[name] = draw.random(count)
+    return frame
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 60))
+def test_value_lies_in_its_interval_whatever_the_order(name, seed, count):
+    frame = rows(seed, count)
+    before = frame.copy()
+    found = estimate(name, frame)
+    assert found.n == count and found.low - 1e-12 <= found.value <= found.high + 1e-12 and found.value >= 0
+    pd.testing.assert_frame_equal(frame, before)
+    shuffled = frame.sample(frac=1, random_state=seed)
+    assert estimate(name, shuffled).value == pytest.approx(found.value, rel=1e-12, abs=1e-15)
+    if registry.method("metrics", name).KIND == "rate":
+        assert found.low >= 0 and found.high <= 1 and found.low < found.high
+        assert float(found.value * count) == pytest.approx(round(found.value * count), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_more_images_narrow_the_interval(name):
+    few, many = estimate(name, rows(0, 50)), estimate(name, rows(0, 3000))
+    assert many.high - many.low < 0.5 * (few.high - few.low)

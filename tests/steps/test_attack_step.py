@@ -1,0 +1,155 @@
+"""The attack step from the command line, on a model trained for seconds."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from redoubt.rows import read_rows
+from redoubt.steps import attack, pretrain
+
+COLUMNS = ["index", "label", "clean_label", "adversarial_label", "success", "l2", "linf", "x_l2", "x_linf"]
+
+
+@pytest.fixture(scope="session")
+def weights(tiny_data, tmp_path_factory, make_entry):
+    """Weights of a model trained on 200 digits."""
+    folder = tmp_path_factory.mktemp("model")
+    entry = json.dumps(make_entry(epochs=6))
+    common = ["--data", str(tiny_data), "--device", "cpu", "--resume", str(folder / "resume")]
+    pretrain.main(["--entry", entry, "--folder", str(folder / "m"), *common])
+    return folder / "m/weights.safetensors"
+
+
+@pytest.fixture
+def command(tiny_data, tmp_path, weights):
+    def make(entry, out="rows.parquet", **changes):
+        text = entry if isinstance(entry, str) else json.dumps(entry)
+        options = {"data": tiny_data, "weights": weights, "out": tmp_path / out, **changes}
+        reads = options.pop("reads", [])
+        flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return ["--entry", text, *flags, "--device", "cpu", *(["--reads", *map(str, reads)] if reads else [])]
+
+    return make
+
+
+def test_rows_and_metadata(command, make_attack, weights, tmp_path, capfd):
+    before = weights.read_bytes(), sorted(path.name for path in weights.parent.iterdir())
+    entry = make_attack(parameters={"iterations": 20})
+    assert attack.main(command(entry)) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("deepfool-test: 40 rows, accuracy under attack 0.") and err == ""
+    assert (weights.read_bytes(), sorted(path.name for path in weights.parent.iterdir())) == before
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert list(rows.columns) == COLUMNS and rows["index"].tolist() == list(range(40))
+    assert (rows["success"] == (rows["adversarial_label"] != rows["clean_label"])).all()
+    assert rows["success"].mean() > 0.9 and (rows["clean_label"] == rows["label"]).mean() > 0.6
+    assert (rows["l2"] > 0).all() and (rows["x_l2"] > 500).all() and (rows["x_linf"] <= 255).all()
+    facts = pq.read_table(tmp_path / "rows.parquet").schema.metadata
+    assert facts[b"model"] == b"tiny-model" and json.loads(facts[b"attack"]) == entry
+    assert read_rows(tmp_path / "rows.parquet").attrs["shape"] == [1, 28, 28]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_same_command_same_bytes(command, make_attack, tmp_path):
+    for name in ("a", "b"):
+        attack.main(command(make_attack("fgs", parameters={"epsilons": [10.0]}), name))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("space", ["pixels", "preprocessed"])
+def test_engines_agree_in_both_spaces(space, command, make_attack, tmp_path):
+    for engine in ("redoubt", "foolbox"):
+        entry = make_attack(space=space, engine=engine, parameters={"iterations": 20, "candidates": 5})
+        attack.main(command(entry, engine))
+    one, other = (pd.read_parquet(tmp_path / engine) for engine in ("redoubt", "foolbox"))
+    assert one["x_l2"].equals(other["x_l2"]) and (one["x_linf"].max() <= 1) == (space == "pixels")
+    assert (one["success"] != other["success"]).sum() <= 2
+    assert one["l2"].mean() == pytest.approx(other["l2"].mean(), rel=0.02)
+    assert one["success"].mean() > (0.8 if space == "pixels" else 0.9)
+
+
+def test_selection_by_label(command, make_attack, tmp_path, tiny_data):
+    attack.main(command(make_attack(select={"images": 3, "label": 7})))
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert rows["label"].tolist() == [7] * 3 and rows["index"].is_monotonic_increasing
+
+
+def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
+    attack.main(command(make_attack("fgs", parameters={"error": 0.5}), "half"))
+    half = pd.read_parquet(tmp_path / "half")
+    assert half["epsilon"].nunique() == 1
+    wrong = (half["adversarial_label"] != half["label"]).sum()
+    assert wrong == 20 and (half["linf"] <= half["epsilon"] * (1 + 1e-4)).all()
+    assert (
+        half["linf"] >= half["epsilon"] * (1 - 1e-4)
+    ).mean() > 0.9  # a confident image may have no gradient
+    entry = make_attack("fgs", id="fgs-reference", parameters={"fractions": [0.5, 1.0]})
+    attack.main(command(entry, reads=[tmp_path / "half"]))
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert len(rows) == 80 and rows["fraction"].tolist() == [0.5] * 40 + [1.0] * 40
+    assert rows["epsilon"].unique() == pytest.approx([half["epsilon"][0] / 2, half["epsilon"][0]])
+    whole = rows[rows["fraction"] == 1.0]
+    assert whole["adversarial_label"].tolist() == half["adversarial_label"].tolist()
+
+
+def test_kept_images_can_be_replayed(command, make_attack, tmp_path):
+    attack.main(command(make_attack(keep_images=True, select={"images": 5}), "examples"))
+    rows = pd.read_parquet(tmp_path / "examples")
+    pictures, clean = np.stack(rows["picture"]), np.stack(rows["clean_picture"])
+    assert pictures.shape == (5, 784) and clean.min() >= -1e-6 and clean.max() <= 1 + 1e-6
+    assert 255 * np.linalg.norm(pictures - clean, axis=1) == pytest.approx(rows["l2"].to_numpy(), rel=1e-3)
+    attack.main(
+        command(make_attack("replay", select={"images": 5}), "replayed", reads=[tmp_path / "examples"])
+    )
+    replayed = pd.read_parquet(tmp_path / "replayed")
+    assert replayed["source"].tolist() == ["tiny-model"] * 5
+    assert replayed["adversarial_label"].tolist() == rows["adversarial_label"].tolist()
+    assert replayed["l2"].to_numpy() == pytest.approx(rows["l2"].to_numpy(), rel=1e-5)
+
+
+def test_failures_are_one_line_and_leave_no_file(
+    command, make_attack, failure, tmp_path, weights, make_entry
+):
+    good = make_attack()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/weights.safetensors").write_bytes(weights.read_bytes())
+    other = tmp_path / "other"
+    other.mkdir()
+    facts = json.loads((weights.parent / "model.json").read_text())
+    facts["entry"]["network"]["parameters"]["width"] = 0.3
+    (other / "model.json").write_text(json.dumps(facts))
+    (other / "weights.safetensors").write_bytes(weights.read_bytes())
+    cases = [
+        ("{", {}, "not JSON"),
+        ("{}", {}, "no key"),
+        ({**good, "attack": "magic"}, {}, "'magic' is not one of deepfool, fgs, replay"),
+        ({**good, "parameters": {"iterations": 0}}, {}, "iterations"),
+        ({**good, "select": {"images": 3, "label": 11}}, {}, "no test image has label 11"),
+        (good, {"weights": tmp_path / "absent/weights.safetensors"}, "model.json: no such file"),
+        (good, {"weights": tmp_path / "bare/weights.safetensors"}, "model.json: no such file"),
+        (good, {"weights": other / "weights.safetensors"}, "fc1"),
+        (good, {"data": tmp_path / "nothing"}, "meta.json: no such file"),
+        (make_attack("replay"), {}, "keep_images"),
+        (make_attack("fgs", parameters={"fractions": [1.0]}), {}, "reads"),
+        (
+            make_attack("fgs", parameters={"fractions": [1.0]}),
+            {"reads": [tmp_path / "gone"]},
+            "run the attack again",
+        ),
+    ]
+    for entry, changes, message in cases:
+        assert message in failure(attack.main, command(entry, "out.parquet", **changes)), message
+        assert not (tmp_path / "out.parquet").exists()
+
+
+def test_data_of_another_shape_are_refused(command, make_attack, failure, tmp_path):
+    from redoubt.data import store
+
+    split = {"images": np.zeros((4, 3, 32, 32), np.uint8), "labels": np.arange(4)}
+    meta = {"name": "other", "title": "Other", "shape": [3, 32, 32], "classes": [str(n) for n in range(10)]}
+    store.publish(tmp_path / "colour", {"train": split, "test": split}, meta)
+    line = failure(attack.main, command(make_attack(), "out.parquet", data=tmp_path / "colour"))
+    assert "(3, 32, 32)" in line and "(1, 28, 28)" in line and not (tmp_path / "out.parquet").exists()

@@ -1,0 +1,315 @@
+"""The report: whole, self-contained, escaped, sorted by raw values; and its one-screen summary."""
+
+import base64
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from redoubt.artifacts.cells import COLUMNS
+from redoubt.errors import RedoubtError
+from redoubt.imports import SOURCE
+from redoubt.steps import report
+
+HOSTILE = '<script>alert("x")</script>'
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle id="a" r="4"/></svg>'
+VOID = {"meta", "input", "img", "br", "hr", "link"}
+
+
+def cell(row, column, verdict, published="0.9831", reproduced="0.9790000000000001", **changes):
+    values = dict.fromkeys(COLUMNS, "") | {"study": "toy", "artifact": "table-1", "metric": "accuracy", "seeds": "1"}
+    numbers = {"difference": "-0.0041", "ci_low": "0.975", "ci_high": "0.9825", "n": "10000"}
+    values |= {"row": row, "column": column, "verdict": verdict, "published": published, "reproduced": reproduced}
+    return values | numbers | changes
+
+
+def missing(row, column):
+    empty = {"reproduced": "", "difference": "", "ci_low": "", "ci_high": "", "n": "0", "seeds": "0"}
+    return cell(row, column, "not-run", reason="imagenet: set data.imagenet", **empty)
+
+
+CELLS = [
+    cell("mlp-reference", "Acc.", "reproduced"),
+    cell("mlp-reference", "rho_2", "deviates", "0.111", "0.09", metric="rho-2"),
+    cell("mlp-defended", "Acc.", "not-comparable", published="", difference="", reason="the paper prints no number"),
+    missing("mlp-defended", "rho_2"),
+]
+CLAIM = {
+    "study": "toy",
+    "claim": "claim-1",
+    "statement": f"Defended is best {HOSTILE}",
+    "where": "section 4",
+    "verdict": "fails",
+    "published_verdict": "holds",
+    "evidence": "1 of 3 checks passed. failed: a 0.1 > b 0.2; c < d. not run: no data. passed: e",
+}
+ENTRY = {
+    "scale": "demo",
+    "stamp": "scale demo: NOT comparable",
+    "comparable": False,
+    "verdict": {"rate": 0.01, "mean": 0.1},
+    "stand_ins": {"mnist": "digits"},
+    "changes": ["fewer epochs & images"],
+    "missing": ["imagenet: set data.imagenet"],
+    "studies": {
+        "toy": {
+            "title": "Toy: a study",
+            "reference": "A. Author, 2018",
+            "published": "config/published/toy.csv",
+            "artifacts": [
+                {
+                    "id": "table-1",
+                    "kind": "table",
+                    "title": "Table 1. Cells",
+                    "caption": "All.",
+                    "plot": "metric-table",
+                },
+                {
+                    "id": "figure-2",
+                    "kind": "figure",
+                    "title": "Figure 2. Curves",
+                    "caption": "<b>x</b>",
+                    "plot": "sweep",
+                },
+                {"id": "figure-3", "kind": "figure", "title": "Figure 3. Undrawn", "caption": "", "plot": "sweep"},
+            ],
+            "claims": {"claim-1": {}},
+            "deviations": [{"topic": "Norms", "choice": "0-255", "alternatives": ""}],
+        }
+    },
+}
+
+
+def write_rows(path, rows, columns=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def results(tmp_path):
+    write_rows(tmp_path / "scorecard.csv", CELLS, COLUMNS)
+    write_rows(tmp_path / "claims.csv", [CLAIM])
+    write_rows(tmp_path / "toy" / "table-1.csv", CELLS, COLUMNS)
+    write_rows(tmp_path / "toy" / "figure-2.csv", [{"epoch": "0", "test": "0.5"}, {"epoch": "1", "test": HOSTILE}])
+    (tmp_path / "toy" / "figure-2.svg").write_text(SVG)
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Collects elements, and what is not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.wrong, self.elements, self.text = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append((tag, self.getpos()))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_page_is_balanced_and_ids_are_unique_and_links_lead_somewhere(results):
+    page = Page(report.page(ENTRY, results))
+    assert page.wrong == [] and page.open == []
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    local = [found["href"][1:] for found in page.of("a") if found["href"].startswith("#")]
+    assert set(local) <= set(ids)
+    labels = [found["aria-labelledby"] for _, found in page.elements if "aria-labelledby" in found]
+    assert set(labels) <= set(ids)
+
+
+def test_page_needs_no_other_file(results):
+    text = report.page(ENTRY, results)
+    page = Page(text)
+    sources = [value for _, found in page.elements for key, value in found.items() if key in ("src", "srcset")]
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert not page.of("link") and all("src" not in found for found in page.of("script"))
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert all(found["href"].startswith(("#", "data:")) for found in page.of("a"))
+
+
+def test_every_artifact_is_there_with_data_and_commands(results):
+    text = report.page(ENTRY, results)
+    page = Page(text)
+    for artifact in ENTRY["studies"]["toy"]["artifacts"]:
+        assert ("h3", {"id": f"toy-{artifact['id']}"}) in page.elements
+        assert artifact["title"] in page.text
+        assert f"snakemake results/demo/toy/{artifact['id']}.csv --config scale=demo" in page.text
+        assert f"dvc repro {artifact['kind']}@toy-{artifact['id']}" in page.text
+    downloads = {found["download"]: found["href"] for found in page.of("a") if "download" in found}
+    assert set(downloads) == {"toy-table-1.csv", "toy-figure-2.csv", "toy-figure-2.svg"}
+    content = base64.b64decode(downloads["toy-table-1.csv"].partition(",")[2])
+    assert content == (results / "toy" / "table-1.csv").read_bytes()
+    assert text.count("Not drawn yet.") == 1
+
+
+def test_text_of_others_is_escaped(results):
+    text = report.page(ENTRY, results)
+    assert HOSTILE not in text
+    assert "&lt;script&gt;alert" in text and "&lt;b&gt;x&lt;/b&gt;" in text and "epochs &amp; images" in text
+    assert len(Page(text).of("script")) == 1
+
+
+def test_sort_keys_are_raw_values_and_texts_are_by_metric(results):
+    text = report.page(ENTRY, results)
+    assert '<td data-sort="0.9790000000000001" class="number">97.90 %</td>' in text
+    assert '<td data-sort="0.111" class="number">1.11e-01</td>' in text
+    assert '<td data-sort="0.975" class="number">97.50 % – 98.25 %</td>' in text
+    assert '<td data-sort="" class="number">—</td>' in text
+
+
+def test_verdicts_are_words_and_counted(results):
+    page = Page(report.page(ENTRY, results))
+    text = " ".join(" ".join(page.text).replace("\xa0", " ").split())
+    for verdict in (*report.CELL_VERDICTS, *report.CLAIM_VERDICTS):
+        assert verdict in text
+    assert "1 reproduced, 1 deviates, 1 not-comparable, 1 not-run" in text
+    assert "1 percentage point " in text and "10 % of the published value" in text
+
+
+def test_headings_have_scopes_and_stamp_tells_the_scale(results):
+    text = report.page(ENTRY, results)
+    assert all(found.get("scope") in ("row", "col") for found in Page(text).of("th"))
+    assert '<body class="scale-demo">' in text and "Not a reproduction" in text
+    paper = ENTRY | {"scale": "paper", "comparable": True, "stamp": "scale paper"}
+    text = report.page(paper, results)
+    assert '<body class="scale-paper">' in text and "Not a reproduction" not in text
+
+
+def test_evidence_is_split_into_lists():
+    found = report.evidence(CLAIM["evidence"])
+    assert found["head"] == "1 of 3 checks passed"
+    assert [(part["label"], part["items"]) for part in found["lists"]] == [
+        ("failed", ["a 0.1 > b 0.2", "c < d"]),
+        ("not run", ["no data"]),
+        ("passed", ["e"]),
+    ]
+
+
+def test_long_data_are_cut_on_the_page_only(results):
+    rows = [{"epoch": str(number)} for number in range(report.MAX_DATA_ROWS + 7)]
+    write_rows(results / "toy" / "figure-2.csv", rows)
+    text = report.page(ENTRY, results)
+    assert f"The first {report.MAX_DATA_ROWS} of {len(rows)} rows" in text
+
+
+def test_page_is_the_same_again(results):
+    assert report.page(ENTRY, results) == report.page(ENTRY, results)
+
+
+def spoil(rows, **changes):
+    return [rows[0] | changes, *rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        (b"", "column 'study' is missing"),
+        (b"\xff\xfe\x00", "not readable"),
+        (b"study,artifact\ntoy,table-1\n", "column 'row' is missing"),
+        (",".join(COLUMNS).encode() + b"\ntoy,table-1\n", "row 1 does not have 14 values"),
+        (",".join(COLUMNS).encode() + b'\ntoy,"table-1\n', "not readable"),
+    ],
+)
+def test_broken_scorecard_is_refused(results, text, message):
+    path = results / "scorecard.csv"
+    path.unlink()
+    if text is not None:
+        path.write_bytes(text)
+    for make in (report.page, report.summary):
+        with pytest.raises(RedoubtError, match=message) as error:
+            make(ENTRY, results)
+        assert "scorecard.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"verdict": "great"}, "'great' is not one of"),
+        ({"n": "many"}, "'many' is not a number"),
+        ({"ci_low": "inf"}, "ci_low"),
+    ],
+)
+def test_cells_that_make_no_sense_are_refused(results, changes, message):
+    write_rows(results / "scorecard.csv", spoil(CELLS, **changes), COLUMNS)
+    with pytest.raises(RedoubtError, match=message):
+        report.page(ENTRY, results)
+
+
+def test_studies_without_claims_have_a_report(results):
+    (results / "claims.csv").write_text("\n")
+    assert "No study states a claim." in report.page(ENTRY, results)
+    assert "0 holds" in report.summary(ENTRY, results)
+
+
+def fits(text):
+    lines = text.splitlines()
+    return len(lines) <= 40 and max(map(len, lines)) <= 80
+
+
+def test_summary_fits_one_screen(results):
+    text = report.summary(ENTRY, results)
+    assert fits(text) or str(results) in text  # only the path, which is the user's, may be longer
+    assert "NOT comparable" in text and "toy/table-1" in text and "not written yet" in text
+    assert re.search(r"fails +toy/claim-1: Defended is best", text)
+
+
+def test_summary_of_many_artifacts_fits_one_screen(results, monkeypatch):
+    studies = [f"study-{number}" for number in range(4)]
+    cells = [
+        cell("r", "c", "reproduced", study=study, artifact=f"an-artifact-of-a-very-long-name-{n}")
+        for study in studies
+        for n in range(12)
+    ]
+    write_rows(results / "scorecard.csv", cells, COLUMNS)
+    claims = [CLAIM | {"study": study, "claim": f"claim-{n}"} for study in studies for n in range(13)]
+    write_rows(results / "claims.csv", claims)
+    monkeypatch.chdir(results)
+    text = report.summary(ENTRY | {"stamp": "a long stamp " * 12}, results.relative_to(results))
+    assert fits(text)
+    assert "study-3" in text and "claim-12" in text
+
+
+def test_command_line_writes_page_and_prints_summary(results, capsys):
+    out = results / "report" / "index.html"
+    arguments = ["--entry", json.dumps(ENTRY), "--results", str(results)]
+    assert report.main([*arguments, "--out", str(out)]) == 0
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert report.main([*arguments, "--summary"]) == 0
+    printed = capsys.readouterr().out
+    assert str(out) in printed and "not written yet" not in printed
+
+
+def test_command_line_tells_a_broken_scorecard_in_one_line_and_imports_no_torch(results):
+    (results / "scorecard.csv").unlink()
+    script = "import sys; from redoubt.steps import report; from redoubt.errors import cli\n"
+    script += "code = cli(lambda _: report.main(sys.argv[1:])); assert 'torch' not in sys.modules; sys.exit(code)"
+    arguments = ["--entry", json.dumps(ENTRY), "--results", str(results)]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (results / "report").exists()

@@ -1,0 +1,83 @@
+"""Scorecard, claims and the keeping of a reference run, from artifacts made up here."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from redoubt import catalog
+from redoubt.artifacts.cells import COLUMNS, read_published
+from redoubt.steps import reference, scorecard
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def printed(tmp_path, monkeypatch):
+    """A folder in which our numbers of all tables are the printed ones."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    found = catalog.load(".", {"scale": "paper"})
+    published = read_published(tmp_path / "config/published/deepdefense.csv")
+    for study, artifact in found.artifacts:
+        cells = [
+            dict.fromkeys(COLUMNS)
+            | {"study": study, "artifact": artifact, "row": row, "column": column, "metric": "rho-2"}
+            | {"published": number.value, "reproduced": number.value, "verdict": "reproduced"}
+            for (own, row, column), number in published.items()
+            if own == artifact
+        ]
+        if cells:
+            folder = tmp_path / "results/paper" / study
+            folder.mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(cells, columns=COLUMNS).to_csv(folder / f"{artifact}.csv", index=False)
+    return found
+
+
+def run(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    out = ["--scorecard", str(tmp_path / "scorecard.csv"), "--claims", str(tmp_path / "claims.csv")]
+    change = json.dumps({"scale": "paper"})
+    assert scorecard.main(["--config", change, "--results", str(tmp_path / "results/paper"), *out]) == 0
+    return pd.read_csv(tmp_path / "scorecard.csv"), pd.read_csv(tmp_path / "claims.csv").set_index("claim")
+
+
+def test_the_printed_numbers_bear_out_the_claims_that_rest_on_tables(printed, tmp_path):
+    cells, claims = run(tmp_path)
+    assert len(cells) == 152 and list(cells.columns) == COLUMNS
+    held = {"claim-1", "claim-2", "claim-9", "claim-13"}
+    assert {name: claims.loc[name, "verdict"] for name in held} == dict.fromkeys(held, "holds")
+    assert {name: claims.loc[name, "published_verdict"] for name in held} == dict.fromkeys(held, "holds")
+    # These rest on figures and extra tables, for which no numbers are made up here.
+    waiting = {"claim-5", "claim-6", "claim-8", "claim-10", "claim-11", "claim-12"}
+    assert {name: claims.loc[name, "verdict"] for name in waiting} == dict.fromkeys(waiting, "not-run")
+    assert "has not been drawn" in claims.loc["claim-5", "evidence"]
+
+
+def test_one_worse_number_fails_the_claims_that_rest_on_it(printed, tmp_path):
+    path = tmp_path / "results/paper/deepdefense/table-1.csv"
+    cells = pd.read_csv(path)
+    worse = (cells["row"] == "mnist-lenet-deepdefense") & (cells["column"] == "Acc.")
+    cells.loc[worse, "reproduced"] = 0.9901
+    cells.to_csv(path, index=False)
+    _, claims = run(tmp_path)
+    assert claims.loc["claim-1", "verdict"] == "fails" and claims.loc["claim-2", "verdict"] == "fails"
+    assert "mnist-lenet-deepdefense" in claims.loc["claim-2", "evidence"]
+    assert claims.loc["claim-1", "published_verdict"] == "holds"
+
+
+def test_a_run_is_kept_with_its_provenance(printed, tmp_path, capsys):
+    folder = tmp_path / "logs/benchmarks/paper/defend/mnist-mlp-clean"
+    folder.mkdir(parents=True)
+    (folder / "seed-0.tsv").write_text("s\th:m:s\n12.34\t0:00:12\n")
+    assert reference.main(["--scale", "paper"]) == 0
+    out = tmp_path / "results/reference/paper"
+    facts = json.loads((out / "provenance.json").read_text())
+    assert facts["job_seconds"] == {"defend/mnist-mlp-clean/seed-0": 12.3}
+    assert facts["drawn"] == ["deepdefense/" + name for name in ("table-1", "supp-table-1", "supp-table-2", "extra-figure-3")]
+    assert "deepdefense/figure-2" in facts["not_drawn"]
+    kept = (out / "deepdefense/table-1.csv").read_bytes()
+    assert kept == (tmp_path / "results/paper/deepdefense/table-1.csv").read_bytes()
+    assert len(pd.read_csv(out / "claims.csv")) == 13
+    assert "kept 4 artifacts" in capsys.readouterr().out

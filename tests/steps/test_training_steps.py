@@ -1,0 +1,180 @@
+"""Pretraining and defending from the command line, on a few published digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import redoubt
+from redoubt import fitting, registry
+from redoubt.data import store
+from redoubt.steps import defend, pretrain
+
+FILES = ["history.csv", "model.json", "weights.safetensors"]
+
+
+@pytest.fixture
+def command(tiny_data, tmp_path):
+    def make(entry, folder, seed=0, start=None):
+        text = entry if isinstance(entry, str) else json.dumps(entry)
+        arguments = ["--entry", text, "--seed", seed, "--data", tiny_data, "--folder", tmp_path / folder]
+        arguments += [
+            "--resume",
+            tmp_path / "resume",
+            "--device",
+            "cpu",
+            *(["--start", start] if start else []),
+        ]
+        return [str(argument) for argument in arguments]
+
+    return make
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_pretrain_then_defend(command, make_entry, tmp_path, capfd):
+    entry = make_entry(epochs=3, track={"images": 50})
+    assert pretrain.main(command(entry, "base")) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("tiny-model: epoch 3") and out.count("\n") == 1 and err == ""
+    assert [path.name for path in sorted((tmp_path / "base").iterdir())] == FILES
+    facts = json.loads((tmp_path / "base/model.json").read_text())
+    assert facts["entry"] == entry and facts["shape"] == [1, 28, 28] and len(facts["classes"]) == 10
+    assert facts["steps"] == 30 and facts["seed"] == 0
+    history = pd.read_csv(tmp_path / "base/history.csv")
+    assert history["epoch"].tolist() == [0, 1, 2, 3] and set(history["test_images"]) == {50}
+    assert history["test_accuracy"].iloc[-1] > 0.5 > history["test_accuracy"].iloc[0]
+    assert facts["final"]["test_accuracy"] == history["test_accuracy"].iloc[-1]
+    assert not list((tmp_path / "resume").iterdir())
+
+    weights = tmp_path / "base/weights.safetensors"
+    before = weights.read_bytes()
+    for defense in registry.names("defenses"):
+        parameters = {"guard": 5e-6} if defense == "deepdefense" else {}
+        track = {"images": 30, "deepfool": {"iterations": 3}}
+        tuned = make_entry(
+            start="tiny-model",
+            defense=defense,
+            parameters=parameters,
+            epochs=1,
+            learning_rate=0.0005,
+            track=track,
+        )
+        assert defend.main(command(tuned, defense, start=weights)) == 0
+        history = pd.read_csv(tmp_path / defense / "history.csv")
+        assert history["test_rho_2"].between(0.01, 1).all() and len(history) == 2
+        old, new = load_file(weights), load_file(tmp_path / defense / "weights.safetensors")
+        assert torch.equal(old["preprocessing.mean"], new["preprocessing.mean"])
+        assert not torch.equal(old["network.fc1.weight"], new["network.fc1.weight"])
+    assert weights.read_bytes() == before
+
+
+def test_same_seed_same_bytes_and_another_seed_others(command, make_entry, tmp_path):
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        pretrain.main(command(make_entry(epochs=1), folder, seed))
+    first, again, other = (contents(tmp_path / folder) for folder in "abc")
+    assert first == again and all(first[name] != other[name] for name in FILES)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, make_entry, tmp_path):
+    entry = make_entry("lenet", width=0.3, epochs=6, batch_size=10, learning_rate=0.001)
+    pretrain.main(command(entry, "whole"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(redoubt.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "redoubt.steps.pretrain", *command(entry, "killed")],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while (
+        not (states := list((tmp_path / "resume").glob("*/state.safetensors")))
+        and time.monotonic() < deadline
+    ):
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and states
+    assert not (tmp_path / "killed").exists()
+    pretrain.main(command(entry, "killed"))
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert not list((tmp_path / "resume").iterdir())
+
+
+def test_bad_entries_end_in_one_line(command, make_entry, failure, tmp_path):
+    good = make_entry()
+    cases = {
+        "{": "not JSON",
+        "[1]": "expected a mapping",
+        "{}": "no key",
+        json.dumps({**good, "training": {**good["training"], "speed": 9}}): "training.speed: unknown key",
+        json.dumps({**good, "training": {**good["training"], "epochs": -1}}): "training.epochs",
+        json.dumps({**good, "network": {"name": "vgg", "parameters": {}}}): "'vgg' is not one of alexnet",
+        json.dumps({**good, "network": {"name": "mlp", "parameters": {"width": 0}}}): "width",
+        json.dumps({key: value for key, value in good.items() if key != "defense"}): "no key 'defense'",
+    }
+    for entry, message in cases.items():
+        assert message in failure(pretrain.main, command(entry, "out"))
+        assert not (tmp_path / "out").exists()
+
+
+def test_bad_starts_end_in_one_line(command, make_entry, failure, tmp_path):
+    pretrain.main(command(make_entry(epochs=0), "base"))
+    weights = tmp_path / "base/weights.safetensors"
+    tuned = make_entry(start="tiny-model", epochs=1)
+    assert "starts from" in failure(pretrain.main, command(tuned, "out"))
+    wider = make_entry(width=0.2, start="tiny-model", epochs=1)
+    assert "fc1" in failure(defend.main, command(wider, "out", start=weights))
+    (tmp_path / "torn").write_bytes(weights.read_bytes()[:100])
+    assert "no readable weights" in failure(defend.main, command(tuned, "out", start=tmp_path / "torn"))
+    assert "absent" in failure(defend.main, command(tuned, "out", start=tmp_path / "absent"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_not_finite_writes_no_weights(command, make_entry, failure, tmp_path):
+    entry = make_entry(epochs=5, learning_rate=1e30)
+    assert "not finite" in failure(pretrain.main, command(entry, "out"))
+    assert not (tmp_path / "out").exists()
+
+
+class Streamed(store.MemorySplit):
+    """Images that are handed over batch by batch, as ImageNet's are."""
+
+    in_memory = False
+
+
+@pytest.mark.parametrize("defense", ["clean", "adversarial-training"])
+def test_streamed_data_train_as_data_in_memory_do(defense, command, make_entry, tmp_path, monkeypatch):
+    pretrain.main(command(make_entry(epochs=2), "base"))
+    parameters = {"iterations": 5} if defense == "adversarial-training" else {}
+    entry = make_entry(
+        start="tiny-model", defense=defense, parameters=parameters, epochs=1, learning_rate=0.0005
+    )
+    defend.main(command(entry, "memory", start=tmp_path / "base/weights.safetensors"))
+    load = store.load
+
+    def streamed(folder, split):
+        found = load(folder, split)
+        return Streamed(found.images(), found.labels)
+
+    monkeypatch.setattr(fitting.store, "load", streamed)
+    defend.main(command(entry, "streamed", start=tmp_path / "base/weights.safetensors"))
+    one, other = (pd.read_csv(tmp_path / name / "history.csv") for name in ("memory", "streamed"))
+    assert other["train_loss"].iloc[-1] == pytest.approx(one["train_loss"].iloc[-1], rel=1e-3)
+
+
+def test_stratified_draws_are_balanced_and_in_order():
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 1])
+    assert fitting.stratified(labels, 6).tolist() == [0, 1, 4, 5, 6, 7]
+    assert fitting.stratified(labels, 4).tolist() == [0, 1, 4, 6]
+    assert fitting.stratified(labels, 10).tolist() == list(range(10))

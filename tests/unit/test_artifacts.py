@@ -1,0 +1,200 @@
+"""Tables and figures from synthetic rows: same bytes twice, reasons in place of what was not run."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from redoubt import registry
+from redoubt.artifacts import drawing, metric_table, style
+from redoubt.artifacts.interface import Inputs
+from redoubt.attacking import write_rows
+from redoubt.errors import RedoubtError
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}
+REASON = "ImageNet is not on this machine"
+
+
+def history(path, number):
+    epochs = np.arange(6.0)
+    frame = pd.DataFrame(
+        {"epoch": epochs, "test_images": 100.0, "test_accuracy": 0.9 + 0.01 * epochs / (1 + number)}
+    )
+    path.parent.mkdir(parents=True)
+    frame.assign(test_rho_2=0.1 + 0.02 * number * epochs).to_csv(path, index=False)
+
+
+def attacked(path, model, number, count=30):
+    draw = np.random.default_rng(number)
+    labels = np.arange(count) % 3
+    frame = pd.DataFrame({"index": np.arange(count), "label": labels, "clean_label": labels})
+    frame["adversarial_label"] = np.where(np.arange(count) % 2, labels, labels + 1)
+    frame["l2"], frame["x_l2"] = draw.random(count) + number, 10.0
+    frame["probability_label"], frame["probability_adversarial"] = 0.25, 0.75
+    frame["clean_picture"] = list(np.full((count, 16), 0.5, np.float32))
+    frame["picture"] = list(draw.random((count, 16)).astype(np.float32))
+    frame["source"] = "a"
+    write_rows(frame, path, {"model": model, "shape": "[1, 4, 4]"})
+
+
+@pytest.fixture
+def entry(tmp_path):
+    def make(plot, parameters, **changes):
+        module = registry.method("artifacts", plot)
+        checked = registry.parameters("artifacts", plot, parameters).model_dump()
+        inputs = []
+        for need in dict.fromkeys(module.needs(checked)):
+            name = "history.csv" if need.attack is None else f"{need.attack}.parquet"
+            files = [tmp_path / need.model / f"seed-{seed}" / name for seed in (0, 1)]
+            for seed, path in enumerate(files):
+                if need.model != "gone":
+                    number = ord(need.model) - ord("a") + 0.25 * seed
+                    history(path, number) if need.attack is None else attacked(
+                        path, need.model, int(4 * number)
+                    )
+            missing = REASON if need.model == "gone" else None
+            inputs.append(
+                {"model": need.model, "attack": need.attack, "missing": missing, "files": [*map(str, files)]}
+            )
+        published = tmp_path / "published.csv"
+        published.write_text(
+            "artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n"
+        )
+        models = {
+            name: {
+                "labels": {"method": label, "network": "MLP"},
+                "defense": {"parameters": {"c": 5.0 * place}},
+            }
+            for place, (name, label) in enumerate(METHODS.items())
+        }
+        return {
+            **{
+                "plot": plot,
+                "parameters": checked,
+                "inputs": inputs,
+                "models": models,
+                "study": "s",
+                "id": "x-1",
+            },
+            **{
+                "title": "A title",
+                "caption": "A caption.",
+                "stamp": "NOT comparable",
+                "published": str(published),
+            },
+            **{"comparable": True, "verdict": {"rate": 0.0, "mean": 0.0}},
+            **changes,
+        }
+
+    return make
+
+
+FIGURES = {
+    "convergence": {"panels": [{"title": "MLP", "models": ["a", "b", "c", "gone"]}]},
+    "sweep": {"along": "c", "curves": [{"label": "one", "models": ["b", "c", "gone"]}], "reference": "a"},
+    "examples": {"attack": "deepfool", "replay": "replay", "rows": [
+        {"title": "MLP", "models": ["a", "gone"], "judge": "c"}]},
+}  # fmt: skip
+
+
+def test_all_figures_are_tested():
+    assert {*FIGURES, "metric-table"} == set(registry.names("artifacts"))
+
+
+@pytest.mark.parametrize("plot", FIGURES)
+def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
+    given, found = entry(plot, FIGURES[plot]), []
+    for number in range(2):
+        made = drawing.draw(given)
+        for kind in ("svg", "png"):
+            drawing.write_figure(made, tmp_path / f"{number}.{kind}")
+        drawing.write_data(made, tmp_path / f"{number}.csv")
+        found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
+    assert found[0] == found[1]
+    svg = found[0][0].decode()
+    assert "NOT comparable" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("plot", FIGURES)
+def test_missing_models_leave_a_row_with_their_reason(plot, entry):
+    data = drawing.draw(entry(plot, FIGURES[plot])).data
+    gone = data[data["model"] == "gone"]
+    assert gone["reason"].tolist() == [REASON]
+    assert data[data["model"] == "a"]["reason"].isna().all() and len(data[data["model"] == "a"]) >= 1
+
+
+def test_convergence_holds_every_epoch_of_every_seed(entry):
+    data = drawing.draw(entry("convergence", FIGURES["convergence"])).data
+    assert len(data) == 3 * 2 * 6 + 1 and set(data["seed"].dropna()) == {0, 1}
+    last = data[(data["model"] == "b") & (data["epoch"] == 5) & (data["seed"] == 0)].iloc[0]
+    assert last["test_accuracy"] == pytest.approx(0.925) and last["test_rho_2"] == pytest.approx(0.2)
+
+
+def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
+    data = drawing.draw(entry("sweep", FIGURES["sweep"])).data
+    point = data[(data["model"] == "c") & (data["seed"] == 0)].iloc[0]
+    assert (point["c"], point["curve"], point["test_rho_2"]) == (10.0, "one", pytest.approx(0.3))
+    assert data[data["model"] == "a"]["curve"].unique().tolist() == ["Reference"]
+
+
+@pytest.mark.parametrize("plot", ["convergence", "sweep"])
+def test_figures_without_any_model_say_why(plot, entry, tmp_path):
+    one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
+    parameters = (
+        one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
+    )
+    drawing.write_figure(drawing.draw(entry(plot, parameters)), tmp_path / "f.svg")
+    assert "not run" in (tmp_path / "f.svg").read_text()
+
+
+def test_examples_show_the_first_image_and_what_the_judge_says(entry):
+    given = entry("examples", FIGURES["examples"])
+    data = drawing.draw(given).data.set_index("model")
+    rows = Inputs(given).rows("a", "deepfool")
+    assert data.loc["a", "rho_2"] == pytest.approx(rows["l2"].iloc[0] / 10)
+    assert (data.loc["a", "label"], data.loc["a", "adversarial_label"], data.loc["a", "judge"]) == (0, 1, "c")
+
+
+def test_table_sets_paper_beside_ours(entry):
+    columns = [
+        {"label": "Acc.", "metric": "accuracy", "attack": "deepfool"},
+        {"label": "rho_2", "metric": "rho-2", "attack": "deepfool", "where": {"label": 1}},
+    ]
+    given = entry(
+        "metric-table", {"models": ["a", "gone"], "columns": columns, "show": ["network", "method"]}
+    )
+    made = drawing.draw(given)
+    cells = made.data.set_index(["row", "column"])
+    assert cells.loc[("a", "Acc."), "reproduced"] == 1.0 and cells.loc[("a", "Acc."), "n"] == 60
+    assert cells.loc[("a", "Acc."), "seeds"] == 2 and cells.loc[("a", "rho_2"), "n"] == 20
+    assert cells["verdict"].tolist() == ["reproduced", "not-comparable", "not-run", "not-run"]
+    assert cells["reason"].tolist()[2:] == [REASON] * 2
+    lines = made.text.splitlines()
+    assert lines[0] == "# A title" and "_NOT comparable_" in lines
+    assert [line for line in lines if line.startswith("| MLP | Reference")][0].count("|") == 5
+    assert (
+        "99.00 % → **100.00 %**" in made.text and f"- not run: {REASON}" in lines and "+1.00 %" in made.text
+    )
+
+
+def test_where_that_matches_nothing_is_refused(entry):
+    rows = pd.DataFrame({"fraction": [0.2, 0.5]})
+    assert len(metric_table.picked(rows, {"fraction": 0.5})) == 1
+    with pytest.raises(RedoubtError, match="no attacked image"):
+        metric_table.picked(rows, {"fraction": 0.3})
+
+
+def test_every_method_of_the_studies_has_its_own_style():
+    names = set()
+    for path in (ROOT / "config/studies").glob("*.yaml"):
+        study = yaml.safe_load(path.read_text())
+        names |= {
+            raw["labels"]["method"] for raw in [*study["baselines"].values(), *study["models"].values()]
+        }
+    assert len(names) >= 5 and all(style.method(name) for name in names)
+    assert len({str(style.method(name)) for name in names}) == len(names)
+    with pytest.raises(RedoubtError, match=r"'New' has no style; add it to METHODS"):
+        style.method("New")

@@ -1,0 +1,181 @@
+"""A copy of the tracked tree with a tiny study, driven through the real command lines."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STUDY = """\
+title: A tiny study
+reference: nobody, never
+baselines:
+  digits-mlp-reference:
+    dataset: mnist
+    network: mlp
+    preprocessing: identity
+    training: &training
+      epochs: 1
+      batch_size: 50
+      learning_rate: 0.01
+      images: 200
+      track: {images: 20, deepfool: {iterations: 2}}
+    labels: {dataset: Digits, network: MLP, method: Reference}
+models:
+  digits-mlp-clean:
+    start: digits-mlp-reference
+    defense: clean
+    training: *training
+    labels: {method: Clean}
+  digits-mlp-parseval:
+    start: digits-mlp-reference
+    defense: parseval
+    parameters: {beta: 0.0001, share: 0.3}
+    training: *training
+    labels: {method: Par. Train}
+attacks:
+  deepfool:
+    attack: deepfool
+    parameters: {iterations: 3}
+    select: {images: 20}
+  fgs-half:
+    attack: fgs
+    parameters: {error: 0.5}
+    select: {images: 20}
+evaluations:
+  - attack: deepfool
+    models: [digits-mlp-reference, digits-mlp-clean, digits-mlp-parseval]
+  - attack: fgs-half
+    models: [digits-mlp-parseval]
+artifacts:
+  table-1:
+    kind: table
+    plot: metric-table
+    title: Table 1
+    caption: Three models under DeepFool.
+    parameters:
+      models: [digits-mlp-reference, digits-mlp-clean, digits-mlp-parseval]
+      columns:
+        - {label: Acc., metric: accuracy, attack: deepfool}
+        - {label: rho_2, metric: rho-2, attack: deepfool}
+  table-2:
+    kind: table
+    plot: metric-table
+    title: Table 2
+    caption: One model under FGS.
+    parameters:
+      models: [digits-mlp-parseval]
+      columns:
+        - {label: rho_inf, metric: rho-inf, attack: fgs-half}
+  figure-4:
+    kind: figure
+    plot: convergence
+    title: Figure 4
+    caption: Two curves.
+    parameters:
+      panels:
+        - {title: MLP, models: [digits-mlp-clean, digits-mlp-parseval]}
+claims:
+  claim-1:
+    statement: Accuracy is a share.
+    where: table 1
+    checks:
+      - check: compare
+        left: {artifact: table-1, where: {row: digits-mlp-clean, column: Acc.}}
+        relation: ">="
+        right: 0.0
+"""
+SCALE = """\
+stamp: "scale demo: a test"
+comparable: false
+threads: 1
+stand_ins: {mnist: digits}
+networks:
+  mlp: {name: mlp, width: 0.05}
+"""
+PUBLISHED = "artifact,row,column,value,unit,note\ntable-1,digits-mlp-clean,Acc.,98.31,percent,\n"
+STUDY_FILE = "config/studies/deepdefense.yaml"
+SCALE_FILE = "config/scales/demo.yaml"
+
+
+def environment():
+    """Return the environment of a user: this Python's tools first, no thread more than one, no user settings."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "DVC", "REDOUBT", "PYTEST"))}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    for name in ("AUTHOR", "COMMITTER"):
+        own |= {f"GIT_{name}_NAME": "test", f"GIT_{name}_EMAIL": "test@example.org"}
+    return {**own, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+
+
+class Tree:
+    """A working copy of the project."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def run(self, *command, check=True):
+        """Run a command in the copy and return it when done; `check` asserts that it succeeds."""
+        done = subprocess.run(
+            [str(part) for part in command], cwd=self.folder, env=environment(), capture_output=True, text=True
+        )
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    def snakemake(self, *arguments, check=True):
+        """Run Snakemake on one core."""
+        return self.run("snakemake", "--cores", "1", *arguments, check=check)
+
+    def planned(self, *arguments):
+        """Return how many jobs of each rule Snakemake would run now; collectors without a job of their own left out."""
+        text = self.snakemake("-n", *arguments).stdout
+        counts = Counter({rule: int(count) for rule, count in re.findall(r"^([a-z_]+) +(\d+)$", text, re.MULTILINE)})
+        if not counts:
+            assert "Nothing to be done" in text, text
+        del counts["total"], counts["all"]
+        return counts
+
+    def read(self, name):
+        """Return the text of a file."""
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    def write(self, name, text):
+        """Write a file."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def replace(self, name, old, new, count=1):
+        """Replace text that must be there in a file; return the text before."""
+        text = self.read(name)
+        assert old in text, f"{old!r} is not in {name}"
+        self.write(name, text.replace(old, new, count))
+        return text
+
+
+def tracked_copy(folder):
+    """Copy every file that git tracks or would track, as it is in the working tree; return the copy."""
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        source, target = ROOT / name, Path(folder) / name
+        if source.is_file() and not name.startswith(("results/", "tests/")) and name != "dvc.lock":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    return Tree(folder)
+
+
+def tiny_copy(folder):
+    """Return a copy of the project whose only study is the tiny one."""
+    tree = tracked_copy(folder)
+    tree.write(STUDY_FILE, STUDY)
+    tree.write(SCALE_FILE, SCALE)
+    tree.write("config/published/deepdefense.csv", PUBLISHED)
+    config = re.sub(r"^studies:.*$", "studies: [deepdefense]", tree.read("config/config.yaml"), flags=re.MULTILINE)
+    tree.write("config/config.yaml", config)
+    tree.run("python", "-m", "redoubt.steps.plan", "--targets")
+    return tree

@@ -1,0 +1,139 @@
+"""A step reruns when, and only when, something that it really reads has changed; every change is undone after it."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+from redoubt_tree import environment
+
+STUDY = "config/studies/deepdefense.yaml"
+SCALE = "config/scales/demo.yaml"
+RULE_OF_STEP = {"scorecard": 1, "report_page": 1}
+PARSEVAL_ONLY = {"defend": 1, "attack": 2, "table": 2, "figure": 1, **RULE_OF_STEP}
+
+
+@pytest.fixture(scope="module")
+def tree(finished_tree):
+    """The finished study; each test leaves it as it was."""
+    return finished_tree
+
+
+def test_full_run_ends_with_scorecard_claims_and_report(tree):
+    for name in ("scorecard.csv", "claims.csv", "report/index.html"):
+        assert (tree.folder / "results/demo" / name).stat().st_size > 0
+    assert "holds" in tree.read("results/demo/claims.csv")
+
+
+def test_nothing_is_planned_after_a_run_nor_after_changes_without_meaning(tree):
+    before = {name: tree.read(name) for name in (STUDY, SCALE)}
+    reordered = yaml.safe_load(before[STUDY])
+    for kind in ("attacks", "artifacts", "models"):
+        reordered[kind] = {key: dict(reversed(entry.items())) for key, entry in reordered[kind].items()}
+    for name in [*(tree.folder / "src").rglob("*.py"), *(tree.folder / "config").rglob("*.*")]:
+        os.utime(name)
+    assert not tree.planned(), "touched"
+    tree.write(STUDY, yaml.safe_dump(reordered, sort_keys=False))
+    assert not tree.planned(), "keys within entries reordered"
+    tree.write(STUDY, before[STUDY].replace("models:\n", "# a comment\nmodels: # another\n", 1))
+    tree.replace(SCALE, "threads: 1", "threads: 2")
+    assert not tree.planned(), "comments and threads"
+    for name, text in before.items():
+        tree.write(name, text)
+
+
+def test_a_new_attack_runs_alone(tree):
+    text = tree.replace(STUDY, "evaluations:\n", "evaluations:\n  - {attack: fresh, models: [digits-mlp-clean]}\n")
+    tree.replace(STUDY, "attacks:\n", "attacks:\n  fresh: {attack: deepfool, select: {images: 7}}\n")
+    try:
+        assert set(tree.planned()) <= {"attack"}
+        rows = "results/demo/attacks/digits-mlp-clean/seed-0/fresh.parquet"
+        assert tree.planned(rows) == {"attack": 1}
+    finally:
+        tree.write(STUDY, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        pytest.param(
+            STUDY,
+            "share: 0.3}\n    training: *training",
+            "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
+            PARSEVAL_ONLY,
+            id="learning-rate-of-one-model",
+        ),
+        pytest.param("src/redoubt/defenses/parseval.py", "\n", "\n# a comment\n", PARSEVAL_ONLY, id="code-of-one-defense"),
+        pytest.param(
+            "src/redoubt/attacks/fgs.py",
+            "\n",
+            "\n# a comment\n",
+            {"attack": 1, "table": 1, **RULE_OF_STEP},
+            id="code-of-one-attack",
+        ),
+        pytest.param(
+            STUDY, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **RULE_OF_STEP}, id="caption"
+        ),
+    ],
+)
+def test_a_change_reruns_what_reads_it(tree, name, old, new, expected):
+    text = tree.replace(name, old, new)
+    try:
+        assert tree.planned() == expected
+    finally:
+        tree.write(name, text)
+    assert not tree.planned() or name == STUDY
+
+
+def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):
+    tree = finished
+    folder = tree.folder / "results/demo/models/digits-mlp-parseval/seed-0"
+    target = str((folder / "weights.safetensors").relative_to(tree.folder))
+    tree.replace(STUDY, "share: 0.3}\n    training: *training", "share: 0.3}\n    training: {<<: *training, epochs: 60}")
+    running = subprocess.Popen(
+        ["snakemake", "--cores", "1", "--retries", "0", target],
+        cwd=tree.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        state = _wait_for(tree.folder / "results/.resume", running)
+        os.kill(_step(tree), signal.SIGKILL)
+        running.communicate(timeout=120)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode != 0
+    assert state.exists(), "the state outlives the job"
+    assert not (folder / "weights.safetensors").exists()
+    tree.snakemake(target)
+    resumed = (folder / "weights.safetensors").read_bytes()
+    assert json.loads((folder / "model.json").read_text())["steps"] == 240
+    (folder / "weights.safetensors").unlink()
+    tree.snakemake(target)
+    assert (folder / "weights.safetensors").read_bytes() == resumed
+
+
+def _wait_for(root, running):
+    """Return the first saved training state, once it is there."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and running.poll() is None:
+        if found := list(root.glob("digits-mlp-parseval-*/state.safetensors")):
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError("no training state was saved before the job ended")
+
+
+def _step(tree):
+    """Return the process id of the training step that runs in the copy."""
+    for folder in os.listdir("/proc"):
+        if folder.isdigit():
+            try:
+                command = open(f"/proc/{folder}/cmdline", "rb").read()
+                inside = os.readlink(f"/proc/{folder}/cwd") == str(tree.folder)
+            except OSError:
+                continue
+            if inside and command.split(b"\0")[1:3] == [b"-m", b"redoubt.steps.defend"]:
+                return int(folder)
+    raise AssertionError("the training step is not running")
