@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench restore lock clean
+.PHONY: help demo test lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,17 +33,21 @@ lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, and the schemas in step with
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-format: $(STAMP) ## rewrite sources in the house's format, and the JSON schemas
+format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and the targets of DVC
 	ruff check --fix src tests benchmarks
 	ruff format src tests benchmarks
 	snakefmt Snakefile workflow
 	python -m redoubt.steps.schemas
+	python -m redoubt.steps.plan --targets
 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
 restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote, and rebuild nothing
-	python -m redoubt.steps.restore
+	python -m redoubt.steps.restore --scale $(SCALE)
+
+save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
+	python -m redoubt.steps.restore --scale $(SCALE) --save
 
 lock: ## resolve pyproject.toml anew into requirements.lock
 	$(PYTHON) -m venv .venv-lock

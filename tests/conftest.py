@@ -73,9 +73,7 @@ def model_entry(network="mlp", width=0.1, start=None, defense="clean", parameter
 
 def attack_entry(attack="deepfool", **changes):
     """Return the entry of an attack, as the catalog writes it."""
-    parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(
-        by_alias=True
-    )
+    parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
     entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
     select = {"images": 40, "label": None, **changes.pop("select", {})}
     return {**entry, "parameters": parameters, "select": select, "keep_images": False, **changes}
@@ -190,9 +188,7 @@ def failure(capfd):
 def trainer():
     """Function (network, defense's name, parameters, inputs, labels, **schedule) to a trainer."""
 
-    def make(
-        network, name, parameters, inputs, labels, folder=None, every=0.0, frozen=False, wrap=None, **schedule
-    ):
+    def make(network, name, parameters, inputs, labels, folder=None, every=0.0, frozen=False, wrap=None, **schedule):
         options = registry.parameters("defenses", name, parameters)
         defense = registry.method("defenses", name).Defense(options, network)
         settings = {"epochs": 2, "batch_size": 10, "learning_rate": 0.001, **schedule}
@@ -214,9 +210,7 @@ def trainer():
 @pytest.fixture
 def weights_bytes():
     """Function that returns all weights and buffers of a network as bytes."""
-    return lambda network: b"".join(
-        tensor.detach().numpy().tobytes() for tensor in network.state_dict().values()
-    )
+    return lambda network: b"".join(tensor.detach().numpy().tobytes() for tensor in network.state_dict().values())
 
 
 @pytest.fixture(scope="session")

@@ -279,7 +279,7 @@ class Catalog:
         }
 
     def claims_hash(self) -> str:
-        """Return a digest of what the scorecard reads of the config: all claims with their checks, and all artifacts."""
+        """Return a digest of what the scorecard reads of the config: all artifacts, and claims with their checks."""
         claims = {f"{study}/{key}": claim.model_dump() for (study, key), claim in self.claims.items()}
         return entry_hash([claims, [list(key) for key in self.artifacts]])
 

@@ -41,9 +41,7 @@ def attacked(model, name, engine, images, labels, size=32):
 
 @pytest.mark.parametrize(("name", "engine"), ENGINES)
 @pytest.mark.parametrize("network", ["mlp", "lenet"])
-def test_it_fools_a_weak_model_and_leaves_it_alone(
-    name, engine, network, request, digit_images, snapshot, unchanged
-):
+def test_it_fools_a_weak_model_and_leaves_it_alone(name, engine, network, request, digit_images, snapshot, unchanged):
     model = request.getfixturevalue(network)
     images, labels = (part[:60] for part in digit_images)
     before, copy = snapshot(model), images.clone()
@@ -60,9 +58,7 @@ def test_it_fools_a_weak_model_and_leaves_it_alone(
     assert rows["index"].tolist() == list(range(60)) and rows["label"].tolist() == labels.tolist()
     assert (rows["success"] == (rows["adversarial_label"] != rows["clean_label"])).all()
     assert rows["adversarial_label"].tolist() == model(moved).argmax(1).tolist()
-    assert rows["l2"].to_numpy() == pytest.approx(
-        (moved - images).flatten(1).norm(dim=1).numpy(), rel=1e-4, abs=1e-6
-    )
+    assert rows["l2"].to_numpy() == pytest.approx((moved - images).flatten(1).norm(dim=1).numpy(), rel=1e-4, abs=1e-6)
     assert (rows["linf"] <= rows["l2"] + 1e-9).all() and (rows["l2"] <= 28 * rows["linf"] + 1e-9).all()
     assert rows["x_l2"].to_numpy() == pytest.approx(images.flatten(1).norm(dim=1).numpy(), rel=1e-5)
     assert rows["probability_adversarial"].between(0.1, 1).all()
@@ -75,9 +71,7 @@ def test_same_seed_same_bytes(name, engine, mlp, digit_images):
     found = []
     for _ in range(2):
         parts, rows = attacked(mlp, name, engine, images, labels)
-        found.append(
-            (b"".join(part.inputs.numpy().tobytes() for part in parts), rows.drop(columns="image").to_json())
-        )
+        found.append((b"".join(part.inputs.numpy().tobytes() for part in parts), rows.drop(columns="image").to_json()))
         torch.rand(7)  # the global generator is not where attacks draw from
     assert found[0] == found[1]
 
@@ -86,8 +80,7 @@ def test_same_seed_same_bytes(name, engine, mlp, digit_images):
 def test_batch_size_changes_nothing(name, mlp, digit_images):
     images, labels = (part[:40] for part in digit_images)
     one, other = (
-        torch.cat([part.inputs for part in attacked(mlp, name, "redoubt", images, labels, size)[0]])
-        for size in (40, 3)
+        torch.cat([part.inputs for part in attacked(mlp, name, "redoubt", images, labels, size)[0]]) for size in (40, 3)
     )
     assert ((one - other).abs() > 1e-5).float().mean() < 1e-4
 

@@ -14,9 +14,7 @@ NAMES = registry.names("metrics")
 
 def rows(seed, count):
     draw = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {name: draw.integers(0, 4, count) for name in ("label", "clean_label", "adversarial_label")}
-    )
+    frame = pd.DataFrame({name: draw.integers(0, 4, count) for name in ("label", "clean_label", "adversarial_label")})
     for name in ("l2", "linf", "x_l2", "x_linf"):
         frame[name] = draw.random(count) + 0.1
     for name in ("probability_label", "probability_adversarial"):

@@ -13,9 +13,7 @@ def built(name, seed=0, classes=7):
     torch.manual_seed(seed)
     values = {"width": 0.1, "input_rms": 60} if name in SHAPES else {}
     shape = SHAPES.get(name, (3, 64, 64))
-    network = registry.method("networks", name).build(
-        registry.parameters("networks", name, values), shape, classes
-    )
+    network = registry.method("networks", name).build(registry.parameters("networks", name, values), shape, classes)
     return network.eval(), 60 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
 
 

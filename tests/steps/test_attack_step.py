@@ -83,9 +83,7 @@ def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
     assert half["epsilon"].nunique() == 1
     wrong = (half["adversarial_label"] != half["label"]).sum()
     assert wrong == 20 and (half["linf"] <= half["epsilon"] * (1 + 1e-4)).all()
-    assert (
-        half["linf"] >= half["epsilon"] * (1 - 1e-4)
-    ).mean() > 0.9  # a confident image may have no gradient
+    assert (half["linf"] >= half["epsilon"] * (1 - 1e-4)).mean() > 0.9  # a confident image may have no gradient
     entry = make_attack("fgs", id="fgs-reference", parameters={"fractions": [0.5, 1.0]})
     attack.main(command(entry, reads=[tmp_path / "half"]))
     rows = pd.read_parquet(tmp_path / "rows.parquet")
@@ -101,18 +99,14 @@ def test_kept_images_can_be_replayed(command, make_attack, tmp_path):
     pictures, clean = np.stack(rows["picture"]), np.stack(rows["clean_picture"])
     assert pictures.shape == (5, 784) and clean.min() >= -1e-6 and clean.max() <= 1 + 1e-6
     assert 255 * np.linalg.norm(pictures - clean, axis=1) == pytest.approx(rows["l2"].to_numpy(), rel=1e-3)
-    attack.main(
-        command(make_attack("replay", select={"images": 5}), "replayed", reads=[tmp_path / "examples"])
-    )
+    attack.main(command(make_attack("replay", select={"images": 5}), "replayed", reads=[tmp_path / "examples"]))
     replayed = pd.read_parquet(tmp_path / "replayed")
     assert replayed["source"].tolist() == ["tiny-model"] * 5
     assert replayed["adversarial_label"].tolist() == rows["adversarial_label"].tolist()
     assert replayed["l2"].to_numpy() == pytest.approx(rows["l2"].to_numpy(), rel=1e-5)
 
 
-def test_failures_are_one_line_and_leave_no_file(
-    command, make_attack, failure, tmp_path, weights, make_entry
-):
+def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, tmp_path, weights, make_entry):
     good = make_attack()
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/weights.safetensors").write_bytes(weights.read_bytes())

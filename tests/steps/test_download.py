@@ -90,11 +90,7 @@ def failure(capsys, arguments):
 
 def everything(folder):
     """Return bytes and time of every file below a folder."""
-    return {
-        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_dataset_is_published_with_its_provenance(tiny, mirror, folder, capsys):
@@ -102,16 +98,11 @@ def test_a_dataset_is_published_with_its_provenance(tiny, mirror, folder, capsys
     assert capsys.readouterr().out == f"tiny: 8 train and 4 test images in {folder}\n"
     for split, (images, labels) in arrays().items():
         loaded = store.load(folder, split)
-        assert (
-            np.array_equal(loaded.images().numpy()[:, 0], images)
-            and loaded.labels.tolist() == labels.tolist()
-        )
+        assert np.array_equal(loaded.images().numpy()[:, 0], images) and loaded.labels.tolist() == labels.tolist()
     meta = json.loads((folder / "meta.json").read_text())
     assert (meta["name"], meta["shape"], meta["classes"]) == ("tiny", list(SHAPE), ["a", "b"])
     assert [entry["from"] for entry in meta["sources"]] == [str(mirror / file.path) for file in tiny.files]
-    assert [entry["content_sha256"] for entry in meta["sources"]] == [
-        file.content_sha256 for file in tiny.files
-    ]
+    assert [entry["content_sha256"] for entry in meta["sources"]] == [file.content_sha256 for file in tiny.files]
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
@@ -154,9 +145,7 @@ def test_a_failing_download_changes_nothing(tiny, mirror, folder, capsys, harm, 
     assert folder.exists() == before
 
 
-def test_a_file_with_the_right_digest_and_the_wrong_magic_is_refused(
-    tiny, mirror, folder, capsys, monkeypatch
-):
+def test_a_file_with_the_right_digest_and_the_wrong_magic_is_refused(tiny, mirror, folder, capsys, monkeypatch):
     bad = idx(np.zeros((4,), np.uint8)).replace(b"\x08\x01", b"\x0d\x01", 1)
     facts = {"content_sha256": hashlib.sha256(bad).hexdigest(), "content_size": len(bad)}
     files = (*tiny.files[:-1], SourceFile(tiny.files[-1].path, **facts))
@@ -178,9 +167,7 @@ def test_a_hostile_archive_with_the_right_digest_is_refused(tmp_path, folder, ca
     with tarfile.open(archive, "w:gz") as stream:
         stream.addfile(member, io.BytesIO())
     file = SourceFile("cifar10/a.tar.gz", sha256=hashlib.sha256(archive.read_bytes()).hexdigest())
-    monkeypatch.setitem(
-        SOURCES, "cifar10", Source("cifar10", "", (3, 32, 32), ("a",), COUNTS, "cifar", (file,))
-    )
+    monkeypatch.setitem(SOURCES, "cifar10", Source("cifar10", "", (3, 32, 32), ("a",), COUNTS, "cifar", (file,)))
     found = everything(tmp_path)
     assert "the archive is refused" in failure(capsys, command(folder, tmp_path / "mirror", "cifar10"))
     assert everything(tmp_path) == found and not folder.parent.exists()

@@ -75,7 +75,9 @@ def test_a_run_is_kept_with_its_provenance(printed, tmp_path, capsys):
     out = tmp_path / "results/reference/paper"
     facts = json.loads((out / "provenance.json").read_text())
     assert facts["job_seconds"] == {"defend/mnist-mlp-clean/seed-0": 12.3}
-    assert facts["drawn"] == ["deepdefense/" + name for name in ("table-1", "supp-table-1", "supp-table-2", "extra-figure-3")]
+    assert facts["drawn"] == [
+        f"deepdefense/{name}" for name in ("table-1", "supp-table-1", "supp-table-2", "extra-figure-3")
+    ]
     assert "deepdefense/figure-2" in facts["not_drawn"]
     kept = (out / "deepdefense/table-1.csv").read_bytes()
     assert kept == (tmp_path / "results/paper/deepdefense/table-1.csv").read_bytes()

@@ -97,10 +97,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, make_entry, 
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
-    while (
-        not (states := list((tmp_path / "resume").glob("*/state.safetensors")))
-        and time.monotonic() < deadline
-    ):
+    while not (states := list((tmp_path / "resume").glob("*/state.safetensors"))) and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -157,9 +154,7 @@ class Streamed(store.MemorySplit):
 def test_streamed_data_train_as_data_in_memory_do(defense, command, make_entry, tmp_path, monkeypatch):
     pretrain.main(command(make_entry(epochs=2), "base"))
     parameters = {"iterations": 5} if defense == "adversarial-training" else {}
-    entry = make_entry(
-        start="tiny-model", defense=defense, parameters=parameters, epochs=1, learning_rate=0.0005
-    )
+    entry = make_entry(start="tiny-model", defense=defense, parameters=parameters, epochs=1, learning_rate=0.0005)
     defend.main(command(entry, "memory", start=tmp_path / "base/weights.safetensors"))
     load = store.load
 

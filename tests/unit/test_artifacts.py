@@ -20,9 +20,7 @@ REASON = "ImageNet is not on this machine"
 
 def history(path, number):
     epochs = np.arange(6.0)
-    frame = pd.DataFrame(
-        {"epoch": epochs, "test_images": 100.0, "test_accuracy": 0.9 + 0.01 * epochs / (1 + number)}
-    )
+    frame = pd.DataFrame({"epoch": epochs, "test_images": 100.0, "test_accuracy": 0.9 + 0.01 * epochs / (1 + number)})
     path.parent.mkdir(parents=True)
     frame.assign(test_rho_2=0.1 + 0.02 * number * epochs).to_csv(path, index=False)
 
@@ -52,17 +50,11 @@ def entry(tmp_path):
             for seed, path in enumerate(files):
                 if need.model != "gone":
                     number = ord(need.model) - ord("a") + 0.25 * seed
-                    history(path, number) if need.attack is None else attacked(
-                        path, need.model, int(4 * number)
-                    )
+                    history(path, number) if need.attack is None else attacked(path, need.model, int(4 * number))
             missing = REASON if need.model == "gone" else None
-            inputs.append(
-                {"model": need.model, "attack": need.attack, "missing": missing, "files": [*map(str, files)]}
-            )
+            inputs.append({"model": need.model, "attack": need.attack, "missing": missing, "files": [*map(str, files)]})
         published = tmp_path / "published.csv"
-        published.write_text(
-            "artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n"
-        )
+        published.write_text("artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n")
         models = {
             name: {
                 "labels": {"method": label, "network": "MLP"},
@@ -143,9 +135,7 @@ def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
 @pytest.mark.parametrize("plot", ["convergence", "sweep"])
 def test_figures_without_any_model_say_why(plot, entry, tmp_path):
     one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
-    parameters = (
-        one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
-    )
+    parameters = one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
     drawing.write_figure(drawing.draw(entry(plot, parameters)), tmp_path / "f.svg")
     assert "not run" in (tmp_path / "f.svg").read_text()
 
@@ -163,9 +153,7 @@ def test_table_sets_paper_beside_ours(entry):
         {"label": "Acc.", "metric": "accuracy", "attack": "deepfool"},
         {"label": "rho_2", "metric": "rho-2", "attack": "deepfool", "where": {"label": 1}},
     ]
-    given = entry(
-        "metric-table", {"models": ["a", "gone"], "columns": columns, "show": ["network", "method"]}
-    )
+    given = entry("metric-table", {"models": ["a", "gone"], "columns": columns, "show": ["network", "method"]})
     made = drawing.draw(given)
     cells = made.data.set_index(["row", "column"])
     assert cells.loc[("a", "Acc."), "reproduced"] == 1.0 and cells.loc[("a", "Acc."), "n"] == 60
@@ -174,10 +162,8 @@ def test_table_sets_paper_beside_ours(entry):
     assert cells["reason"].tolist()[2:] == [REASON] * 2
     lines = made.text.splitlines()
     assert lines[0] == "# A title" and "_NOT comparable_" in lines
-    assert [line for line in lines if line.startswith("| MLP | Reference")][0].count("|") == 5
-    assert (
-        "99.00 % → **100.00 %**" in made.text and f"- not run: {REASON}" in lines and "+1.00 %" in made.text
-    )
+    assert next(line for line in lines if line.startswith("| MLP | Reference")).count("|") == 5
+    assert "99.00 % → **100.00 %**" in made.text and f"- not run: {REASON}" in lines and "+1.00 %" in made.text
 
 
 def test_where_that_matches_nothing_is_refused(entry):
@@ -191,9 +177,7 @@ def test_every_method_of_the_studies_has_its_own_style():
     names = set()
     for path in (ROOT / "config/studies").glob("*.yaml"):
         study = yaml.safe_load(path.read_text())
-        names |= {
-            raw["labels"]["method"] for raw in [*study["baselines"].values(), *study["models"].values()]
-        }
+        names |= {raw["labels"]["method"] for raw in [*study["baselines"].values(), *study["models"].values()]}
     assert len(names) >= 5 and all(style.method(name) for name in names)
     assert len({str(style.method(name)) for name in names}) == len(names)
     with pytest.raises(RedoubtError, match=r"'New' has no style; add it to METHODS"):

@@ -129,7 +129,7 @@ def put(*path, value):
     [
         (
             put("models", "mnist-mlp-deepdefense", "defense", value="deepdefence"),
-            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, clean, deepdefense",
+            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, clean, ",
         ),
         (put("models", "mnist-mlp-clean", "start", value="nobody"), "models.mnist-mlp-clean.start: 'nobody'"),
         (put("models", "mnist-mlp-clean", "trainin", value=1), "models.mnist-mlp-clean.trainin: unknown key"),

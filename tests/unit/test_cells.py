@@ -41,9 +41,7 @@ def read(tmp_path, *lines):
 )
 def test_printed_digits_tell_the_precision(digits, unit, value, half, tmp_path):
     found = read(tmp_path, f"table-1,a,b,{digits},{unit},")["table-1", "a", "b"]
-    assert found.value == pytest.approx(value, rel=1e-12) and found.half_unit == pytest.approx(
-        half, rel=1e-12
-    )
+    assert found.value == pytest.approx(value, rel=1e-12) and found.half_unit == pytest.approx(half, rel=1e-12)
 
 
 @pytest.mark.parametrize("digits", ["many", "", "98,3", "nan", "inf", "-Infinity", "sNaN"])

@@ -106,9 +106,7 @@ def consistent(first, second, threshold, level, slack=0.0):
 def test_verdicts(check, expected, numbers):
     verdict, evidence = decide({"checks": [check]}, numbers())
     assert verdict == expected, evidence
-    assert (
-        evidence.startswith(f"{1 if expected == 'holds' else 0} of 1 checks passed") and "\n" not in evidence
-    )
+    assert evidence.startswith(f"{1 if expected == 'holds' else 0} of 1 checks passed") and "\n" not in evidence
 
 
 @pytest.mark.parametrize(

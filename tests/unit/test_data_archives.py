@@ -169,9 +169,7 @@ def test_idx_with_wrong_magic_or_count_is_refused(tmp_path, change, reason):
 
 def test_idx_of_the_wrong_length_is_refused(tmp_path):
     five = np.arange(5, dtype=np.uint8)
-    assert "its header promises 13" in refusal(
-        idx.read, write_idx(tmp_path / "a", five[:4], sizes=(5,)), (5,)
-    )
+    assert "its header promises 13" in refusal(idx.read, write_idx(tmp_path / "a", five[:4], sizes=(5,)), (5,))
     six = write_idx(tmp_path / "b", np.arange(6, dtype=np.uint8), sizes=(5,))
     assert "more than the expected" in refusal(idx.read, six, (5,))
 
@@ -250,9 +248,7 @@ def test_cifar100_uses_the_fine_label(tmp_path):
 def test_cifar_with_a_wrong_length_or_count_is_refused(tmp_path):
     source, good = cifar_source("cifar10"), cifar10_members()
     cut = [*good[:-1], (good[-1][0], good[-1][1][:-1])]
-    assert "9218 bytes, not whole 3073-byte records" in refusal(
-        cifar.unpack, source, {"a": tar(tmp_path / "a", cut)}
-    )
+    assert "9218 bytes, not whole 3073-byte records" in refusal(cifar.unpack, source, {"a": tar(tmp_path / "a", cut)})
     few = [*good[:-1], (good[-1][0], records(2, 1))]
     assert "2 test images; expected 3" in refusal(cifar.unpack, source, {"a": tar(tmp_path / "a", few)})
     assert "has no member" in refusal(cifar.unpack, source, {"a": tar(tmp_path / "a", good[:-1])})
@@ -260,9 +256,7 @@ def test_cifar_with_a_wrong_length_or_count_is_refused(tmp_path):
     assert "label 9 names none" in refusal(cifar.unpack, narrow, {"a": tar(tmp_path / "a", good)})
 
 
-JPEG = Source(
-    "cifar10-jpeg", "", (3, 8, 8), ("cat", "dog"), {"train": 4, "test": 2}, "jpeg", (SourceFile("a"),)
-)
+JPEG = Source("cifar10-jpeg", "", (3, 8, 8), ("cat", "dog"), {"train": 4, "test": 2}, "jpeg", (SourceFile("a"),))
 
 
 def picture(grey, size=(8, 8)):

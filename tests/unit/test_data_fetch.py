@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -295,9 +296,7 @@ def test_a_changed_file_is_fetched_from_the_start(mirror, cache, headers, honour
         mirror.partial_headers = headers
     assert fetch(described(OTHER), [mirror.url], cache)[0].read_bytes() == OTHER
     # A server that ignores If-Range answers with a piece of another version: then all of it is asked for.
-    assert [bool(sent["Range"]) for sent in mirror.requests] == (
-        [True] if honours_condition else [True, False]
-    )
+    assert [bool(sent["Range"]) for sent in mirror.requests] == ([True] if honours_condition else [True, False])
 
 
 def test_a_file_of_another_size_is_fetched_from_the_start(mirror, cache):
@@ -349,22 +348,12 @@ def test_a_full_disk_stops_the_search_in_one_line(tmp_path, mirror, cache, monke
     good = folder_with(tmp_path, CONTENT)
     real = Path.open
 
-    class Full:
-        def __init__(self, stream):
-            self.stream = stream
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.stream.close()
-
-        def write(self, data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def opened(path, mode="r", *arguments, **options):
         stream = real(path, mode, *arguments, **options)
-        return Full(stream) if mode == "ab" else stream
+        return mock.MagicMock(wraps=stream, __enter__=lambda _: mock.Mock(write=full)) if mode == "ab" else stream
 
     monkeypatch.setattr(Path, "open", opened)
     message = refused(described(), [mirror.url, good], cache)

@@ -29,9 +29,7 @@ NAMES = {
 def test_sources_loads_neither_torch_nor_numpy():
     check = "import sys, redoubt.data.sources; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
     environ = {**os.environ, "PYTHONPATH": str(Path(redoubt.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, "-c", check], env=environ, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", check], env=environ, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -41,9 +39,7 @@ def test_every_dataset_of_the_design_is_there():
     assert {name for name, source in SOURCES.items() if source.embedded} == {"digits", "digits-rgb"}
 
 
-@pytest.mark.parametrize(
-    "file", [file for source in SOURCES.values() for file in source.files], ids=lambda f: f.path
-)
+@pytest.mark.parametrize("file", [file for source in SOURCES.values() for file in source.files], ids=lambda f: f.path)
 def test_every_file_can_be_verified_and_is_fetched_over_https_only(file):
     assert all(url.startswith("https://") for url in file.urls)
     digests = [digest for digest in (file.sha256, file.content_sha256) if digest]
@@ -142,9 +138,7 @@ def test_mirrors_may_share_the_files_of_a_dataset(tmp_path):
 
 def test_imagenet_needs_a_folder_with_train_and_val(tmp_path):
     published, folder = tmp_path / "published", tmp_path / "ilsvrc"
-    assert unavailable("imagenet", ["official"], None, published).startswith(
-        "imagenet: set data.imagenet in config/"
-    )
+    assert unavailable("imagenet", ["official"], None, published).startswith("imagenet: set data.imagenet in config/")
     assert "has no train/" in unavailable("imagenet", [], folder, published)
     (folder / "train").mkdir(parents=True)
     assert "has no val/" in unavailable("imagenet", [], folder, published)

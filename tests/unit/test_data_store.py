@@ -79,9 +79,7 @@ def test_same_arrays_give_the_same_bytes(folder, tmp_path):
 def test_publishing_over_an_older_dataset_replaces_all_of_it(folder):
     store.publish(folder, tiny(seed=1, train=4), META)
     assert len(store.load(folder, "train")) == 4
-    assert np.array_equal(
-        store.load(folder, "test").images().numpy(), tiny(seed=1, train=4)["test"]["images"]
-    )
+    assert np.array_equal(store.load(folder, "test").images().numpy(), tiny(seed=1, train=4)["test"]["images"])
 
 
 def test_publishing_into_a_folder_made_in_advance(tmp_path):
@@ -223,9 +221,7 @@ def test_digits_are_framed_and_coloured_alike():
 def test_digits_have_not_changed():
     import hashlib
 
-    found = {
-        name: hashlib.sha256(digits.build(SOURCES[name])["test"][0]).hexdigest()[:16] for name in DIGESTS
-    }
+    found = {name: hashlib.sha256(digits.build(SOURCES[name])["test"][0]).hexdigest()[:16] for name in DIGESTS}
     assert found == DIGESTS
 
 

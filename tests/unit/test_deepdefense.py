@@ -44,9 +44,7 @@ def test_gradient_equals_central_differences(activation, shape):
     defense = deepdefense.Defense(parameters, network)
     _, _, steps = deepfool.perturb(network, inputs, parameters)
     weights = list(network.parameters())
-    analytic = torch.cat(
-        [g.flatten() for g in torch.autograd.grad(defense.regulariser(inputs, labels), weights)]
-    )
+    analytic = torch.cat([g.flatten() for g in torch.autograd.grad(defense.regulariser(inputs, labels), weights)])
     numeric = []
     for weight in weights:
         flat = weight.data.view(-1)
@@ -87,9 +85,7 @@ def test_value_by_hand_on_a_binary_affine_network(affine, shape):
     network = affine(torch.tensor([[1.5, 2.0], [-1.5, -2.0]]).double(), torch.zeros(2).double())
     inputs = torch.tensor([[3.0, 4.0], [1.0, 0.0], [-4.0, 3.0 - 1e-9]], dtype=torch.float64)
     labels = torch.tensor([0, 1, 1])
-    parameters = options(
-        **{"lambda": 2.0}, c=1.5, d=0.5, overshoot=0.0, guard=1e-12, iterations=1, shape=shape
-    )
+    parameters = options(**{"lambda": 2.0}, c=1.5, d=0.5, overshoot=0.0, guard=1e-12, iterations=1, shape=shape)
     defense = deepdefense.Defense(parameters, network)
     ratio, wrong = defense.ratios(inputs, labels)
     assert wrong.tolist() == [False, True, False]
@@ -152,9 +148,7 @@ def test_layers_mask_the_gradient_and_leave_the_loss(lenet, digit_images):
     for name in plain:
         own = name.split(".")[0] in ("conv2", "fc1")
         expected, other = (full, plain) if own else (plain, full)
-        assert torch.allclose(
-            kept[name], expected[name], rtol=1e-4, atol=1e-5 * float(expected[name].abs().max())
-        )
+        assert torch.allclose(kept[name], expected[name], rtol=1e-4, atol=1e-5 * float(expected[name].abs().max()))
         if "weight" in name:
             assert (kept[name] - other[name]).norm() > 1e-3 * other[name].norm()
 
@@ -169,9 +163,5 @@ def test_modes_come_back(mlp, digit_images):
     network[1].eval()
     modes = [module.training for module in network.modules()]
     mean = network[1].running_mean.clone()
-    deepdefense.Defense(options(), network).regulariser(
-        mlp.preprocessing(digit_images[0][:5]), digit_images[1][:5]
-    )
-    assert [module.training for module in network.modules()] == modes and torch.equal(
-        network[1].running_mean, mean
-    )
+    deepdefense.Defense(options(), network).regulariser(mlp.preprocessing(digit_images[0][:5]), digit_images[1][:5])
+    assert [module.training for module in network.modules()] == modes and torch.equal(network[1].running_mean, mean)

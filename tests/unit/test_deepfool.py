@@ -1,5 +1,7 @@
 """DeepFool against closed forms, its own invariants and Foolbox."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -50,12 +52,10 @@ def test_with_overshoot_an_affine_classifier_is_fooled_in_one_step(affine):
 
 def test_fooled_images_stop_moving(mlp, digit_images):
     inputs = mlp.preprocessing(digit_images[0][:60])
-    perturbations = [
-        deepfool.perturb(mlp.network, inputs, Parameters(iterations=n))[0] for n in (1, 2, 3, 50)
-    ]
+    perturbations = [deepfool.perturb(mlp.network, inputs, Parameters(iterations=n))[0] for n in (1, 2, 3, 50)]
     predicted = mlp.network(inputs).argmax(1)
     checked = 0
-    for earlier, later in zip(perturbations, perturbations[1:], strict=False):
+    for earlier, later in itertools.pairwise(perturbations):
         fooled = mlp.network(inputs + earlier).argmax(1) != predicted
         checked += int(fooled.sum())
         assert torch.allclose(earlier[fooled], later[fooled], atol=1e-4, rtol=1e-5)
@@ -68,7 +68,7 @@ def test_steps_tell_who_moved_from_where_to_where(mlp, digit_images):
     inputs = mlp.preprocessing(digit_images[0][:40])
     _, predicted, steps = deepfool.perturb(mlp.network, inputs, Parameters(iterations=10))
     assert steps[0].rows.tolist() == list(range(40)) and 1 < len(steps) <= 10
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         assert set(after.rows.tolist()) < set(before.rows.tolist())
     for step in steps:
         assert torch.equal(step.sources, predicted[step.rows]) and (step.targets != step.sources).all()
@@ -82,14 +82,10 @@ def test_result_does_not_depend_on_batch_or_order(name, request, digit_images):
     whole = deepfool.perturb(model.network, inputs, parameters)[0]
     scale = whole.abs().max()
     for parts in ([1] * 24, [7, 17], [23, 1]):
-        split = torch.cat(
-            [deepfool.perturb(model.network, part, parameters)[0] for part in inputs.split(parts)]
-        )
+        split = torch.cat([deepfool.perturb(model.network, part, parameters)[0] for part in inputs.split(parts)])
         assert (split - whole).abs().max() <= 1e-5 * scale
     order = torch.randperm(24, generator=torch.Generator().manual_seed(3))
-    assert (
-        deepfool.perturb(model.network, inputs[order], parameters)[0] - whole[order]
-    ).abs().max() <= 1e-5 * scale
+    assert (deepfool.perturb(model.network, inputs[order], parameters)[0] - whole[order]).abs().max() <= 1e-5 * scale
 
 
 def test_network_and_inputs_are_left_alone(mlp, digit_images, snapshot, unchanged):
@@ -119,13 +115,8 @@ def test_towards_reaches_the_label_and_leaves_right_ones_alone(mlp, digit_images
     ranked = mlp.network(inputs).argsort(1, descending=True)
     towards = torch.cat([ranked[:10, 0], ranked[10:40, 1], ranked[40:, 2]])
     found, _, steps = deepfool.perturb(mlp.network, inputs, Parameters(iterations=50), towards=towards)
-    assert (
-        mlp.network(inputs + found).argmax(1) == towards
-    ).float().mean() >= 0.9  # Newton's steps may cycle
-    assert (
-        torch.equal(found[:10], torch.zeros_like(found[:10]))
-        and (found[10:].flatten(1).norm(dim=1) > 0).all()
-    )
+    assert (mlp.network(inputs + found).argmax(1) == towards).float().mean() >= 0.9  # Newton's steps may cycle
+    assert torch.equal(found[:10], torch.zeros_like(found[:10])) and (found[10:].flatten(1).norm(dim=1) > 0).all()
     assert all(torch.equal(step.targets, towards[step.rows]) for step in steps)
 
 
@@ -141,9 +132,7 @@ def test_towards_leaves_the_class_that_is_predicted_now(affine):
     # From class 0, the step towards class 2 crosses into class 1 first; its next step must leave class 1.
     weight = torch.tensor([[1.0, 0.0], [0.0, 3.0], [-1.0, 0.4]])
     network = affine(weight, torch.tensor([0.0, 0.0, 0.0]))
-    _, _, steps = deepfool.perturb(
-        network, torch.tensor([[1.0, 0.1]]), Parameters(iterations=9), torch.tensor([2])
-    )
+    _, _, steps = deepfool.perturb(network, torch.tensor([[1.0, 0.1]]), Parameters(iterations=9), torch.tensor([2]))
     assert [step.sources.item() for step in steps][:2] == [0, 1]
 
 
@@ -177,7 +166,5 @@ def test_foolbox_agrees(name, request, digit_images):
 
 def test_bounds_are_kept(mlp, digit_images):
     images, labels = digit_images[0][:20], digit_images[1][:20]
-    (crafted,) = deepfool.run(
-        mlp, Batches(images, labels, 20), Parameters(), Context(torch.Generator(), bounds=(0, 1))
-    )
+    (crafted,) = deepfool.run(mlp, Batches(images, labels, 20), Parameters(), Context(torch.Generator(), bounds=(0, 1)))
     assert crafted.inputs.min() >= 0 and crafted.inputs.max() <= 1 and not torch.equal(crafted.inputs, images)

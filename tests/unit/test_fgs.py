@@ -19,9 +19,7 @@ def context(**changes):
 def crafted(network, inputs, labels, size=64, ctx=None, **parameters):
     """Return epsilon to adversarial inputs (N, ...)."""
     found = {}
-    for part in fgs.run(
-        network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()
-    ):
+    for part in fgs.run(network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()):
         found.setdefault(part.facts["epsilon"], []).append(part.inputs)
     return {epsilon: torch.cat(parts) for epsilon, parts in found.items()}
 
@@ -128,9 +126,7 @@ def test_foolbox_agrees_elementwise(name, bounds, request, digit_images):
 def test_linf_never_passes_epsilon(mlp, digit_images):
     images, labels = digit_images[0][:50], digit_images[1][:50]
     for bounds in (None, (0.0, 1.0)):
-        for epsilon, moved in crafted(
-            mlp, images, labels, ctx=context(bounds=bounds), epsilons=[0.01, 0.3]
-        ).items():
+        for epsilon, moved in crafted(mlp, images, labels, ctx=context(bounds=bounds), epsilons=[0.01, 0.3]).items():
             size = (moved - images).abs().amax()
             assert 0.99 * epsilon < size <= epsilon + 1e-6
             assert bounds is None or (moved.min() >= 0 and moved.max() <= 1)
@@ -154,13 +150,11 @@ def test_fractions_multiply_the_epsilon_that_was_read(mlp, digit_images):
         {"epsilon": 0.4, "fraction": 1.0},
     ]
     assert abs(float((parts[0].inputs - images[:4]).abs().max()) - 0.2) < 1e-6
-    with pytest.raises(RedoubtError, match="fractions.*reads"):
+    with pytest.raises(RedoubtError, match=r"fractions.*reads"):
         list(fgs.run(mlp, batches, fgs.Parameters(fractions=[0.5]), context()))
 
 
-@pytest.mark.parametrize(
-    "values", [{}, {"epsilons": [0.1], "error": 0.5}, {"error": 1.0}, {"epsilons": [-0.1]}]
-)
+@pytest.mark.parametrize("values", [{}, {"epsilons": [0.1], "error": 0.5}, {"error": 1.0}, {"epsilons": [-0.1]}])
 def test_parameters_are_exactly_one_of_three(values):
     with pytest.raises(RedoubtError):
         registry.parameters("attacks", "fgs", values)

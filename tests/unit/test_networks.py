@@ -77,9 +77,7 @@ def test_layer_names_that_configs_use():
 @pytest.mark.parametrize("name", TABLE)
 def test_width_scales_all_but_the_classes(name):
     published = [m for m in build(name).modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
-    narrow = [
-        m for m in build(name, width=0.25).modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))
-    ]
+    narrow = [m for m in build(name, width=0.25).modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
     assert len(published) == len(narrow)
     for wide, thin in zip(published[:-1], narrow[:-1], strict=True):
         assert len(thin.weight) == round(0.25 * len(wide.weight))
@@ -100,9 +98,7 @@ def test_initial_weights(name):
     layers = [m for m in network.modules() if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear))]
     for layer in layers:
         if layer.weight.numel() > 5000:
-            assert float(layer.weight.detach().std()) == pytest.approx(
-                (2 / layer.weight[0].numel()) ** 0.5, rel=0.05
-            )
+            assert float(layer.weight.detach().std()) == pytest.approx((2 / layer.weight[0].numel()) ** 0.5, rel=0.05)
         assert layer.bias.abs().max() == 0
     scaled = build(name, input_rms=50.0)
     weights = list(network.parameters())
@@ -112,9 +108,7 @@ def test_initial_weights(name):
     assert float(fixed.detach().std()) == pytest.approx(0.01, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "weights"), [("alexnet", 64, 57_044_810), ("resnet-18", 64, 11_181_642)]
-)
+@pytest.mark.parametrize(("name", "size", "weights"), [("alexnet", 64, 57_044_810), ("resnet-18", 64, 11_181_642)])
 def test_networks_of_torchvision(name, size, weights):
     network = build(name, (3, size, size)).eval()
     assert sum(weight.numel() for weight in network.parameters()) == weights
@@ -134,8 +128,6 @@ def test_only_one_module_imports_torchvision():
     found = [
         path.relative_to(source).as_posix()
         for path in source.rglob("*.py")
-        if re.search(
-            r"^\s*(import|from)\s+torchvision|import_module\(.torchvision", path.read_text(), re.MULTILINE
-        )
+        if re.search(r"^\s*(import|from)\s+torchvision|import_module\(.torchvision", path.read_text(), re.MULTILINE)
     ]
     assert found == ["networks/vision.py"]

@@ -1,5 +1,7 @@
 """Parseval's retraction and the fixed set of adversarial training."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -27,16 +29,14 @@ def test_singular_values_go_to_one():
         distances.append(float((torch.linalg.svdvals(weight.flatten(1)) - 1).abs().max()))
         parseval.retract(weight, torch.arange(6), 0.05)
     assert distances[0] > 0.2 and distances[-1] < 1e-3
-    assert all(after <= before + 1e-12 for before, after in zip(distances, distances[1:], strict=False))
+    assert all(after <= before + 1e-12 for before, after in itertools.pairwise(distances))
 
 
 def test_one_step_by_hand():
     # One row w: (1 + beta) w - beta ||w||^2 w.
     weight = torch.tensor([[3.0, 4.0], [1.0, 0.0]])
     parseval.retract(weight, torch.tensor([0]), 0.01)
-    assert torch.allclose(
-        weight, torch.tensor([[3.0, 4.0], [1.0, 0.0]]) * torch.tensor([[1.01 - 0.25], [1.0]])
-    )
+    assert torch.allclose(weight, torch.tensor([[3.0, 4.0], [1.0, 0.0]]) * torch.tensor([[1.01 - 0.25], [1.0]]))
 
 
 @pytest.mark.parametrize(("share", "counts"), [(0.3, (6, 3)), (1.0, (20, 10)), (0.001, (1, 1))])

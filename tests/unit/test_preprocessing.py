@@ -91,9 +91,7 @@ def test_constant_images_stay_finite(images):
 @pytest.mark.parametrize("name", registry.names("preprocessing"))
 def test_what_is_learnt_travels_with_the_weights(name, images):
     layer = fitted(name, images)
-    fresh = registry.method("preprocessing", name).build(
-        registry.parameters("preprocessing", name, {}), (3, 4, 4)
-    )
+    fresh = registry.method("preprocessing", name).build(registry.parameters("preprocessing", name, {}), (3, 4, 4))
     fresh.load_state_dict(layer.state_dict())
     assert torch.equal(fresh(images), layer(images))
     assert torch.equal(layer(images[:1]), layer(images)[:1]) or torch.allclose(

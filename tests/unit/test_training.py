@@ -35,9 +35,7 @@ def net(norm=True):
     torch.manual_seed(5)
     layers = [torch.nn.Flatten(), torch.nn.Linear(36, 12), torch.nn.BatchNorm1d(12), torch.nn.ReLU()]
     layers += [torch.nn.Dropout(0.3), torch.nn.Linear(12, 3)]
-    return torch.nn.Sequential(
-        *(layer for layer in layers if norm or not isinstance(layer, torch.nn.BatchNorm1d))
-    )
+    return torch.nn.Sequential(*(layer for layer in layers if norm or not isinstance(layer, torch.nn.BatchNorm1d)))
 
 
 @pytest.fixture
@@ -61,9 +59,7 @@ def test_same_identity_same_bytes(data, trainer, weights_bytes):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("defense", ["clean", "parseval"])
-def test_interrupted_at_random_steps_gives_the_same_bytes(
-    optimizer, defense, data, trainer, weights_bytes, tmp_path
-):
+def test_interrupted_at_random_steps_gives_the_same_bytes(optimizer, defense, data, trainer, weights_bytes, tmp_path):
     options = {
         "optimizer": optimizer,
         "weight_decay": 0.01,
@@ -108,9 +104,7 @@ def test_resuming_does_not_repeat_finished_steps(data, trainer, tmp_path):
     assert len(made.run()) == 3 and made.defense.left == 0  # it went on after the 33 steps of the first epoch
 
 
-@pytest.mark.parametrize(
-    "harm", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * len(b)]
-)
+@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * len(b)])
 def test_a_torn_state_restarts_with_the_same_bytes(harm, data, trainer, weights_bytes, tmp_path):
     whole, network = net(), net()
     trainer(whole, "clean", {}, *data).run()
@@ -138,9 +132,7 @@ def test_learning_rate_drops_at_the_right_step(data, trainer):
         defense.after_step = lambda: (inner(), rates.append(made.optimizer.param_groups[0]["lr"]))
         return defense
 
-    made = trainer(
-        net(), "clean", {}, *data, wrap=watch, learning_rate=0.08, drops={1: 0.5, 1.5: 0.1}, batch_size=33
-    )
+    made = trainer(net(), "clean", {}, *data, wrap=watch, learning_rate=0.08, drops={1: 0.5, 1.5: 0.1}, batch_size=33)
     history = made.run()
     assert rates == pytest.approx([0.08] * 10 + [0.04] * 5 + [0.004] * 5)
     assert [row.get("learning_rate") for row in history] == pytest.approx([None, 0.08, 0.004], nan_ok=True)
@@ -215,9 +207,7 @@ def test_crops_move_by_up_to_four_pixels_over_zeros():
         ]
         assert len(fits) == 1
         places.update(fits)
-    assert {row for row, _ in places} == {column for _, column in places} == set(range(9)) and len(
-        places
-    ) > 60
+    assert {row for row, _ in places} == {column for _, column in places} == set(range(9)) and len(places) > 60
 
 
 def test_nothing_is_drawn_where_standard_error_is_no_terminal(data, trainer, capfd):

@@ -103,8 +103,10 @@ SCALE_FILE = "config/scales/demo.yaml"
 
 
 def environment():
-    """Return the environment of a user: this Python's tools first, no thread more than one, no user settings."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "DVC", "REDOUBT", "PYTEST"))}
+    """Return the environment of a user: this Python's tools first, one thread, no settings."""
+    own = {
+        key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "DVC", "REDOUBT", "PYTEST"))
+    }
     own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
     for name in ("AUTHOR", "COMMITTER"):
         own |= {f"GIT_{name}_NAME": "test", f"GIT_{name}_EMAIL": "test@example.org"}
@@ -120,7 +122,11 @@ class Tree:
     def run(self, *command, check=True):
         """Run a command in the copy and return it when done; `check` asserts that it succeeds."""
         done = subprocess.run(
-            [str(part) for part in command], cwd=self.folder, env=environment(), capture_output=True, text=True
+            [str(part) for part in command],
+            cwd=self.folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
         )
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
@@ -130,7 +136,7 @@ class Tree:
         return self.run("snakemake", "--cores", "1", *arguments, check=check)
 
     def planned(self, *arguments):
-        """Return how many jobs of each rule Snakemake would run now; collectors without a job of their own left out."""
+        """Return how many jobs of each rule Snakemake would run now, `all` left out."""
         text = self.snakemake("-n", *arguments).stdout
         counts = Counter({rule: int(count) for rule, count in re.findall(r"^([a-z_]+) +(\d+)$", text, re.MULTILINE)})
         if not counts:

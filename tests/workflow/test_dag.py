@@ -1,4 +1,4 @@
-"""The graph: all studies at full scale without torch, `code=` inputs that cover what steps import, a clean lint."""
+"""The graph: all studies without torch, `code=` that covers what steps import, a clean lint."""
 
 import json
 import time
@@ -12,7 +12,8 @@ import atexit, os, sys
 
 if os.environ.get("LOADED_MODULES") and "redoubt.steps" in " ".join(sys.orig_argv):
     def _tell():
-        names = sorted(getattr(m, "__file__", None) or "" for n, m in sys.modules.items() if n.split(".")[0] == "redoubt")
+        own = [module for name, module in sys.modules.items() if name.split(".")[0] == "redoubt"]
+        names = sorted(getattr(module, "__file__", None) or "" for module in own)
         main = getattr(sys.modules.get("__main__"), "__file__", None) or ""
         step = sys.orig_argv[sys.orig_argv.index("-m") + 1]
         with open(os.path.join(os.environ["LOADED_MODULES"], f"{step}-{os.getpid()}"), "w") as file:
@@ -64,10 +65,11 @@ def test_code_inputs_cover_what_steps_import(tmp_path):
     tree.run("env", f"LOADED_MODULES={loaded}", "snakemake", "--cores", "1")
     script = (
         "import json; from redoubt import catalog; c = catalog.load('.')\n"
-        "print(json.dumps({\n"
-        "  'download': c.code('steps.download'), 'scorecard': c.code('steps.scorecard'), 'report': c.code('steps.report'),\n"
-        "  **{m: c.model_code(m) for m in c.models},\n"
-        "  **{m + '/' + a: c.attack_code(m, a) for m, a in c.runs}, **{k: c.artifact_code(s, k) for s, k in c.artifacts}}))"
+        "found = {step: c.code('steps.' + step) for step in ('download', 'scorecard', 'report')}\n"
+        "found |= {model: c.model_code(model) for model in c.models}\n"
+        "found |= {f'{model}/{attack}': c.attack_code(model, attack) for model, attack in c.runs}\n"
+        "found |= {key: c.artifact_code(study, key) for study, key in c.artifacts}\n"
+        "print(json.dumps(found))"
     )
     declared = {key: set(files) for key, files in json.loads(tree.run("python", "-c", script).stdout).items()}
     seen = set()

@@ -1,10 +1,11 @@
-"""A step reruns when, and only when, something that it really reads has changed; every change is undone after it."""
+"""A step reruns when, and only when, something that it really reads has changed."""
 
 import json
 import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -66,7 +67,13 @@ def test_a_new_attack_runs_alone(tree):
             PARSEVAL_ONLY,
             id="learning-rate-of-one-model",
         ),
-        pytest.param("src/redoubt/defenses/parseval.py", "\n", "\n# a comment\n", PARSEVAL_ONLY, id="code-of-one-defense"),
+        pytest.param(
+            "src/redoubt/defenses/parseval.py",
+            "\n",
+            "\n# a comment\n",
+            PARSEVAL_ONLY,
+            id="code-of-one-defense",
+        ),
         pytest.param(
             "src/redoubt/attacks/fgs.py",
             "\n",
@@ -75,7 +82,11 @@ def test_a_new_attack_runs_alone(tree):
             id="code-of-one-attack",
         ),
         pytest.param(
-            STUDY, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **RULE_OF_STEP}, id="caption"
+            STUDY,
+            "caption: Two curves.",
+            "caption: Both curves.",
+            {"figure": 1, **RULE_OF_STEP},
+            id="caption",
         ),
     ],
 )
@@ -92,7 +103,11 @@ def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):
     tree = finished
     folder = tree.folder / "results/demo/models/digits-mlp-parseval/seed-0"
     target = str((folder / "weights.safetensors").relative_to(tree.folder))
-    tree.replace(STUDY, "share: 0.3}\n    training: *training", "share: 0.3}\n    training: {<<: *training, epochs: 60}")
+    tree.replace(
+        STUDY,
+        "share: 0.3}\n    training: *training",
+        "share: 0.3}\n    training: {<<: *training, epochs: 60}",
+    )
     running = subprocess.Popen(
         ["snakemake", "--cores", "1", "--retries", "0", target],
         cwd=tree.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -127,13 +142,12 @@ def _wait_for(root, running):
 
 def _step(tree):
     """Return the process id of the training step that runs in the copy."""
-    for folder in os.listdir("/proc"):
-        if folder.isdigit():
-            try:
-                command = open(f"/proc/{folder}/cmdline", "rb").read()
-                inside = os.readlink(f"/proc/{folder}/cwd") == str(tree.folder)
-            except OSError:
-                continue
-            if inside and command.split(b"\0")[1:3] == [b"-m", b"redoubt.steps.defend"]:
-                return int(folder)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            inside = (process / "cwd").readlink() == tree.folder
+        except OSError:
+            continue
+        if inside and command[1:3] == [b"-m", b"redoubt.steps.defend"]:
+            return int(process.name)
     raise AssertionError("the training step is not running")

@@ -82,7 +82,7 @@ def perturb(
         bounds: every point that is looked at is clipped to them; None: nothing is clipped.
 
     Returns:
-        perturbation (N, ...), stretched by the overshoot and not yet clipped; predicted class of the clean inputs (N,); steps taken.
+        perturbation (N, ...), stretched by the overshoot, unclipped; predicted class of clean inputs (N,); steps taken.
 
     Randomness: none.
     Cost: at most `iterations` times one or two forward and K backward passes, K candidates (1 when `towards` is given).

@@ -1,7 +1,8 @@
 """Write down what every checkpoint, attack and artifact is made from, for DVC: one small file for each.
 
-Reads config and source files; writes `results/<scale>/plan/`. A file holds the entries of its item and of all that
-lies upstream at this scale, and the digests of their code, so it changes exactly when its item is to be made anew.
+Reads config and source files; writes `results/<scale>/plan/`. A file holds the entries of its item and of
+all that lies upstream at this scale, and the digests of their code, so it changes exactly when its item is
+to be made anew.
 With --targets it writes `config/dvc-targets.yaml` instead: the mappings that `dvc.yaml` walks over.
 """
 
@@ -24,7 +25,10 @@ from redoubt.errors import cli
 from redoubt.files import canonical_json, write_text
 
 TARGETS = "config/dvc-targets.yaml"
-_HEADER = "# What dvc.yaml walks over, beside the models of the studies. Written by `python -m redoubt.steps.plan --targets`.\n"
+_HEADER = (
+    "# What dvc.yaml walks over, beside the models of the studies.\n"
+    "# Written by `python -m redoubt.steps.plan --targets`.\n"
+)
 
 
 @cache
@@ -75,7 +79,11 @@ def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
         result[name] = _dated(catalog, parts, [catalogs.published_file(study)])
     artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
     for step in ("scorecard", "report"):
-        parts = {"entry": catalog.report_entry(), "artifacts": artifacts, "code": catalog.code(f"steps.{step}")}
+        parts = {
+            "entry": catalog.report_entry(),
+            "artifacts": artifacts,
+            "code": catalog.code(f"steps.{step}"),
+        }
         page = (catalog.root / "src/redoubt/report").rglob("*") if step == "report" else []
         files = [path.relative_to(catalog.root).as_posix() for path in page if path.suffix in {".jinja", ".css", ".js"}]
         result[f"{step}.json"] = _dated(catalog, parts, files)
@@ -97,10 +105,16 @@ def write(catalog: Catalog) -> None:
 def targets(catalog: Catalog) -> dict[str, dict[str, dict[str, str]]]:
     """Return the mappings that `dvc.yaml` walks over.
 
-    `given` names a key of the entry that may be absent (DVC asks for every key it is told of) or, where it is, a key
-    that is always there; `file` is the file of a defense, whose name in the config may hold hyphens.
+    `given` names a key of the entry that may be absent (DVC asks for every key it is told of) or, where it
+    is, a key that is always there; `file` is the file of a defense, whose name in the config may hold hyphens.
     """
-    result: dict[str, dict[str, Any]] = {"baselines": {}, "models": {}, "rows": {}, "tables": {}, "figures": {}}
+    result: dict[str, dict[str, Any]] = {
+        "baselines": {},
+        "models": {},
+        "rows": {},
+        "tables": {},
+        "figures": {},
+    }
     for study in catalog.studies.values():
         for key, raw in study.baselines.items():
             given = "preprocessing" if "preprocessing" in raw.model_fields_set else "network"

@@ -1,6 +1,6 @@
-"""Fetch checkpoints and results from the DVC remote, prove that they belong to this config and code, rebuild nothing.
+"""Fetch checkpoints and results from the DVC remote, prove that they fit this config and code, rebuild nothing.
 
-With --save the other way round: record in dvc.lock what the workflow has made, and push it when there is a remote.
+With --save the other way round: record in dvc.lock what the workflow has made; push it if there is a remote.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCK = Path("dvc.lock")
 
 
 def stages(catalog: Catalog) -> dict[str, list[str]]:
-    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew wherever it is asked for."""
+    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time."""
     scale, result = catalog.config.scale, {}
     for key, model in catalog.models.items():
         name = "pretrain" if model.start is None else "defend"
