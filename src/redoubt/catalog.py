@@ -245,6 +245,11 @@ class Catalog:
             *(f"metrics.{metric.replace('-', '_')}" for metric in metrics),
         )
 
+    def report_code(self) -> list[str]:
+        """Return the source files that the report reads, relative to the root: the metrics of all artifacts too."""
+        drawn = {file for study, key in self.artifacts for file in self.artifact_code(study, key)}
+        return sorted({*self._code("steps.report"), *(file for file in drawn if "/metrics/" in file)})
+
     def code(self, *modules: str) -> list[str]:
         """Return the source files of some modules of the package and all that they import, relative to the root."""
         return self._code(*modules)

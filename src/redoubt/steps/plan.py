@@ -25,10 +25,7 @@ from redoubt.errors import cli
 from redoubt.files import canonical_json, write_text
 
 TARGETS = "config/dvc-targets.yaml"
-_HEADER = (
-    "# What dvc.yaml walks over, beside the models of the studies.\n"
-    "# Written by `python -m redoubt.steps.plan --targets`.\n"
-)
+_HEADER = "# What dvc.yaml walks over, beside the models of the studies.\n# Written by `make format`.\n"
 
 
 @cache
@@ -78,15 +75,10 @@ def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
         name = f"artifacts/{study}-{key}.json"
         result[name] = _dated(catalog, parts, [catalogs.published_file(study)])
     artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
-    for step in ("scorecard", "report"):
-        parts = {
-            "entry": catalog.report_entry(),
-            "artifacts": artifacts,
-            "code": catalog.code(f"steps.{step}"),
-        }
-        page = (catalog.root / "src/redoubt/report").rglob("*") if step == "report" else []
-        files = [path.relative_to(catalog.root).as_posix() for path in page if path.suffix in {".jinja", ".css", ".js"}]
-        result[f"{step}.json"] = _dated(catalog, parts, files)
+    made = {"artifacts": artifacts, "entry": catalog.claims_hash(), "code": catalog.code("steps.scorecard")}
+    result["scorecard.json"] = _dated(catalog, made)
+    made = {"artifacts": artifacts, "entry": catalog.report_entry(), "code": catalog.report_code()}
+    result["report.json"] = _dated(catalog, made, catalog.report_files)
     return result
 
 

@@ -21,7 +21,7 @@ from redoubt.files import parse_json, write_text
 
 def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
     """Return the cells of all tables and judged figures, in the order of the config."""
-    frames = []
+    frames = [pd.DataFrame(columns=COLUMNS)]
     for study, artifact in found.artifacts:
         path = results / study / f"{artifact}.csv"
         if not path.exists():  # by hand only: the workflow asks for all of them
@@ -29,7 +29,8 @@ def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
         if set(COLUMNS) <= set(frame.columns):
             frames.append(frame[COLUMNS])
-    return pd.concat(frames, ignore_index=True)
+    filled = [frame for frame in frames if len(frame)]
+    return pd.concat(filled or frames, ignore_index=True)
 
 
 def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
