@@ -235,6 +235,7 @@ def test_gzip_files_are_known_by_their_content(tmp_path):
         (gzip.compress(CONTENT + bytes(10**6)), "holds more than the expected 1024000 bytes"),
         (CONTENT, "damaged"),
     ],
+    ids=["no-tail", "head-only", "wrong-check", "other-content", "short", "long", "not-gzip"],
 )
 def test_damaged_gzip_is_refused(tmp_path, mirror, cache, stored, reason):
     mirror.files[f"/{NAME}"] = stored
