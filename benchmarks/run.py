@@ -80,7 +80,7 @@ def deepfool_rows(model: classifier.Classifier, data: Path) -> list[dict]:
         options = deepfool.Parameters(iterations=iterations)
         engines = {
             "ours": lambda options=options: inputs + deepfool.perturb(model.network, inputs, options)[0],
-            "foolbox": lambda options=options: foolbox_engine.deepfool(model.network, inputs, options),
+            "foolbox": lambda options=options: foolbox_engine.deepfool(model.network, inputs, options, None),
         }
         found = {}
         for name, engine in engines.items():
