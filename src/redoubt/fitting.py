@@ -19,6 +19,7 @@ from redoubt.attacks import deepfool
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, read_json, write_json, write_text
+from redoubt.modes import eval_mode
 from redoubt.progress import progress
 from redoubt.schema import Training, explain
 from redoubt.training import Resume, Trainer
@@ -79,8 +80,10 @@ def evaluator(model: classifier.Classifier, split: store.Split, schedule: Traini
     labels = split.labels[:count]
 
     def evaluate() -> dict[str, float]:
-        was_training = [module.training for module in model.modules()]
-        model.eval()
+        with eval_mode(model):
+            return measure()
+
+    def measure() -> dict[str, float]:
         correct, ratios = 0, []
         for start in progress(range(0, count, EVALUATION_BATCH), "test"):
             stop = min(start + EVALUATION_BATCH, count)
@@ -91,8 +94,6 @@ def evaluator(model: classifier.Classifier, split: store.Split, schedule: Traini
             if options is not None:
                 perturbation = deepfool.perturb(model.network, inputs, options)[0]
                 ratios.append((perturbation.flatten(1).norm(dim=1) / inputs.flatten(1).norm(dim=1)).double().cpu())
-        for module, training in zip(model.modules(), was_training, strict=True):
-            module.training = training
         row = {"test_images": float(count), "test_accuracy": correct / count}
         return row if options is None else {**row, "test_rho_2": float(torch.cat(ratios).mean())}
 

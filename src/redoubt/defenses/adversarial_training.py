@@ -10,6 +10,7 @@ from __future__ import annotations
 from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
+from redoubt.modes import eval_mode
 
 torch = lazy("torch")
 
@@ -25,11 +26,9 @@ class Defense(BaseDefense):
 
     def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
         """Return a DeepFool example of every input (N, ...), with its true label kept."""
-        was_training = self.network.training
-        self.network.eval()
         examples = torch.empty_like(inputs)
-        for start in progress(range(0, len(inputs), 256), "DeepFool set"):
-            batch = inputs[start : start + 256]
-            examples[start : start + 256] = batch + deepfool.perturb(self.network, batch, self.parameters)[0]
-        self.network.train(was_training)
+        with eval_mode(self.network):
+            for start in progress(range(0, len(inputs), 256), "DeepFool set"):
+                batch = inputs[start : start + 256]
+                examples[start : start + 256] = batch + deepfool.perturb(self.network, batch, self.parameters)[0]
         return examples

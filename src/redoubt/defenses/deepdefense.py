@@ -7,7 +7,6 @@ steps are then repeated with gradients kept, for any network that autograd can d
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
+from redoubt.modes import eval_mode
 
 torch = lazy("torch")
 
@@ -33,18 +33,6 @@ class Parameters(deepfool.Parameters):
     layers: list[str] | None = Field(
         None, description="the only layers that the regulariser's gradient reaches; all when null"
     )
-
-
-@contextmanager
-def eval_mode(network: torch.nn.Module):
-    """Put a network into eval mode for a while, then every module back into its own mode."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def retrace(network, inputs: torch.Tensor, steps: list[deepfool.Step], parameters: deepfool.Parameters) -> torch.Tensor:
