@@ -151,7 +151,7 @@ def attack(
     with torch.no_grad():
         predicted = torch.cat([victim.network(inputs).argmax(1) for _, inputs, _ in batches])
     known = pd.concat([read_rows(path) for path in reads], ignore_index=True) if reads else None
-    context = Context(generator, entry["engine"], victim.bounds, known)
+    context = Context(generator, entry["engine"], victim.bounds, known, positions)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
     crafted = registry.method("attacks", entry["attack"]).run(victim.network, batches, options, context)
     frames = []

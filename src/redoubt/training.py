@@ -23,6 +23,7 @@ from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path
 from redoubt.progress import progress
 from redoubt.schema import Training
+from redoubt.updates import Updates
 
 SAVE_EVERY_SECONDS = 30.0
 CHECK_EVERY_STEPS = 25
@@ -69,15 +70,6 @@ class Resume:
         """Remove the folder."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def make_optimizer(network: torch.nn.Module, schedule: Training) -> torch.optim.Optimizer:
-    """Return the optimizer of a schedule over all weights that are not frozen."""
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    options = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
-    if schedule.optimizer == "adam":
-        return torch.optim.Adam(weights, betas=(schedule.momentum, 0.999), **options)
-    return torch.optim.SGD(weights, momentum=schedule.momentum, **options)
 
 
 def freeze_batch_norm(network: torch.nn.Module) -> None:
@@ -139,7 +131,7 @@ class Trainer:
     def __post_init__(self) -> None:
         if self.frozen_norms:
             freeze_batch_norm(self.network)
-        self.optimizer = make_optimizer(self.network, self.schedule)
+        self.updates = Updates(self.network, self.schedule)
         self.steps_per_epoch = math.ceil(self.count / self.schedule.batch_size)
         self.last = round(self.schedule.epochs * self.steps_per_epoch)
         self.done = 0
@@ -183,14 +175,12 @@ class Trainer:
 
     def _step(self, positions: torch.Tensor, epoch: int, step: int) -> None:
         seed_everything(self.identity, epoch, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.schedule, step / self.steps_per_epoch)
         inputs, labels = self.batch(positions)
         inputs = augment(inputs, self.schedule.augmentation)
         loss, logits = self.defense.loss(inputs, labels)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.updates.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        self.updates.step(learning_rate(self.schedule, step / self.steps_per_epoch))
         self.defense.after_step()
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
@@ -223,13 +213,9 @@ class Trainer:
             freeze_batch_norm(self.network)
 
     def _named_states(self) -> dict[str, torch.Tensor]:
-        names = {id(weight): name for name, weight in self.network.named_parameters()}
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for weight, state in self.optimizer.state.items():
-            for key, value in state.items():
-                if torch.is_tensor(value):
-                    tensors[f"optimizer.{names[id(weight)]}.{key}"] = value
-        return {**tensors, "sums": self._sums}
+        network = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        updates = {f"optimizer.{name}": tensor for name, tensor in self.updates.tensors().items()}
+        return {**network, **updates, "sums": self._sums}
 
     def _save(self) -> None:
         self.resume.save(self._named_states(), {"done": self.done, "history": self.history})
@@ -237,14 +223,10 @@ class Trainer:
     def _restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         self.done, self.history = facts["done"], facts["history"]
         self._sums = tensors["sums"]
-        prefix = "network."
-        self.network.load_state_dict(
-            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        )
-        for name, weight in self.network.named_parameters():
-            start = f"optimizer.{name}."
-            found = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-            if found:  # Adam keeps its step count on the CPU
-                self.optimizer.state[weight] = {
-                    key: value if value.dim() == 0 else value.to(weight.device) for key, value in found.items()
-                }
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}}
+        for full, tensor in tensors.items():
+            if full != "sums":
+                kind, name = full.split(".", 1)
+                parts[kind][name] = tensor
+        self.network.load_state_dict(parts["network"])
+        self.updates.load(parts["optimizer"])

@@ -24,8 +24,9 @@ def attacked(model, name, engine, images, labels, size=32):
     if name == "replay":  # on examples that another attack made
         parts = attacked(model, "deepfool", "redoubt", images, labels)[0]
         stored = list(torch.cat([part.inputs for part in parts]).flatten(1).numpy())
-        reads = pd.DataFrame({"model": "m", "image": stored})
-    context = Context(torch.Generator().manual_seed(3), engine, victim.bounds, reads)
+        reads = pd.DataFrame({"model": "m", "index": range(len(images)), "image": stored})
+    positions = torch.arange(len(images))
+    context = Context(torch.Generator().manual_seed(3), engine, victim.bounds, reads, positions)
     options = registry.parameters("attacks", name, PARAMETERS[name])
     batches = Batches(images, labels, size)
     crafted = list(registry.method("attacks", name).run(victim.network, batches, options, context))
@@ -34,7 +35,7 @@ def attacked(model, name, engine, images, labels, size=32):
     for part in crafted:
         own = slice(part.start, part.start + len(part.inputs))
         batch = {"inputs": images[own], "labels": labels[own], "predicted": predicted[own]}
-        batch["positions"] = torch.arange(len(images))[own]
+        batch["positions"] = positions[own]
         frames.append(rows_of(victim, part, batch, {"id": name, "keep_images": True}))
     return crafted, pd.concat(frames, ignore_index=True)
 

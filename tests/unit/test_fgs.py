@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.attacks import fgs
+from redoubt.attacks import fgs, losses
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 
@@ -152,6 +152,29 @@ def test_fractions_multiply_the_epsilon_that_was_read(mlp, digit_images):
     assert abs(float((parts[0].inputs - images[:4]).abs().max()) - 0.2) < 1e-6
     with pytest.raises(RedoubtError, match=r"fractions.*reads"):
         list(fgs.run(mlp, batches, fgs.Parameters(fractions=[0.5]), context()))
+
+
+def test_fractions_of_two_epsilons_are_refused(mlp, digit_images):
+    batches = Batches(digit_images[0][:4], digit_images[1][:4], 4)
+    reads = pd.DataFrame({"epsilon": [0.4, 0.5]})
+    with pytest.raises(RedoubtError, match=r"needs rows of one epsilon; .* have 2"):
+        list(fgs.run(mlp, batches, fgs.Parameters(fractions=[0.5]), context(reads=reads)))
+
+
+def test_a_confident_model_hides_from_the_cross_entropy_alone(mlp, digit_images):
+    images, labels = (part[:60] for part in digit_images)
+
+    def confident(inputs):
+        return 200 * mlp(inputs)
+
+    signs = {loss: fgs.direction(confident, images, labels, loss) for loss in losses.LOSSES}
+    blind = (signs["cross-entropy"] == 0).flatten(1).all(1)
+    right = confident(images).argmax(1) == labels
+    assert blind.float().mean() > 0.5
+    for loss in ("log-odds", "margin"):
+        moved = {name: confident(images + 0.3 * signs[name]).argmax(1) != labels for name in (loss, "cross-entropy")}
+        assert not (signs[loss] == 0).flatten(1).all(1).any()
+        assert moved[loss][right].float().mean() > moved["cross-entropy"][right].float().mean() + 0.3
 
 
 @pytest.mark.parametrize("values", [{}, {"epsilons": [0.1], "error": 0.5}, {"error": 1.0}, {"epsilons": [-0.1]}])

@@ -12,13 +12,18 @@ from redoubt.errors import RedoubtError
 
 def stored(models, count):
     draw = np.random.default_rng(0)
-    rows = [{"model": model, "image": draw.random(784, np.float32)} for model in models for _ in range(count)]
+    rows = [
+        {"model": model, "index": 3 * place, "image": draw.random(784, np.float32)}
+        for model in models
+        for place in range(count)
+    ]
     return pd.DataFrame(rows)
 
 
 def run(reads, images, size=2):
     batches = Batches(images, torch.zeros(len(images), dtype=torch.int64), size)
-    return list(replay.run(None, batches, replay.Parameters(), Context(torch.Generator(), reads=reads)))
+    context = Context(torch.Generator(), reads=reads, positions=3 * torch.arange(len(images)))
+    return list(replay.run(None, batches, replay.Parameters(), context))
 
 
 def test_examples_come_back_by_source_and_position():
@@ -40,5 +45,12 @@ def test_rows_without_images_are_refused(reads):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_another_number_of_examples_is_refused(count):
-    with pytest.raises(RedoubtError, match=f"{count} stored examples of a for 4 images"):
+    with pytest.raises(RedoubtError, match=f"the {count} stored examples of a are not of the 4 images"):
         run(stored(["a"], count), torch.zeros(4, 1, 28, 28))
+
+
+def test_examples_of_other_images_are_refused():
+    reads = stored(["a"], 4)
+    reads.loc[2, "index"] += 1
+    with pytest.raises(RedoubtError, match=r"the 4 stored examples of a are not of the 4 images .* same `select`"):
+        run(reads, torch.zeros(4, 1, 28, 28))

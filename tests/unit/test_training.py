@@ -2,13 +2,16 @@
 
 import copy
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from redoubt.errors import RedoubtError
 from redoubt.schema import Training
-from redoubt.training import Resume, augment, freeze_batch_norm, learning_rate, make_optimizer
+from redoubt.training import Resume, augment, freeze_batch_norm, learning_rate
+from redoubt.updates import Updates
 
 
 class Interrupted(Exception):
@@ -127,12 +130,12 @@ def test_nothing_is_kept_without_a_folder(tmp_path):
 def test_learning_rate_drops_at_the_right_step(data, trainer):
     rates = []
 
-    def watch(defense):
-        inner = defense.after_step
-        defense.after_step = lambda: (inner(), rates.append(made.optimizer.param_groups[0]["lr"]))
-        return defense
+    def watch(rate):
+        rates.append(rate)
+        inner(rate)
 
-    made = trainer(net(), "clean", {}, *data, wrap=watch, learning_rate=0.08, drops={1: 0.5, 1.5: 0.1}, batch_size=33)
+    made = trainer(net(), "clean", {}, *data, learning_rate=0.08, drops={1: 0.5, 1.5: 0.1}, batch_size=33)
+    inner, made.updates.step = made.updates.step, watch
     history = made.run()
     assert rates == pytest.approx([0.08] * 10 + [0.04] * 5 + [0.004] * 5)
     assert [row.get("learning_rate") for row in history] == pytest.approx([None, 0.08, 0.004], nan_ok=True)
@@ -155,12 +158,43 @@ def test_every_image_is_seen_once_an_epoch(data, trainer):
     assert torch.cat(seen[:2]).tolist() != torch.cat(seen[4:]).tolist() and history[-1]["epoch"] == 1.5
 
 
-def test_optimizers_are_those_of_the_schedule():
-    common = {"epochs": 1, "batch_size": 1, "learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.2}
-    sgd = make_optimizer(net(), Training(**common)).defaults
-    adam = make_optimizer(net(), Training(**common, optimizer="adam")).defaults
-    assert (sgd["lr"], sgd["momentum"], sgd["weight_decay"], sgd["nesterov"]) == (0.1, 0.8, 0.2, False)
-    assert (adam["lr"], adam["betas"], adam["weight_decay"]) == (0.1, (0.8, 0.999), 0.2)
+OPTIMIZERS = {
+    "sgd": lambda weights: torch.optim.SGD(weights, 0.1, momentum=0.8, weight_decay=0.02),
+    "adam": lambda weights: torch.optim.Adam(weights, 0.1, betas=(0.8, 0.999), weight_decay=0.02),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_are_those_of_torch(name, weights_bytes):
+    ours, theirs = net(), net()
+    for network in (ours, theirs):
+        next(network.parameters()).requires_grad_(False)
+    common = {"epochs": 1, "batch_size": 1, "learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.02}
+    updates = Updates(ours, Training(**common, optimizer=name))
+    optimizer = OPTIMIZERS[name]([weight for weight in theirs.parameters() if weight.requires_grad])
+    before = weights_bytes(ours)
+    for step in range(6):
+        for network in (ours, theirs):
+            for place, weight in enumerate(network.parameters()):
+                skipped = not weight.requires_grad or (place + step) % 3 == 0  # a weight without a gradient stays
+                generator = torch.Generator().manual_seed(10 * step + place)
+                weight.grad = None if skipped else torch.randn(weight.shape, generator=generator)
+        updates.step(0.1 if step < 3 else 0.05)
+        optimizer.param_groups[0]["lr"] = 0.1 if step < 3 else 0.05
+        optimizer.step()
+        assert weights_bytes(ours) == weights_bytes(theirs) != before
+    updates.zero_grad()
+    assert all(weight.grad is None for weight in updates.weights.values())
+
+
+def test_training_does_not_import_the_compiler():
+    code = (
+        "import sys, torch; from redoubt.updates import Updates; from redoubt.schema import Training\n"
+        "net = torch.nn.Linear(3, 3); net(torch.ones(1, 3)).sum().backward()\n"
+        "updates = Updates(net, Training(epochs=1, batch_size=1, learning_rate=0.1)); updates.step(0.1)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line(data, trainer, tmp_path):

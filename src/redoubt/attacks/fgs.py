@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from redoubt.attacks import losses
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
@@ -23,7 +24,7 @@ ENGINES = ("redoubt", "foolbox")
 
 
 class Parameters(Strict):
-    """Which epsilons; exactly one of the three keys. Units are those of the attacked space."""
+    """Which epsilons, by exactly one of three keys, in units of the attacked space; and which loss."""
 
     epsilons: list[Annotated[float, Field(ge=0)]] | None = Field(None, description="a sweep of epsilons")
     error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -33,6 +34,10 @@ class Parameters(Strict):
         None, description="multiples of the epsilon that the attack named by `reads` found"
     )
 
+    loss: losses.Name = Field(
+        "cross-entropy", description="whose gradient is followed; log-odds does not underflow for a confident model"
+    )
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Parameters:
         if sum(value is not None for value in (self.epsilons, self.error, self.fractions)) != 1:
@@ -40,15 +45,17 @@ class Parameters(Strict):
         return self
 
 
-def direction(network: Callable, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the sign of the gradient of the cross-entropy at `labels` as int8, shaped as `inputs`.
+def direction(
+    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, loss: losses.Name = "cross-entropy"
+) -> torch.Tensor:
+    """Return the sign of the gradient of the loss at `labels` as int8, shaped as `inputs`.
 
     Cost: one forward and one backward pass.
     """
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        loss = torch.nn.functional.cross_entropy(network(inputs), labels, reduction="sum")
-        return torch.autograd.grad(loss, inputs)[0].sign().to(torch.int8)
+        total = losses.LOSSES[loss](network(inputs), labels).sum()
+        return torch.autograd.grad(total, inputs)[0].sign().to(torch.int8)
 
 
 def perturb(inputs: torch.Tensor, signs: torch.Tensor, epsilon: float, bounds=None) -> torch.Tensor:
@@ -94,7 +101,9 @@ def epsilons_of(parameters: Parameters, network: Callable, batches, signs, conte
     if parameters.fractions is not None:
         if context.reads is None:
             raise RedoubtError("fgs: `fractions` needs an evaluation with `reads: {model: ..., attack: ...}`")
-        reference = float(context.reads["epsilon"].iloc[0])
+        if len(found := context.reads["epsilon"].unique()) != 1:
+            raise RedoubtError(f"fgs: `fractions` needs rows of one epsilon; those of `reads` have {len(found)}")
+        reference = float(found[0])
         return [(fraction * reference, {"fraction": fraction}) for fraction in parameters.fractions]
 
     def wrong(epsilon: float) -> int:
@@ -111,7 +120,7 @@ def epsilons_of(parameters: Parameters, network: Callable, batches, signs, conte
 
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield fast-gradient-sign examples, all images of one epsilon before the next epsilon."""
-    signs = [direction(network, inputs, labels) for _, inputs, labels in batches]
+    signs = [direction(network, inputs, labels, parameters.loss) for _, inputs, labels in batches]
     for epsilon, origin in epsilons_of(parameters, network, batches, signs, context):
         for (start, inputs, labels), sign in zip(batches, signs, strict=True):
             if context.engine == "foolbox":

@@ -28,6 +28,7 @@ class Context:
     engine: str = "redoubt"
     bounds: tuple[float, float] | None = None  # range of an input element; None where the space has none
     reads: Any = None  # rows of the attack that this one builds on, a pandas frame
+    positions: torch.Tensor | None = None  # (N,) of the attacked images in their split
 
 
 class Batches:

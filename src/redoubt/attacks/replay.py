@@ -28,9 +28,10 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     if context.reads is None or "image" not in context.reads:
         raise RedoubtError("replay: needs an evaluation whose `reads` names attacks with `keep_images: true`")
     for source, rows in context.reads.groupby("model", sort=False):
-        if len(rows) != len(batches):
+        if rows["index"].tolist() != context.positions.tolist():
             raise RedoubtError(
-                f"replay: {len(rows)} stored examples of {source} for {len(batches)} images; select the same"
+                f"replay: the {len(rows)} stored examples of {source} are not of the {len(batches)} images that are "
+                "attacked; give both attacks the same `select`"
             )
         for start, inputs, _ in batches:
             stored = rows.iloc[start : start + len(inputs)]["image"]

@@ -1,0 +1,44 @@
+"""What gradient attacks ascend: one number per image, higher where the label is less likely.
+
+The cross-entropy is what most papers follow. In float32 it rounds to zero for a very confident model, and its
+gradient with it; the other two do not saturate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from redoubt.lazily import lazy
+
+torch = lazy("torch")
+
+Name = Literal["cross-entropy", "log-odds", "margin"]
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return -log p(label) of logits (N, classes) and labels (N,), as (N,)."""
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def _of_label_and_others(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    column = labels[:, None]
+    return logits.gather(1, column)[:, 0], logits.scatter(1, column, float("-inf"))
+
+
+def log_odds(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return log((1 - p(label)) / p(label)); it rises with the cross-entropy, so single steps along its sign agree."""
+    own, others = _of_label_and_others(logits, labels)
+    return others.logsumexp(1) - own
+
+
+def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the highest other logit less the label's: above zero where the image is misclassified.
+
+    Source: Carlini and Wagner (S&P 2017), objective f6 without its floor.
+    """
+    own, others = _of_label_and_others(logits, labels)
+    return others.amax(1) - own
+
+
+LOSSES: dict[str, Callable] = {"cross-entropy": cross_entropy, "log-odds": log_odds, "margin": margin}
