@@ -76,7 +76,8 @@ def attack_entry(attack="deepfool", **changes):
     parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
     entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
     select = {"images": 40, "label": None, **changes.pop("select", {})}
-    return {**entry, "parameters": parameters, "select": select, "keep_images": False, **changes}
+    fixed = {"draws": 1, "repetitions": 1, "keep_images": False}
+    return {**entry, "parameters": parameters, "select": select, **fixed, **changes}
 
 
 @pytest.fixture(scope="session")

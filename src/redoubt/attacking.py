@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 
 from redoubt import classifier, device, registry
-from redoubt.attacks.interface import Batches, Context, Crafted, check_images
+from redoubt.attacks.expectation import Expectation
+from redoubt.attacks.interface import Batches, Context, Crafted, check_images, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, canonical_json, read_json
@@ -70,43 +72,32 @@ class Victim:
         return self.layer.to_images(inputs)
 
 
-def rows_of(victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows of one crafted batch, scored by a forward pass of their own.
+def rows_of(
+    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: dict[str, Any]
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of one crafted batch, once for every repetition, each scored by forward passes of its own.
 
-    Columns: index (position in the test split), label, clean_label, adversarial_label, success (prediction changed),
-    l2 and linf of the perturbation, x_l2 and x_linf of the clean input, all in units of the attacked space; further
-    facts of the attack.
+    Columns: index (position in the test split), those of `redoubt.attacks.interface.score`, repetition where there are
+    several, and the images and probabilities where the entry keeps them.
     """
-    with torch.no_grad():
-        logits = victim.network(crafted.inputs)
-    if not torch.isfinite(logits).all():
-        raise RedoubtError(f"{entry['id']}: the model's logits on adversarial images are not finite")
-    adversarial = logits.argmax(1)
-    moved = (crafted.inputs - batch["inputs"]).flatten(1).double()
-    clean = batch["inputs"].flatten(1).double()
-    columns = {
-        "index": batch["positions"],
-        "label": batch["labels"],
-        "clean_label": batch["predicted"],
-        "adversarial_label": adversarial,
-        "success": adversarial != batch["predicted"],
-        "l2": moved.norm(dim=1),
-        "linf": moved.abs().amax(1),
-        "x_l2": clean.norm(dim=1),
-        "x_linf": clean.abs().amax(1),
-    }
-    frame = pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
-    for name, fact in crafted.facts.items():
-        frame[name] = fact
-    if entry["keep_images"]:
-        probabilities = logits.softmax(1).cpu()
-        picked = torch.arange(len(probabilities))
-        frame["probability_label"] = probabilities[picked, batch["labels"].cpu()].numpy()
-        frame["probability_adversarial"] = probabilities[picked, adversarial.cpu()].numpy()
-        frame["image"] = list(crafted.inputs.flatten(1).cpu().numpy())
-        frame["clean_picture"] = list(victim.pictures(batch["inputs"]).flatten(1).cpu().numpy())
-        frame["picture"] = list(victim.pictures(crafted.inputs).flatten(1).cpu().numpy())
-    return frame
+    for repetition in range(entry["repetitions"]):
+        facts = score(victim.network, crafted, batch["inputs"], batch["labels"])
+        logits = facts.pop("logits")
+        columns = {"index": batch["positions"], **facts}
+        frame = pd.DataFrame(
+            {name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in columns.items()}
+        )
+        if entry["repetitions"] > 1:
+            frame["repetition"] = repetition
+        if entry["keep_images"]:
+            probabilities = logits.softmax(1).cpu()
+            picked = torch.arange(len(probabilities))
+            frame["probability_label"] = probabilities[picked, batch["labels"].cpu()].numpy()
+            frame["probability_adversarial"] = probabilities[picked, logits.argmax(1).cpu()].numpy()
+            frame["image"] = list(crafted.inputs.flatten(1).cpu().numpy())
+            frame["clean_picture"] = list(victim.pictures(batch["inputs"]).flatten(1).cpu().numpy())
+            frame["picture"] = list(victim.pictures(crafted.inputs).flatten(1).cpu().numpy())
+        yield frame
 
 
 def attack(
@@ -148,17 +139,16 @@ def attack(
     check_images(images, labels)
     victim = Victim(model, entry["space"])
     batches = Batches(victim.inputs(images), labels, BATCH)
-    with torch.no_grad():
-        predicted = torch.cat([victim.network(inputs).argmax(1) for _, inputs, _ in batches])
     known = pd.concat([read_rows(path) for path in reads], ignore_index=True) if reads else None
     context = Context(generator, entry["engine"], victim.bounds, known, positions)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    crafted = registry.method("attacks", entry["attack"]).run(victim.network, batches, options, context)
-    frames = []
+    network = victim.network if entry["draws"] == 1 else Expectation(victim.network, entry["draws"])
+    crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
+    frames: list[pd.DataFrame] = []
     for part in progress(crafted, entry["id"]):
         own = slice(part.start, part.start + len(part.inputs))
-        batch = {"inputs": batches.images[own], "labels": labels[own], "predicted": predicted[own]}
-        frames.append(rows_of(victim, part, {**batch, "positions": positions[own]}, entry))
+        batch = {"inputs": batches.images[own], "labels": labels[own], "positions": positions[own]}
+        frames += rows_of(victim, part, batch, entry)
     frame = pd.concat(frames, ignore_index=True)
     metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": canonical_json(facts["shape"])}
     write_rows(frame, out, metadata)

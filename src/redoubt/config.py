@@ -77,6 +77,12 @@ class Attack(Strict):
     )
     parameters: dict[str, Any] = Field({}, description="parameters of the attack, in units of the space")
     select: Select = Select()
+    draws: Annotated[int, Field(gt=0)] = Field(
+        1, description="forward passes averaged at every step of crafting, for random models"
+    )
+    repetitions: Annotated[int, Field(gt=0)] = Field(
+        1, description="times that every crafted image is scored, each with draws of its own, for random models"
+    )
     keep_images: bool = Field(False, description="store the adversarial images and their probabilities too")
 
 

@@ -30,13 +30,12 @@ def attacked(model, name, engine, images, labels, size=32):
     options = registry.parameters("attacks", name, PARAMETERS[name])
     batches = Batches(images, labels, size)
     crafted = list(registry.method("attacks", name).run(victim.network, batches, options, context))
-    predicted = victim.network(images).argmax(1)
     frames = []
     for part in crafted:
         own = slice(part.start, part.start + len(part.inputs))
-        batch = {"inputs": images[own], "labels": labels[own], "predicted": predicted[own]}
+        batch = {"inputs": images[own], "labels": labels[own]}
         batch["positions"] = positions[own]
-        frames.append(rows_of(victim, part, batch, {"id": name, "keep_images": True}))
+        frames += rows_of(victim, part, batch, {"keep_images": True, "repetitions": 1})
     return crafted, pd.concat(frames, ignore_index=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +23,32 @@ class Crafted:
 
 @dataclass(frozen=True)
 class Context:
-    """What an attack is given beside the model and the images."""
+    """What an attack is given beside the model and the images.
+
+    Draws for one image depend on the seed, the image's position in its split and a tag alone, so neither the size nor
+    the order of batches changes them.
+    """
 
     generator: torch.Generator  # the only source of randomness
     engine: str = "redoubt"
     bounds: tuple[float, float] | None = None  # range of an input element; None where the space has none
     reads: Any = None  # rows of the attack that this one builds on, a pandas frame
-    positions: torch.Tensor | None = None  # (N,) of the attacked images in their split
+    positions: torch.Tensor | None = None  # (N,) of the attacked images in their split; 0 to N - 1 when None
+
+    def generators(self, rows: Iterable[int], *tag: Any) -> list[torch.Generator]:
+        """Return one CPU generator for each image; `rows` are places among all attacked images."""
+        seed = self.generator.initial_seed()
+        places = [row if self.positions is None else int(self.positions[row]) for row in rows]
+        digests = (hashlib.sha256(repr((seed, place, *tag)).encode()).digest() for place in places)
+        return [torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1) for digest in digests]
+
+    def rand(self, rows: Iterable[int], shape: tuple[int, ...], *tag: Any) -> torch.Tensor:
+        """Return uniform draws in [0, 1), (images, *shape), on the CPU; another `tag` gives other draws."""
+        return torch.stack([torch.rand(shape, generator=own) for own in self.generators(rows, *tag)])
+
+    def randn(self, rows: Iterable[int], shape: tuple[int, ...], *tag: Any) -> torch.Tensor:
+        """Return standard normal draws (images, *shape), on the CPU; another `tag` gives other draws."""
+        return torch.stack([torch.randn(shape, generator=own) for own in self.generators(rows, *tag)])
 
 
 class Batches:
@@ -64,3 +84,48 @@ def check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
     low, high = images.aminmax()
     if not (low >= 0 and high <= 1):
         raise RedoubtError(f"images: expected values in [0, 1], got {low.item():g} to {high.item():g}")
+
+
+def thin_now(iteration: int, device: torch.device) -> bool:
+    """Tell whether finished images leave a batch at this iteration (from 0).
+
+    On a CPU that pays at once. On a GPU, to ask which images are left is to wait for it, so it is asked now and then.
+    """
+    return device.type == "cpu" or iteration % 10 == 9
+
+
+def score(network: Callable, crafted: Crafted, clean: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+    """Return the facts of each image of a crafted batch, from forward passes of their own.
+
+    Args:
+        network: inputs (B, ...) to logits (B, classes).
+        crafted: the adversarial inputs.
+        clean: (B, ...) inputs that they were made from.
+        labels: (B,) true classes.
+
+    Returns:
+        label, clean_label, adversarial_label (B,); success: the prediction changed (B,); l2 and linf of the
+        perturbation, x_l2 and x_linf of the clean input (B,), float64, in units of the inputs; logits (B, classes) of
+        the adversarial inputs; further facts of the attack.
+
+    Raises:
+        RedoubtError: logits are not finite.
+    """
+    with torch.no_grad():
+        predicted, logits = network(clean).argmax(1), network(crafted.inputs)
+    if not torch.isfinite(logits).all():
+        raise RedoubtError("the model's logits on adversarial images are not finite")
+    moved, still = (crafted.inputs - clean).flatten(1).double(), clean.flatten(1).double()
+    adversarial = logits.argmax(1)
+    return {
+        "label": labels,
+        "clean_label": predicted,
+        "adversarial_label": adversarial,
+        "success": adversarial != predicted,
+        "l2": moved.norm(dim=1),
+        "linf": moved.abs().amax(1),
+        "x_l2": still.norm(dim=1),
+        "x_linf": still.abs().amax(1),
+        "logits": logits,
+        **crafted.facts,
+    }

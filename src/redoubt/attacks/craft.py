@@ -1,0 +1,78 @@
+"""Any attack as one call, for use outside of the workflow.
+
+result = craft("pgd", model, images, labels, epsilons=[0.1, 0.3], steps=40)
+result.rows.groupby("epsilon").success.mean()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from redoubt import registry
+from redoubt.attacks.interface import Batches, Context, check_images, score
+from redoubt.errors import RedoubtError
+
+
+@dataclass(frozen=True)
+class Result:
+    """Adversarial images (R, C, H, W) and one row of facts for each; R is N times the values of a sweep."""
+
+    images: torch.Tensor
+    rows: pd.DataFrame
+
+
+def craft(
+    attack: str,
+    network: Callable,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    engine: str = "redoubt",
+    reads: pd.DataFrame | None = None,
+    batch_size: int = 256,
+    **parameters: Any,
+) -> Result:
+    """Attack a model and return the adversarial images with their facts.
+
+    Args:
+        attack: name of an attack, as in the config: pgd, deepfool, carlini-wagner...
+        network: images (B, C, H, W) in [0, 1] to logits (B, classes), in eval mode; left as it is.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64 true classes.
+        generator: source of all draws; seed 0 when None.
+        engine: whose implementation, one of the attack's ENGINES.
+        reads: rows of an earlier attack, for those that build on one.
+        batch_size: images at a time.
+        **parameters: of the attack, in units of [0, 1] images; its `Parameters` lists them.
+
+    Returns:
+        Images and rows; columns: index, label, clean_label, adversarial_label, success, l2, linf, x_l2, x_linf, and
+        the attack's own facts (epsilon, iterations, queries...).
+
+    Raises:
+        RedoubtError: unknown attack, engine or parameter; images or labels that are not as above; a module in training
+            mode.
+    """
+    check_images(images, labels)
+    options = registry.parameters("attacks", attack, parameters)
+    method = registry.method("attacks", attack)
+    if engine not in method.ENGINES:
+        raise RedoubtError(f"{attack}: runs on {' and '.join(method.ENGINES)}, not on '{engine}'")
+    if isinstance(network, torch.nn.Module) and network.training:
+        raise RedoubtError(f"{attack}: the model is in training mode; call its eval() first")
+    positions = torch.arange(len(labels))
+    context = Context(generator or torch.Generator().manual_seed(0), engine, (0.0, 1.0), reads, positions)
+    frames, crafted = [], []
+    for part in method.run(network, Batches(images, labels, batch_size), options, context):
+        own = slice(part.start, part.start + len(part.inputs))
+        facts = {"index": positions[own], **score(network, part, images[own], labels[own])}
+        del facts["logits"]
+        frames.append({name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in facts.items()})
+        crafted.append(part.inputs)
+    return Result(torch.cat(crafted), pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True))
