@@ -21,7 +21,7 @@ $(STAMP):
 	touch $@
 
 demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
-	snakemake --cores all --quiet rules --config scale=$(SCALE)
+	python -m redoubt.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
 	@python -m redoubt.steps.summary --scale $(SCALE)
 
 test: $(STAMP) ## all tests
