@@ -6,89 +6,151 @@ import pytest
 import torch
 
 from redoubt import registry
-from redoubt.attacking import Victim, rows_of
-from redoubt.attacks.interface import Batches, Context, check_images
+from redoubt.attacks.craft import craft
+from redoubt.attacks.interface import check_images
 from redoubt.errors import RedoubtError
 
-PARAMETERS = {"deepfool": {"iterations": 30, "candidates": 4}, "fgs": {"epsilons": [0.2]}, "replay": {}}
-ENGINES = [(name, engine) for name in PARAMETERS for engine in registry.method("attacks", name).ENGINES]
+# Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
+CASES = {
+    "deepfool": ({"iterations": 30, "candidates": 4}, None),
+    "fgs": ({"epsilons": [0.1, 0.2]}, ("linf", "epsilon")),
+    "gradient-scan": ({"loss": "log-odds"}, ("linf", "epsilon")),
+    "growing-pgd": ({"steps": 10, "bisections": 6, "loss": "log-odds"}, ("linf", "epsilon")),
+    "pgd": ({"epsilons": [0.1, 0.2], "steps": 10, "relative_step_size": 0.2}, ("linf", "epsilon")),
+    "replay": ({}, None),
+}
+FOOLBOX = {"pgd": {"stop": False}, "gradient-scan": {"loss": "cross-entropy"}}
+ENGINES = [(name, engine) for name in CASES for engine in registry.method("attacks", name).ENGINES]
 
 
 def test_every_attack_is_tested():
-    assert set(PARAMETERS) == set(registry.names("attacks"))
+    assert set(CASES) == set(registry.names("attacks"))
 
 
-def attacked(model, name, engine, images, labels, size=32):
-    victim = Victim(model, "pixels")
-    reads = None
-    if name == "replay":  # on examples that another attack made
-        parts = attacked(model, "deepfool", "redoubt", images, labels)[0]
-        stored = list(torch.cat([part.inputs for part in parts]).flatten(1).numpy())
-        reads = pd.DataFrame({"model": "m", "index": range(len(images)), "image": stored})
-    positions = torch.arange(len(images))
-    context = Context(torch.Generator().manual_seed(3), engine, victim.bounds, reads, positions)
-    options = registry.parameters("attacks", name, PARAMETERS[name])
-    batches = Batches(images, labels, size)
-    crafted = list(registry.method("attacks", name).run(victim.network, batches, options, context))
-    frames = []
-    for part in crafted:
-        own = slice(part.start, part.start + len(part.inputs))
-        batch = {"inputs": images[own], "labels": labels[own]}
-        batch["positions"] = positions[own]
-        frames += rows_of(victim, part, batch, {"keep_images": True, "repetitions": 1})
-    return crafted, pd.concat(frames, ignore_index=True)
+def attacked(name, network, images, labels, engine="redoubt", **options):
+    """Attack with the parameters of `CASES`; replay is given examples that DeepFool made on the same network."""
+    parameters = CASES[name][0] | (FOOLBOX.get(name, {}) if engine == "foolbox" else {})
+    if name == "replay":
+        stored = craft("deepfool", network, images, labels, iterations=30).images.flatten(1).numpy()
+        options["reads"] = pd.DataFrame({"model": "m", "index": range(len(images)), "image": list(stored)})
+    return craft(name, network, images, labels, engine=engine, **options, **parameters)
+
+
+def outside(name, images, result):
+    """Return by how much any stored example leaves [0, 1] or its ball, in float64 and by NumPy alone."""
+    moved = result.images.numpy().astype(np.float64)
+    clean = np.concatenate([images.numpy().astype(np.float64)] * (len(moved) // len(images)))
+    excess = max(-moved.min(), moved.max() - 1.0)
+    if (ball := CASES[name][1]) is not None:
+        norm, column = ball
+        radius = result.rows[column].fillna(0.0).to_numpy()
+        change = (moved - clean).reshape(len(moved), -1)
+        size = np.abs(change).max(1) if norm == "linf" else np.sqrt((change**2).sum(1))
+        excess = max(excess, (size - radius).max())
+    return excess
 
 
 @pytest.mark.parametrize(("name", "engine"), ENGINES)
 @pytest.mark.parametrize("network", ["mlp", "lenet"])
 def test_it_fools_a_weak_model_and_leaves_it_alone(name, engine, network, request, digit_images, snapshot, unchanged):
     model = request.getfixturevalue(network)
-    images, labels = (part[:60] for part in digit_images)
-    before, copy = snapshot(model), images.clone()
-    crafted, rows = attacked(model, name, engine, images, labels)
+    images, labels = (part[:40] for part in digit_images)
+    before, copy, state = snapshot(model), images.clone(), torch.random.get_rng_state()
+    result = attacked(name, model, images, labels, engine, batch_size=32)
     assert unchanged(before, model) and torch.equal(images, copy) and not images.requires_grad
-    clean, after = (
-        (rows["clean_label"] == rows["label"]).mean(),
-        (rows["adversarial_label"] == rows["label"]).mean(),
-    )
-    assert clean > 0.85 and after < clean - 0.3
-    moved = torch.cat([part.inputs for part in crafted])
-    assert [part.start for part in crafted] == [0, 32] and moved.shape == images.shape
-    assert moved.min() >= 0 and moved.max() <= 1 and moved.dtype == torch.float32 and not moved.requires_grad
-    assert rows["index"].tolist() == list(range(60)) and rows["label"].tolist() == labels.tolist()
+    assert torch.equal(state, torch.random.get_rng_state())
+    rows = result.rows
+    clean, after = ((rows[column] == rows["label"]).mean() for column in ("clean_label", "adversarial_label"))
+    assert clean > 0.85 and after < clean - 0.2
+    assert outside(name, images, result) <= 1e-6
+    assert result.images.dtype == torch.float32 and not result.images.requires_grad
+    times = len(rows) // 40
+    assert rows["index"].tolist() == [*range(40)] * times and rows["label"].tolist() == labels.tolist() * times
+    assert result.images.shape == (40 * times, *images.shape[1:])
     assert (rows["success"] == (rows["adversarial_label"] != rows["clean_label"])).all()
-    assert rows["adversarial_label"].tolist() == model(moved).argmax(1).tolist()
-    assert rows["l2"].to_numpy() == pytest.approx((moved - images).flatten(1).norm(dim=1).numpy(), rel=1e-4, abs=1e-6)
-    assert (rows["linf"] <= rows["l2"] + 1e-9).all() and (rows["l2"] <= 28 * rows["linf"] + 1e-9).all()
-    assert rows["x_l2"].to_numpy() == pytest.approx(images.flatten(1).norm(dim=1).numpy(), rel=1e-5)
-    assert rows["probability_adversarial"].between(0.1, 1).all()
-    assert np.array_equal(np.stack(rows["picture"]), moved.flatten(1).numpy())
+    assert rows["adversarial_label"].tolist() == model(result.images).argmax(1).tolist()
+    moved = (result.images - images.repeat(times, 1, 1, 1)).flatten(1)
+    assert rows["l2"].to_numpy() == pytest.approx(moved.norm(dim=1).numpy(), rel=1e-4, abs=1e-6)
+    assert rows["linf"].to_numpy() == pytest.approx(moved.abs().amax(1).numpy(), rel=1e-4, abs=1e-6)
+    assert rows["x_l2"].to_numpy()[:40] == pytest.approx(images.flatten(1).norm(dim=1).numpy(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "engine"), ENGINES)
 def test_same_seed_same_bytes(name, engine, mlp, digit_images):
-    images, labels = (part[:40] for part in digit_images)
+    images, labels = (part[:20] for part in digit_images)
     found = []
     for _ in range(2):
-        parts, rows = attacked(mlp, name, engine, images, labels)
-        found.append((b"".join(part.inputs.numpy().tobytes() for part in parts), rows.drop(columns="image").to_json()))
+        result = attacked(name, mlp, images, labels, engine, generator=torch.Generator().manual_seed(3))
+        found.append((result.images.numpy().tobytes(), result.rows.to_json()))
         torch.rand(7)  # the global generator is not where attacks draw from
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+@pytest.mark.parametrize("name", CASES)
 def test_batch_size_changes_nothing(name, mlp, digit_images):
-    images, labels = (part[:40] for part in digit_images)
-    one, other = (
-        torch.cat([part.inputs for part in attacked(mlp, name, "redoubt", images, labels, size)[0]]) for size in (40, 3)
-    )
+    images, labels = (part[:20] for part in digit_images)
+    one, other, single = (attacked(name, mlp, images, labels, batch_size=size).images for size in (20, 3, 1))
     assert ((one - other).abs() > 1e-5).float().mean() < 1e-4
+    assert ((one - single).abs() > 1e-5).float().mean() < 1e-4
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_unknown_parameters_are_named(name):
+@pytest.mark.parametrize("name", CASES)
+def test_images_that_are_wrong_already(name, mlp, digit_images):
+    images, labels = (part[:20] for part in digit_images)
+    labels = (mlp(images).argmax(1) + 1) % 10
+    result = attacked(name, mlp, images, labels)
+    assert outside(name, images, result) <= 1e-6
+    if name not in ("deepfool", "fgs", "replay", "universal"):  # those leave the predicted class, or step anyway
+        assert torch.equal(result.images[:20], images) and not result.rows["success"].any()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", CASES)
+def test_constant_images(name, level, mlp):
+    images = torch.full((3, 1, 28, 28), level)
+    result = attacked(name, mlp, images, mlp(images).argmax(1))
+    assert torch.isfinite(result.images).all() and outside(name, images, result) <= 1e-6
+
+
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_a_model_without_gradients_stays_unbeaten(name, engine, digit_images):
+    def flat(inputs):
+        logits = torch.zeros(10)
+        logits[3] = 1.0
+        return logits.expand(len(inputs), 10) + 0.0 * inputs.flatten(1).sum(1, keepdim=True)
+
+    images, _ = (part[:4] for part in digit_images)
+    result = attacked(name, flat, images, torch.full((4,), 3), engine)
+    assert torch.isfinite(result.images).all() and outside(name, images, result) <= 1e-6
+    assert not result.rows["success"].any() and (result.rows["adversarial_label"] == 3).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_says_what_it_is(name):
+    method = registry.method("attacks", name)
+    assert method.NEEDS in ("gradients", "logits", "labels", "examples")
+    assert method.THREAT and method.COST and "Source:" in method.__doc__
+    assert all(field.description for field in method.Parameters.model_fields.values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_unknown_parameters_and_engines_are_named(name, mlp, digit_images):
+    images, labels = (part[:2] for part in digit_images)
     with pytest.raises(RedoubtError, match="speed: unknown key"):
-        registry.parameters("attacks", name, {**PARAMETERS[name], "speed": 3})
+        registry.parameters("attacks", name, {**CASES[name][0], "speed": 3})
+    with pytest.raises(RedoubtError, match=f"{name}: runs on .* not on 'art'"):
+        attacked(name, mlp, images, labels, "art")
+
+
+def test_a_model_in_training_mode_is_refused(mlp, digit_images):
+    with pytest.raises(RedoubtError, match="deepfool: the model is in training mode"):
+        craft("deepfool", mlp.train(), *(part[:2] for part in digit_images))
+
+
+def test_a_model_that_is_not_finite_is_named(digit_images):
+    images, labels = (part[:2] for part in digit_images)
+    with pytest.raises(RedoubtError, match="logits on adversarial images are not finite"):
+        craft("fgs", lambda inputs: inputs.flatten(1)[:, :10] / 0, images, labels, epsilons=[0.1])
 
 
 GOOD = torch.rand(4, 1, 5, 5)

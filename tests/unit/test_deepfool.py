@@ -147,17 +147,19 @@ def test_candidates_cap_the_classes_considered(mlp, digit_images):
     assert not (steps[0].targets[:, None] == ranked[:, 1:2]).any(1).all()
 
 
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
 @pytest.mark.parametrize("name", ["mlp", "lenet"])
-def test_foolbox_agrees(name, request, digit_images):
+def test_foolbox_agrees(name, bounds, request, digit_images):
     model = request.getfixturevalue(name)
-    inputs = model.preprocessing(digit_images[0][:200])
+    network = model.network if bounds is None else model
+    inputs = model.preprocessing(digit_images[0][:200]) if bounds is None else digit_images[0][:200]
     batches = Batches(inputs, digit_images[1][:200], 200)
-    predicted = model.network(inputs).argmax(1)
-    parameters = Parameters(iterations=10, overshoot=0.02, candidates=6)
+    predicted = network(inputs).argmax(1)
+    parameters = Parameters(iterations=10 if bounds is None else 50, overshoot=0.02, candidates=6)
     fooled, sizes = {}, {}
     for engine in deepfool.ENGINES:
-        (crafted,) = deepfool.run(model.network, batches, parameters, Context(torch.Generator(), engine))
-        fooled[engine] = model.network(crafted.inputs).argmax(1) != predicted
+        (crafted,) = deepfool.run(network, batches, parameters, Context(torch.Generator(), engine, bounds))
+        fooled[engine] = network(crafted.inputs).argmax(1) != predicted
         sizes[engine] = (crafted.inputs - inputs).flatten(1).norm(dim=1)
     assert int((fooled["redoubt"] != fooled["foolbox"]).sum()) <= 1 and fooled["redoubt"].float().mean() > 0.9
     assert abs(sizes["redoubt"].mean() / sizes["foolbox"].mean() - 1) < 0.02

@@ -19,7 +19,10 @@ interface = lazy("redoubt.attacks.interface")
 foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
 
 NEEDS = "gradients"
+THREAT = "l2, unbounded, made small"
+COST = "iterations x (2 forward and candidates - 1 backward passes) at most"
 ENGINES = ("redoubt", "foolbox")
+PAST = 1e-4  # added to a step's length where points are clipped; Foolbox's value
 
 
 class Parameters(Strict):
@@ -116,7 +119,8 @@ def perturb(
         norms = w.flatten(2).norm(dim=2).T + parameters.guard  # (A, K)
         distances, nearest = (f.abs() / norms).min(1)
         picked = torch.arange(len(rows), device=rows.device)
-        lengths = distances / norms[picked, nearest]
+        # Clipping takes back a share of each step: points would close in on the boundary and never pass it.
+        lengths = (distances if bounds is None else distances + PAST) / norms[picked, nearest]
         total[rows] += lengths.view(-1, *[1] * (inputs.dim() - 1)) * w[nearest, picked]
         steps.append(Step(rows, sources, goals[rows][picked, nearest]))
     return stretch * total, predicted, steps

@@ -20,6 +20,8 @@ interface = lazy("redoubt.attacks.interface")
 foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
 
 NEEDS = "gradients"
+THREAT = "l-infinity ball of radius epsilon"
+COST = "one forward and one backward pass, a forward pass per epsilon, some 20 for the search by `error`"
 ENGINES = ("redoubt", "foolbox")
 
 

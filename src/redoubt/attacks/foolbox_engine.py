@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import eagerpy
 import foolbox
 import torch
+from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
+
+from redoubt.errors import RedoubtError
 
 
 class _Callable(torch.nn.Module):
@@ -59,3 +64,78 @@ def fgs(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: 
     criterion = foolbox.criteria.Misclassification(labels)
     with _weights_at_rest(network):
         return attack.run(model(network, inputs, bounds), inputs, criterion, epsilon=epsilon)
+
+
+def pgd(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, parameters, context, first: int):
+    """Return Foolbox's PGD examples at one `epsilon`, after all steps of one start.
+
+    Foolbox draws a start from torch's global generator: it is seeded for the batch whose first image is `first`, and
+    then put back.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.loss != "cross-entropy" or parameters.restarts > 1 or parameters.stop:
+        raise RedoubtError("pgd: Foolbox's engine needs `loss: cross-entropy`, `restarts: 1` and `stop: false`")
+    kind = foolbox.attacks.LinfPGD if parameters.norm == "linf" else foolbox.attacks.L2PGD
+    attack = kind(abs_stepsize=parameters.length(epsilon), steps=parameters.steps, random_start=parameters.random_start)
+    if parameters.target is None:
+        criterion = foolbox.criteria.Misclassification(labels)
+    else:
+        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(labels, parameters.target))
+    (own,) = context.generators([first], "foolbox", epsilon)
+    with _weights_at_rest(network), torch.random.fork_rng():
+        torch.manual_seed(own.initial_seed())
+        return attack.run(model(network, inputs, context.bounds), inputs, criterion, epsilon=epsilon)
+
+
+def one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, parameters, bounds):
+    """Return Foolbox's single steps of the given lengths (B,), along signs or gradients of unit root mean square.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.loss != "cross-entropy" or parameters.target is not None:
+        raise RedoubtError("gradient-scan: Foolbox's engine needs `loss: cross-entropy` and `target: null`")
+    sign = parameters.direction == "sign"
+    kind = foolbox.attacks.LinfFastGradientAttack if sign else foolbox.attacks.L2FastGradientAttack
+    scale = 1.0 if sign else inputs[0].numel() ** 0.5  # of unit l2 norm there
+    moved = inputs.clone()
+    with _weights_at_rest(network):
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            criterion = foolbox.criteria.Misclassification(labels[rows])
+            victim = model(network, inputs[rows], bounds)
+            moved[rows] = kind(random_start=False).run(victim, inputs[rows], criterion, epsilon=length * scale)
+    return moved
+
+
+def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, moves: torch.Tensor, bounds):
+    """Return images drawn by Foolbox's transformation at the first of `moves` (K, 3) that fools, and those moves.
+
+    Foolbox's own search is not used: its grid translates before it rotates, and a shift of one pixel is one of
+    (side - 1) / side there. Both are undone here. An image that no movement fools comes back as it is.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have, or images that are not square.
+    """
+    if parameters.method != "grid" or not parameters.stop or inputs.shape[2] != inputs.shape[3]:
+        raise RedoubtError("spatial: Foolbox's engine needs `method: grid`, `stop: true` and square images")
+    fill, side = 0.0 if bounds is None else bounds[0], inputs.shape[3]
+    found, moved = inputs.new_zeros(len(inputs), 3), inputs.clone()
+    queries = torch.zeros_like(labels)
+    waiting = torch.arange(len(inputs), device=inputs.device)
+    for angle, right, down in moves.tolist():
+        turn = math.radians(angle)
+        cosine, sine, scale = math.cos(turn), math.sin(turn), -side / (side - 1)
+        shift = scale * (cosine * right - sine * down), scale * (sine * right + cosine * down)
+        part = rotate_and_shift(eagerpy.astensor(inputs[waiting] - fill), shift, angle).raw + fill
+        part = part if bounds is None else part.clamp(*bounds)
+        with torch.no_grad():
+            wrong = network(part).argmax(1) != labels[waiting]
+        queries[waiting] += 1
+        rows = waiting[wrong]
+        moved[rows], found[rows] = part[wrong], found.new_tensor([angle, right, down])
+        if not len(waiting := waiting[~wrong]):
+            break
+    return moved, found, queries

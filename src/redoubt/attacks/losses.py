@@ -42,3 +42,38 @@ def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 LOSSES: dict[str, Callable] = {"cross-entropy": cross_entropy, "log-odds": log_odds, "margin": margin}
+
+
+class Goal:
+    """What an attack wants of a prediction, and the height that it climbs to get it.
+
+    Args:
+        loss: whose gradient is followed.
+        target: the class that every image shall get; None: any class but the true one.
+    """
+
+    def __init__(self, loss: Name, target: int | None = None) -> None:
+        self.loss, self.target = LOSSES[loss], target
+
+    def reached(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Tell of each image (B,) whether logits (B, classes) are as wanted."""
+        predicted = logits.argmax(1)
+        return predicted != labels if self.target is None else predicted == self.target
+
+    def height(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return what is ascended (B,): the loss at the true label, or minus the loss at the target."""
+        if self.target is None:
+            return self.loss(logits, labels)
+        return -self.loss(logits, torch.full_like(labels, self.target))
+
+    def gradient(self, network: Callable, inputs: torch.Tensor, labels: torch.Tensor) -> tuple:
+        """Return logits (B, classes), height (B,) and the height's gradient (B, ...) at `inputs`.
+
+        Cost: one forward and one backward pass.
+        """
+        inputs = inputs.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = network(inputs)
+            height = self.height(logits, labels)
+            gradient = torch.autograd.grad(height.sum(), inputs)[0]
+        return logits.detach(), height.detach(), gradient

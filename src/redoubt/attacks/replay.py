@@ -16,6 +16,8 @@ numpy = lazy("numpy")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "examples"
+THREAT = "that of the attack that made the examples"
+COST = "none; the forward pass that scores"
 ENGINES = ("redoubt",)
 
 

@@ -1,0 +1,117 @@
+"""One gradient step whose length is scanned upwards until it succeeds, then once more in finer steps.
+
+Source: PeerNets, section 4.3 (arXiv v1: section 5.1): gradient descent and FGSM with ten epsilons scanned upwards. The
+paper leaves the gradient's scale and the finer scan open. Deviation: as in Foolbox 0 and 1, which it used, a gradient
+has a root mean square of one, and twenty finer lengths end at the first that succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from redoubt.attacks import losses
+from redoubt.attacks.pgd import like, unit
+from redoubt.lazily import lazy
+from redoubt.schema import Positive, Strict
+
+torch = lazy("torch")
+interface = lazy("redoubt.attacks.interface")
+foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+
+NEEDS = "gradients"
+THREAT = "one step, of any length up to the limit, made small"
+COST = "one backward pass, at most scan + refine + 1 forward passes"
+ENGINES = ("redoubt", "foolbox")
+
+
+class Parameters(Strict):
+    """Parameters of the scan; lengths in units of the attacked space."""
+
+    direction: Literal["gradient", "sign"] = Field(
+        "sign", description="the gradient scaled to unit root mean square, or its sign (FGSM)"
+    )
+    limit: Positive = Field(1.0, description="greatest length")
+    scan: Annotated[int, Field(gt=0)] = Field(10, description="lengths tried in rising order, evenly up to the limit")
+    refine: Annotated[int, Field(ge=0)] = Field(
+        20, description="finer lengths tried between the last that failed and the first that succeeded"
+    )
+    target: int | None = Field(None, description="class that every image shall get; any wrong one when null")
+    loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
+
+
+def direction_of(gradient: torch.Tensor, kind: str) -> torch.Tensor:
+    """Return the step (B, ...) that is scaled: signs, or the gradient at unit root mean square; zero where it is."""
+    if kind == "sign":
+        return gradient.sign()
+    return unit(gradient) * gradient[0].numel() ** 0.5
+
+
+def shortest(
+    reaches: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], count: int, parameters: Parameters, device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scan for the shortest length of each image.
+
+    Args:
+        reaches: rows (A,) and one length for each (A,) to whether the step succeeds (A,).
+        count: number of images.
+        parameters: see `Parameters`.
+        device: where the images are.
+
+    Returns:
+        lengths (N,), NaN where none succeeds; lengths tried (N,).
+    """
+    found = torch.full((count,), float("nan"), device=device)
+    tried = torch.zeros(count, dtype=torch.int64, device=device)
+    low = torch.zeros(count, device=device)
+
+    def sweep(rows: torch.Tensor, lengths: list[torch.Tensor]) -> None:
+        for length in lengths:
+            if not len(rows):
+                return
+            tried[rows] += 1
+            won = reaches(rows, length[rows])
+            found[rows[won]] = length[rows[won]]
+            rows = rows[~won]
+            low[rows] = length[rows]
+
+    step = parameters.limit / parameters.scan
+    sweep(torch.arange(count, device=device), [torch.full_like(low, step * k) for k in range(1, parameters.scan + 1)])
+    start, end = low.clone(), found.clone()
+    finer = [start + (end - start) * (k / parameters.refine) for k in range(1, parameters.refine)]
+    sweep((~found.isnan()).nonzero()[:, 0], finer)
+    return found, tried
+
+
+def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+    """Yield the shortest successful steps; images on which all fail, or that are wrong as they are, stay as they are.
+
+    Facts: epsilon, the length, 0 for images that are wrong as they are and NaN where all fail; queries, forward passes.
+    """
+    goal = losses.Goal(parameters.loss, parameters.target)
+    for start, images, truth in batches:
+        logits, _, gradient = goal.gradient(network, images, truth)
+        own = (~goal.reached(logits, truth)).nonzero()[:, 0]
+        inputs, labels, steps = images[own], truth[own], direction_of(gradient[own], parameters.direction)
+
+        def moved(rows, lengths, inputs=inputs, labels=labels, steps=steps):
+            if context.engine == "foolbox":
+                return foolbox_engine.one_step(network, inputs[rows], labels[rows], lengths, parameters, context.bounds)
+            points = inputs[rows] + like(lengths, inputs) * steps[rows]
+            return points if context.bounds is None else points.clamp(*context.bounds)
+
+        def reaches(rows, lengths, labels=labels, moved=moved):
+            points = moved(rows, lengths)
+            with torch.no_grad():
+                return goal.reached(network(points), labels[rows])
+
+        lengths, tried = shortest(reaches, len(own), parameters, images.device)
+        points = images.clone()
+        epsilons, queries = torch.zeros(len(images)), torch.ones(len(images), dtype=torch.int64)
+        won = (~lengths.isnan()).nonzero()[:, 0]
+        if len(won):
+            points[own[won]] = moved(won, lengths[won])
+        epsilons[own.cpu()], queries[own.cpu()] = lengths.cpu(), 1 + tried.cpu()
+        yield interface.Crafted(start, points, {"epsilon": epsilons.numpy(), "queries": queries.numpy()})
