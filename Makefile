@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench restore save lock clean
+.PHONY: help demo test mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile
+
+mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
+	python tests/mutants.py
 
 lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, and the schemas in step with the code
 	ruff check src tests benchmarks

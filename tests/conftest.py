@@ -76,7 +76,7 @@ def attack_entry(attack="deepfool", **changes):
     parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
     entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
     select = {"images": 40, "label": None, **changes.pop("select", {})}
-    fixed = {"draws": 1, "repetitions": 1, "keep_images": False}
+    fixed = {"crafting": None, "draws": 1, "repetitions": 1, "keep_images": False}
     return {**entry, "parameters": parameters, "select": select, **fixed, **changes}
 
 
@@ -92,7 +92,8 @@ def make_attack():
     return attack_entry
 
 
-def _trained(network, width, digit_arrays, steps):
+def trained(network, width, digit_arrays, steps):
+    """Return a small model in eval mode, trained on the digits for some steps."""
     torch.manual_seed(0)
     model = build(model_entry(network, width), SHAPE, CLASSES)
     images, labels = digit_arrays["train"]
@@ -110,12 +111,12 @@ def _trained(network, width, digit_arrays, steps):
 
 @pytest.fixture(scope="session")
 def _mlp(digit_arrays):
-    return _trained("mlp", 0.2, digit_arrays, 120)
+    return trained("mlp", 0.2, digit_arrays, 120)
 
 
 @pytest.fixture(scope="session")
 def _lenet(digit_arrays):
-    return _trained("lenet", 0.2, digit_arrays, 80)
+    return trained("lenet", 0.2, digit_arrays, 80)
 
 
 @pytest.fixture

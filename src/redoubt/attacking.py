@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.torch
 import torch
 
 from redoubt import classifier, device, registry
@@ -18,7 +19,7 @@ from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, canonical_json, read_json
 from redoubt.progress import progress
-from redoubt.rows import read_rows
+from redoubt.rows import SHARED, read_rows
 
 BATCH = 256
 
@@ -140,22 +141,30 @@ def attack(
     victim = Victim(model, entry["space"])
     batches = Batches(victim.inputs(images), labels, BATCH)
     known = pd.concat([read_rows(path) for path in reads], ignore_index=True) if reads else None
-    context = Context(generator, entry["engine"], victim.bounds, known, positions)
+    crafting = None
+    if entry["crafting"] is not None:
+        training = store.load(data, "train")
+        crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
+    context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
     network = victim.network if entry["draws"] == 1 else Expectation(victim.network, entry["draws"])
     crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
     frames: list[pd.DataFrame] = []
+    shared: dict[str, torch.Tensor] = {}
     for part in progress(crafted, entry["id"]):
         own = slice(part.start, part.start + len(part.inputs))
         batch = {"inputs": batches.images[own], "labels": labels[own], "positions": positions[own]}
         frames += rows_of(victim, part, batch, entry)
+        shared |= {name: tensor.cpu().contiguous() for name, tensor in part.shared.items()}
     frame = pd.concat(frames, ignore_index=True)
     metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": canonical_json(facts["shape"])}
+    if shared:
+        metadata[SHARED] = safetensors.torch.save(shared)
     write_rows(frame, out, metadata)
     return frame
 
 
-def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str]) -> None:
+def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str | bytes]) -> None:
     """Write rows as parquet with `facts` as the file's metadata, whole or not at all."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(facts)
     with atomic_path(out) as temporary:

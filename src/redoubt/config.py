@@ -77,6 +77,9 @@ class Attack(Strict):
     )
     parameters: dict[str, Any] = Field({}, description="parameters of the attack, in units of the space")
     select: Select = Select()
+    crafting: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="the first so many training images, for a universal perturbation; the attacked ones when null"
+    )
     draws: Annotated[int, Field(gt=0)] = Field(
         1, description="forward passes averaged at every step of crafting, for random models"
     )

@@ -8,9 +8,13 @@ from pathlib import Path
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 
+np = lazy("numpy")
 pd = lazy("pandas")
 pa = lazy("pyarrow")
 pq = lazy("pyarrow.parquet")
+safetensors = lazy("safetensors.numpy")
+
+SHARED = "shared"  # key of the file's metadata under which tensors that all rows have in common are kept
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
@@ -27,3 +31,15 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise RedoubtError(f"{path}: no readable rows of an attack ({error}); run the attack again") from None
     return frame
+
+
+def read_shared(path: Path | str) -> dict[str, np.ndarray]:
+    """Return the tensors that all rows of an attack have in common, such as universal perturbations, by name.
+
+    Raises:
+        RedoubtError: the file is missing, was not written by an attack, or holds none.
+    """
+    try:
+        return safetensors.load(pq.read_schema(path).metadata[SHARED.encode()])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
+        raise RedoubtError(f"{path}: no tensors that all rows share ({error}); is it a universal attack?") from None

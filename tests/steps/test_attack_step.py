@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from redoubt.attacking import load_model
 from redoubt.rows import read_rows
 from redoubt.steps import attack, pretrain
 
@@ -119,7 +121,7 @@ def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, 
     cases = [
         ("{", {}, "not JSON"),
         ("{}", {}, "no key"),
-        ({**good, "attack": "magic"}, {}, "'magic' is not one of deepfool, "),
+        ({**good, "attack": "magic"}, {}, "'magic' is not one of carlini-wagner, deepfool"),
         ({**good, "parameters": {"iterations": 0}}, {}, "iterations"),
         ({**good, "select": {"images": 3, "label": 11}}, {}, "no test image has label 11"),
         (good, {"weights": tmp_path / "absent/weights.safetensors"}, "model.json: no such file"),
@@ -147,3 +149,8 @@ def test_data_of_another_shape_are_refused(command, make_attack, failure, tmp_pa
     store.publish(tmp_path / "colour", {"train": split, "test": split}, meta)
     line = failure(attack.main, command(make_attack(), "out.parquet", data=tmp_path / "colour"))
     assert "(3, 32, 32)" in line and "(1, 28, 28)" in line and not (tmp_path / "out.parquet").exists()
+
+
+def test_a_loaded_model_is_in_eval_mode(weights):
+    model, facts = load_model(weights, torch.device("cpu"))
+    assert not any(module.training for module in model.modules()) and facts["shape"] == [1, 28, 28]

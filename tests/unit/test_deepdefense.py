@@ -165,3 +165,16 @@ def test_modes_come_back(mlp, digit_images):
     mean = network[1].running_mean.clone()
     deepdefense.Defense(options(), network).regulariser(mlp.preprocessing(digit_images[0][:5]), digit_images[1][:5])
     assert [module.training for module in network.modules()] == modes and torch.equal(network[1].running_mean, mean)
+
+
+def test_the_regulariser_is_that_of_eval_mode_and_training_goes_on():
+    torch.manual_seed(0)
+    layers = (torch.nn.Linear(6, 20), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(20, 4))
+    network = torch.nn.Sequential(*layers).eval()
+    defense = deepdefense.Defense(options(), network)
+    inputs, labels = torch.randn(8, 6), torch.randint(4, (8,))
+    still = defense.regulariser(inputs, labels)
+    network.train()
+    assert torch.equal(defense.regulariser(inputs, labels), still)
+    assert all(module.training for module in network.modules())
+    assert not torch.equal(network(inputs), network(inputs))

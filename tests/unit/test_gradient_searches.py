@@ -49,14 +49,17 @@ def test_the_scan_finds_the_first_length_of_the_finer_grid(direction, plane):
     network, images, labels, normal = plane
     slope = normal.abs().sum() if direction == "sign" else normal.norm() * 4  # of a step with unit root mean square
     lengths = (gaps(network, images) / slope).tolist()
-    found = craft("gradient-scan", network, images, labels, direction=direction, limit=0.4, scan=4, refine=10)
+    step = 1.01 * max(lengths) / 4  # of the coarse scan, so that images are first fooled at each of its lengths
+    found = craft("gradient-scan", network, images, labels, direction=direction, limit=4 * step, scan=4, refine=10)
     assert found.rows["success"].all()
+    seen = set()
     for exact, length, tried in zip(lengths, found.rows["epsilon"], found.rows["queries"], strict=True):
-        grid = [0.01 * k for k in range(1, 41)]
-        assert length == pytest.approx(next(value for value in grid if value >= exact), abs=1e-6)
-        coarse = next(k for k in range(1, 5) if 0.1 * k >= exact)
-        finer = next(k for k in range(1, 11) if 0.1 * (coarse - 1) + 0.01 * k >= exact)
+        assert length == pytest.approx(next(0.1 * step * k for k in range(1, 41) if 0.1 * step * k >= exact), rel=1e-5)
+        coarse = next(k for k in range(1, 5) if step * k >= exact)
+        finer = next(k for k in range(1, 11) if step * (coarse - 1 + 0.1 * k) >= exact)
         assert tried == 1 + coarse + min(finer, 9)
+        seen.add(coarse)
+    assert seen == {1, 2, 3, 4}
 
 
 def test_the_scan_leaves_what_it_cannot_fool(plane):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from redoubt import registry
-from redoubt.steps.schemas import FOLDER, schemas
+from redoubt.steps.schemas import ATTACKS, FOLDER, attacks_page, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch"}
@@ -42,6 +42,10 @@ def test_lock_holds_every_direct_requirement():
     lock = {canonical(name) for name in locked()}
     missing = [item for item in direct if canonical(re.match(r"[\w.-]+", item)[0]) not in lock]
     assert not missing
+
+
+def test_the_page_of_attacks_is_in_step_with_the_code():
+    assert (ROOT / ATTACKS).read_text() == attacks_page(), "run `make format`"
 
 
 @pytest.mark.parametrize("name", sorted(schemas()))

@@ -87,3 +87,14 @@ def test_values_that_are_not_finite_are_refused(change):
         estimate("rho-2", rows)
     with pytest.raises(RedoubtError, match="0 rows"):
         estimate("accuracy", ROWS.iloc[:0])
+
+
+def test_an_image_counts_once_however_often_it_is_scored():
+    rows = pd.DataFrame(
+        {"index": [0, 1, 2, 3], "seed": 0, "label": 0, "clean_label": 0, "adversarial_label": [0, 1, 1, 1]}
+    )
+    again = rows.assign(adversarial_label=[0, 0, 1, 1])
+    both = pd.concat([rows.assign(repetition=0), again.assign(repetition=1)], ignore_index=True)
+    found = estimate("fooling-rate", both)
+    assert (found.value, found.n) == (0.625, 4)
+    assert (found.low, found.high) == wilson(2.5, 4)

@@ -4,4 +4,4 @@ A file has `Parameters`, `NEEDS` (what the attacker sees), `ENGINES` and `run(ne
 which yields one `Crafted` per batch (and per epsilon of a sweep), always in the order of the batches.
 """
 
-SHARED = frozenset({"interface", "foolbox_engine", "losses", "expectation", "craft"})
+SHARED = frozenset({"interface", "foolbox_engine", "losses", "expectation", "craft", "querying"})

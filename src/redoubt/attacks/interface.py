@@ -19,6 +19,7 @@ class Crafted:
     start: int  # position of the batch's first image
     inputs: torch.Tensor  # (B, ...) adversarial inputs
     facts: dict[str, Any] = field(default_factory=dict)  # further columns: scalars or (B,) sequences
+    shared: dict[str, torch.Tensor] = field(default_factory=dict)  # tensors that all images have in common
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Context:
     bounds: tuple[float, float] | None = None  # range of an input element; None where the space has none
     reads: Any = None  # rows of the attack that this one builds on, a pandas frame
     positions: torch.Tensor | None = None  # (N,) of the attacked images in their split; 0 to N - 1 when None
+    crafting: torch.Tensor | None = None  # (M, ...) other inputs, for what is crafted on a set and applied to another
 
     def generators(self, rows: Iterable[int], *tag: Any) -> list[torch.Generator]:
         """Return one CPU generator for each image; `rows` are places among all attacked images."""

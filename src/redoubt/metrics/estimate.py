@@ -43,13 +43,15 @@ def bootstrap(values: np.ndarray) -> tuple[float, float]:
 
 
 def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
-    """Return a metric over the rows of an attack.
+    """Return a metric over the rows of an attack, `n` being the number of images.
 
     Raises:
         RedoubtError: there are no rows, or a value is not finite.
     """
     module = registry.method("metrics", metric)
     values = np.asarray(module.values(rows), dtype=np.float64)
+    if "repetition" in rows:  # an image counts once, with the mean over its repetitions
+        values = pd.Series(values).groupby([rows["seed"].to_numpy(), rows["index"].to_numpy()]).mean().to_numpy()
     if not len(values) or not np.isfinite(values).all():
         raise RedoubtError(f"{metric}: {len(values)} rows, {int((~np.isfinite(values)).sum())} of them not finite")
     interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values)
