@@ -18,7 +18,8 @@ def grid(
     """Try every rotation and translation of one image after the other; return the first that fools, or the last."""
     found = images.clone()
     height, width = images.shape[-2:]
-    angles, *shifts = (np.linspace(-limit, limit, count) for limit, count in zip((rotation, shift, shift), counts))
+    limits = zip((rotation, shift, shift), counts, strict=True)
+    angles, *shifts = (np.linspace(-limit, limit, count) for limit, count in limits)
     for row in range(len(images)):
         for angle, right, down in itertools.product(angles, *shifts):
             cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))

@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import plain
 import torch
 
 from redoubt import classifier, registry
-from redoubt.attacks import deepfool, foolbox_engine
+from redoubt.attacks import universal
+from redoubt.attacks.craft import craft
 from redoubt.catalog import load
 from redoubt.data import store
 from redoubt.defenses.clean import Defense as Plain
@@ -30,6 +32,16 @@ from redoubt.defenses.clean import Parameters as NoParameters
 from redoubt.fitting import fit
 
 ROOT = Path(__file__).resolve().parent.parent
+PGD = {"epsilons": [0.3], "steps": 40, "relative_step_size": 1 / 30}
+# Title, attack, images, our parameters, and Foolbox's where they differ, or a plain loop.
+ATTACKS = [
+    ("PGD-40, epsilon 0.3", "pgd", 400, PGD, {"stop": False}),
+    ("PGD-40, epsilon 0.3, to the end", "pgd", 400, {**PGD, "stop": False}, {}),
+    ("DeepFool-50", "deepfool", 200, {"iterations": 50}, {}),
+    ("Carlini-Wagner, 4 x 200", "carlini-wagner", 100, {"searches": 4, "steps": 200}, {}),
+    ("grid 31 x 5 x 5", "spatial", 100, {"method": "grid"}, plain.grid),
+    ("3 pixels, 400 x 75", "few-pixel", 4, {"pixels": [3]}, plain.few_pixel),
+]
 THREADS = min(2, os.cpu_count() or 1)
 WARM = "start of a training job, warm"
 
@@ -70,39 +82,77 @@ def trained(data: Path, folder: Path, device: str) -> classifier.Classifier:
     return model.to(where, memory_format=torch.channels_last).eval()
 
 
-def deepfool_rows(model: classifier.Classifier, data: Path) -> list[dict]:
-    """Compare our DeepFool with Foolbox's on the same LeNet and images."""
-    where = next(model.parameters()).device
+def measured(work: Callable[[], torch.Tensor], model, images, labels) -> tuple[float, float, float]:
+    """Return images/s, the share that is misclassified, and the mean l2 norm over those that the attack made so."""
+    start = time.perf_counter()
+    crafted = work()
+    took = time.perf_counter() - start
     with torch.no_grad():
-        inputs = model.preprocessing(store.load(data, "test").images(slice(0, 200)).to(where).float() / 255.0)
-        predicted = model.network(inputs).argmax(1)
+        right = model(images).argmax(1) == labels
+        wrong = model(crafted).argmax(1) != labels
+    norms = (crafted - images).flatten(1).norm(dim=1)[right & wrong]
+    return len(images) / took, float(wrong.float().mean()), float(norms.mean()) if len(norms) else float("nan")
+
+
+def attack_rows(model: classifier.Classifier, data: Path) -> list[dict]:
+    """Compare our attacks with Foolbox's, or with plain loops over images where it has none, on images in [0, 1]."""
+    where = next(model.parameters()).device
+    split = store.load(data, "test")
+    images, labels = split.images(slice(0, 1000)).to(where).float() / 255.0, split.labels[:1000].to(where)
     rows = []
-    for iterations in (5, 50):
-        options = deepfool.Parameters(iterations=iterations)
-        engines = {
-            "ours": lambda options=options: inputs + deepfool.perturb(model.network, inputs, options)[0],
-            "foolbox": lambda options=options: foolbox_engine.deepfool(model.network, inputs, options, None),
-        }
-        found = {}
-        for name, engine in engines.items():
-            adversarial = engine()
-            with torch.no_grad():
-                fooled = model.network(adversarial).argmax(1) != predicted
-            l2 = (adversarial - inputs).flatten(1).norm(dim=1)
-            found[name] = (len(inputs) / seconds(engine, 3), float(fooled.float().mean()), float(l2.mean()))
+    for title, attack, count, options, rival in ATTACKS:
+        x, y = images[:count], labels[:count]
+
+        def ours(x=x, y=y, attack=attack, options=options):
+            return craft(attack, model, x, y, **options).images
+
+        def theirs(x=x, y=y, attack=attack, options=options, rival=rival):
+            if isinstance(rival, dict):
+                return craft(attack, model, x, y, engine="foolbox", **{**options, **rival}).images
+            return rival(model, x, y)
+
+        ours(images[:4], labels[:4])
+        found = {"ours": measured(ours, model, x, y)}
+        found["Foolbox" if isinstance(rival, dict) else "plain loop"] = measured(theirs, model, x, y)
+        _, (rival_speed, _, _) = found.values()
         for name, (speed, success, l2) in found.items():
-            facts = f"success {success:.3f}, mean l2 {l2:.1f}"
-            ratio = speed / found["foolbox"][0]
-            rows.append(
-                {
-                    "what": f"DeepFool-{iterations} {name}",
-                    "value": speed,
-                    "unit": "images/s",
-                    "ratio": ratio,
-                    "facts": facts,
-                }
-            )
+            facts = f"{count} images, success {success:.3f}, mean l2 {l2:.3f}"
+            what = {"what": f"{title}, {name}", "value": speed, "unit": "images/s"}
+            rows.append({**what, "ratio": speed / rival_speed, "facts": facts})
     return rows
+
+
+def universal_rows(model: classifier.Classifier, data: Path, count: int = 200) -> list[dict]:
+    """Compare universal perturbations of one radius, two passes over the same training images."""
+    where = next(model.parameters()).device
+    images = store.load(data, "train").images(slice(0, count)).to(where).float() / 255.0
+    test = store.load(data, "test").images(slice(0, 500)).to(where).float() / 255.0
+    radius = 0.4 * float(images.flatten(1).norm(dim=1).mean())
+    options = universal.Parameters(rhos=[0.4], passes=2, target=1.0)
+    makers = {
+        "ours": lambda: universal.craft(model, images, options, torch.Generator().manual_seed(0), 0.4)[0],
+        "plain loop": lambda: plain.universal(model, images, radius, 2, target=1.0),
+    }
+    found = {}
+    with torch.no_grad():
+        clean = model(test).argmax(1)
+    for name, make in makers.items():
+        start = time.perf_counter()
+        v = make()
+        took = time.perf_counter() - start
+        with torch.no_grad():
+            fooled = float((model((test + v).clamp(0, 1)).argmax(1) != clean).float().mean())
+        found[name] = (2 * count / took, f"{count} images, 2 passes, fools {fooled:.3f} of 500 test images")
+    return [
+        {
+            "what": f"universal, rho 0.4, {name}",
+            "value": speed,
+            "unit": "images/s",
+            "ratio": speed / found["plain loop"][0],
+            "facts": facts,
+        }
+        for name, (speed, facts) in found.items()
+    ]
 
 
 def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
@@ -208,7 +258,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         data = dataset(Path(name) / "data")
         model = trained(data, Path(name) / "model", options.device)
-        rows = deepfool_rows(model, data) + step_rows(model, data) + start_rows()
+        rows = attack_rows(model, data) + universal_rows(model, data) + step_rows(model, data) + start_rows()
     if not options.skip_demo:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
     device = next(model.parameters()).device.type

@@ -12,12 +12,17 @@ from redoubt.errors import RedoubtError
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
 CASES = {
+    "carlini-wagner": ({"steps": 40, "searches": 3}, None),
     "deepfool": ({"iterations": 30, "candidates": 4}, None),
+    "few-pixel": ({"pixels": [100], "population": 20, "generations": 12}, ("l0", "pixels")),
     "fgs": ({"epsilons": [0.1, 0.2]}, ("linf", "epsilon")),
+    "finite-difference": ({"epsilons": [0.1, 0.2], "steps": 3, "group": 8}, ("linf", "epsilon")),
     "gradient-scan": ({"loss": "log-odds"}, ("linf", "epsilon")),
     "growing-pgd": ({"steps": 10, "bisections": 6, "loss": "log-odds"}, ("linf", "epsilon")),
     "pgd": ({"epsilons": [0.1, 0.2], "steps": 10, "relative_step_size": 0.2}, ("linf", "epsilon")),
     "replay": ({}, None),
+    "spatial": ({"rotations": 7, "translations": 3}, None),
+    "universal": ({"rhos": [2.0, 3.0], "passes": 2}, ("l2", "radius")),
 }
 FOOLBOX = {"pgd": {"stop": False}, "gradient-scan": {"loss": "cross-entropy"}}
 ENGINES = [(name, engine) for name in CASES for engine in registry.method("attacks", name).ENGINES]
@@ -45,7 +50,9 @@ def outside(name, images, result):
         norm, column = ball
         radius = result.rows[column].fillna(0.0).to_numpy()
         change = (moved - clean).reshape(len(moved), -1)
-        size = np.abs(change).max(1) if norm == "linf" else np.sqrt((change**2).sum(1))
+        if norm == "l0":
+            change = np.abs(change).reshape(len(moved), images.shape[1], -1).max(1)
+        size = {"linf": np.abs(change).max(1), "l2": np.sqrt((change**2).sum(1)), "l0": (change != 0).sum(1)}[norm]
         excess = max(excess, (size - radius).max())
     return excess
 

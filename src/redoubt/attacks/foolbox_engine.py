@@ -139,3 +139,27 @@ def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, param
         if not len(waiting := waiting[~wrong]):
             break
     return moved, found, queries
+
+
+def carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> torch.Tensor:
+    """Return Foolbox's l2 Carlini-Wagner examples; what it fails on, or need not change, comes back as it is.
+
+    Its steps are taken in the space of tanh. Where there are no bounds, that of `model` is all but linear, and its
+    steps are set to the asked share of the range of all `inputs`.
+    """
+    victim, rate = model(network, inputs, bounds), parameters.learning_rate
+    if bounds is None:
+        rate *= float(inputs.max() - inputs.min()) / victim.bounds.upper or 1.0 / victim.bounds.upper
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=parameters.searches,
+        steps=parameters.steps,
+        stepsize=rate,
+        confidence=parameters.confidence,
+        initial_const=1e-3 if parameters.initial_c is None else parameters.initial_c,
+        abort_early=parameters.abort_early,
+    )
+    with _weights_at_rest(network):
+        found = attack.run(victim, inputs, foolbox.criteria.Misclassification(labels))
+    with torch.no_grad():
+        changed = (network(inputs).argmax(1) == labels) & (network(found).argmax(1) != labels)
+    return torch.where(changed.view(-1, *[1] * (inputs.dim() - 1)), found, inputs)

@@ -1,0 +1,382 @@
+"""Carlini-Wagner l2: the nearest misclassified image, by Adam on squared distance plus c times a hinge on the margin.
+
+Source: Carlini and Wagner (S&P 2017), sections V (objective f6) and VI-A (l2, search for c). Untargeted, against the
+true label. Deviation, all for fewer steps to the same or a smaller distance:
+- The box is kept by projection after every step, an alternative of section V-B, in place of tanh, which is flat where
+  an image is black or white. That is also how a space without bounds is treated: by steps on the image itself.
+- The first search of an image starts at the nearest boundary of the linearised model, with steps of at most 0.3 of the
+  way there; so do further ones while c is too small for that model. The others start at the clean image. The objective
+  alone would follow the likeliest wrong class, not the nearest.
+- The first c of an image is twice the multiplier of that linearised problem, in place of one constant for all. Until
+  the objective crosses the boundary c grows 10, 100, 1000...-fold, to that multiplier at least; then it is halved,
+  from it at most, until that fails, then the geometric mean of the largest c that failed and the smallest that succeeded.
+- Adam's second moment is the mean over an image, so that steps keep to the gradient, which is the direction of
+  steepest descent in l2; its first moment forgets by 0.5 a step, not 0.9. Steps shrink to 0.3 of their length whenever
+  the objective has stalled for 3 % of the steps of a search.
+- With `abort_early` an image leaves a search when it stalls for the third time, and the attack when a search after the
+  first success shortens its perturbation by less than 0.1 %; the batch never waits for its slowest image.
+- The nearest example of a search is moved towards the clean image for as long as it stays misclassified, by bisection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+from pydantic import Field
+
+from redoubt.attacks import deepfool, losses
+from redoubt.lazily import lazy
+from redoubt.schema import Positive, Strict
+
+torch = lazy("torch")
+interface = lazy("redoubt.attacks.interface")
+foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+
+NEEDS = "gradients"
+THREAT = "l2, unbounded, made small"
+COST = "searches x steps forward and backward passes at most, some tenth of them with abort_early; 9 backward passes"
+ENGINES = ("redoubt", "foolbox")
+
+DECAYS, EPSILON = (0.5, 0.999), 1e-8  # of Adam
+CANDIDATES = 9  # wrong classes whose boundaries are compared
+OVERSHOOT, SHARE = 1.001, 0.3  # of the way to the nearest of them: the first start, and a first step at most
+LARGEST_C = 1e10
+PATIENCE, PROGRESS = 0.03, 1e-4  # stalled: no relative progress of this size in this share of the steps
+CUT, STALLS = 0.3, 3
+GAIN = 1e-3  # relative shortening for which a further search is made
+BISECTIONS = 12
+SLACK = 1e-5  # relative to the logits: more than they change with the batch that an image is in
+TINY = 1e-15  # below this a gradient counts as zero
+
+
+class Parameters(Strict):
+    """Parameters of the l2 attack; the perturbation is unbounded and measured in units of the attacked space."""
+
+    steps: Annotated[int, Field(gt=0)] = Field(
+        1000, description="Adam's steps in a search at most; 10,000 in the attack's paper, 1000 in Perceptual Prior"
+    )
+    searches: Annotated[int, Field(gt=0)] = Field(
+        4, description="values of c tried for an image at most; 20 in the attack's paper, 4 in Perceptual Prior"
+    )
+    initial_c: Positive | None = Field(
+        None,
+        description="first weight of the hinge, in squared units of the attacked space per unit of a logit; null: for "
+        "each image by linearisation, 1e-3 for Foolbox",
+    )
+    learning_rate: Positive = Field(
+        0.01,
+        description="Adam's step, as a share of the range of the bounds, or of the image's own range where there are "
+        "none; for Foolbox in the space of tanh",
+    )
+    confidence: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="margin, in units of the logits, by which the wrong class shall lead"
+    )
+    abort_early: bool = Field(True, description="images leave when they make no progress; else all steps are taken")
+
+
+def like(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Return values (B,) shaped to multiply images (B, ...)."""
+    return values.view(-1, *[1] * (images.dim() - 1))
+
+
+def clip(points: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
+    """Return `points` clipped to the bounds, where the space has them."""
+    return points if bounds is None else points.clamp(*bounds)
+
+
+def beyond(logits: torch.Tensor, margins: torch.Tensor, confidence: float) -> torch.Tensor:
+    """Tell of each image (B,) whether its margin passes `confidence`, by more than rounding."""
+    return margins > confidence + SLACK * logits.abs().amax(1)
+
+
+def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
+    """Return the range of the bounds, or of each image where there are none and it is not constant, or 1, as (B,)."""
+    if bounds is not None:
+        return inputs.new_full((len(inputs),), bounds[1] - bounds[0])
+    own = inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)
+    return torch.where(own > 0.0, own, 1.0)
+
+
+def linearise(
+    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Solve the attack for the linearised model.
+
+    Args:
+        network: inputs (B, ...) to logits (B, classes).
+        inputs: (B, ...) clean.
+        labels: (B,) true classes.
+        logits: (B, classes) of `inputs`.
+        confidence: margin wanted.
+
+    Returns:
+        Distance to the nearest boundary (B,), in l2; direction to it (B, ...), of unit l2 norm, zero without a
+        gradient; twice the smallest c at which the objective gets there (B,).
+
+    Cost: one forward pass, at most CANDIDATES backward passes.
+    """
+    others = logits.scatter(1, labels[:, None], -math.inf).topk(min(CANDIDATES, logits.shape[1] - 1)).indices
+    f, w = deepfool.linearise(network, inputs, labels, others)
+    slopes = w.flatten(2).norm(dim=2).T.clamp_min(TINY)  # (B, K)
+    distances, nearest = ((confidence - f).clamp_min(0.0) / slopes).min(1)
+    picked = torch.arange(len(inputs), device=inputs.device)
+    slopes = slopes[picked, nearest]
+    c = (4.0 * distances / slopes).clamp(1.0 / LARGEST_C, LARGEST_C)
+    return distances, w[nearest, picked] / like(slopes, inputs), c
+
+
+@dataclass
+class Live:
+    """The images that a search still works on; every tensor has a row for each."""
+
+    rows: torch.Tensor  # places among the images of the search
+    clean: torch.Tensor  # (A, ...)
+    labels: torch.Tensor
+    c: torch.Tensor
+    points: torch.Tensor  # (A, ...)
+    best: torch.Tensor  # (A, ...) nearest example so far
+    nearest: torch.Tensor  # its squared distance, infinite where there is none
+    beyond: torch.Tensor  # the last point was an example
+    crossed: torch.Tensor  # a step has led to an example
+    rates: torch.Tensor  # Adam's step now
+    widest: torch.Tensor  # and at most
+    first: torch.Tensor  # (A, ...) Adam's moments
+    second: torch.Tensor
+    lowest: torch.Tensor  # objective
+    since: torch.Tensor  # steps since it last fell
+    stalls: torch.Tensor
+
+    def keep(self, left: torch.Tensor) -> Live:
+        """Return the images at the places `left`."""
+        return Live(*(getattr(self, field.name)[left] for field in fields(self)))
+
+
+def enter(
+    clean: torch.Tensor,
+    labels: torch.Tensor,
+    starts: torch.Tensor,
+    c: torch.Tensor,
+    rates: torch.Tensor,
+    widest: torch.Tensor,
+) -> Live:
+    """Return images at the beginning of a search.
+
+    Args:
+        clean: (B, ...) inputs that distances are measured from.
+        labels: (B,) true classes.
+        starts: (B, ...) first points, within the bounds.
+        c: (B,) weight of the hinge.
+        rates: (B,) Adam's first step, in units of the space.
+        widest: (B,) its step where no example is met, in units of the space.
+    """
+    none, count, flag = torch.full_like(c, math.inf), torch.zeros_like(labels), torch.ones_like(labels).bool()
+    return Live(
+        rows=torch.arange(len(labels), device=clean.device),
+        clean=clean,
+        labels=labels,
+        c=c,
+        points=starts,
+        best=clean,
+        nearest=none,
+        beyond=flag,
+        crossed=~flag,
+        rates=rates,
+        widest=widest,
+        first=torch.zeros_like(clean),
+        second=torch.zeros_like(c),
+        lowest=none,
+        since=count,
+        stalls=count,
+    )
+
+
+def note(live: Live, squares: torch.Tensor, margins: torch.Tensor, wrong: torch.Tensor) -> None:
+    """Remember the points that are examples, (A,) `wrong`, and nearer than those before."""
+    nearer = wrong & (squares < live.nearest)
+    live.nearest = torch.where(nearer, squares, live.nearest)
+    live.best = torch.where(like(nearer, live.best), live.points, live.best)
+    live.crossed = live.crossed | (wrong & ~live.beyond)
+    live.beyond = wrong
+
+
+def watch(live: Live, objective: torch.Tensor, patience: int) -> None:
+    """Count steps without progress of the objective (A,); whoever stalls takes smaller steps, or full ones at last.
+
+    Full steps are for images that have met no example yet: the first search may have begun with too small ones.
+    """
+    progress = objective < (1.0 - PROGRESS) * live.lowest
+    live.lowest = torch.where(progress, objective, live.lowest)
+    since = torch.where(progress, 0, live.since + 1)
+    stalled = since >= patience
+    live.since = torch.where(stalled, 0, since)
+    live.stalls = live.stalls + stalled
+    changed = torch.where(live.nearest < math.inf, CUT * live.rates, live.widest)
+    live.rates = torch.where(stalled, changed, live.rates)
+
+
+def step(live: Live, gradient: torch.Tensor, iteration: int, bounds: tuple[float, float] | None) -> None:
+    """Move the points by Adam's step number `iteration`, from 0, in place."""
+    live.first.lerp_(gradient, 1.0 - DECAYS[0])
+    live.second.lerp_(gradient.flatten(1).square().mean(1), 1.0 - DECAYS[1])
+    unbias = math.sqrt(1.0 - DECAYS[1] ** (iteration + 1)) / (1.0 - DECAYS[0] ** (iteration + 1))
+    lengths = unbias * live.rates / (live.second.sqrt() + EPSILON)
+    live.points = clip(live.points.addcmul(live.first, like(lengths, live.first), value=-1.0), bounds)
+
+
+@dataclass
+class Ended:
+    """What a search found for each image."""
+
+    points: torch.Tensor  # (B, ...) nearest example, the clean image where there was none
+    found: torch.Tensor  # (B,) bool: there was one
+    crossed: torch.Tensor  # (B,) bool: the objective led to one, wherever the search started
+    iterations: torch.Tensor  # (B,) steps
+
+    def take(self, live: Live) -> None:
+        """Copy what is known of the live images."""
+        self.points[live.rows], self.found[live.rows] = live.best, live.nearest < math.inf
+        self.crossed[live.rows] = live.crossed
+
+
+def search(network: Callable, live: Live, parameters: Parameters, bounds: tuple[float, float] | None) -> Ended:
+    """Minimise the objective of every image for its c, in at most `steps` steps.
+
+    Args:
+        network: inputs (B, ...) to logits (B, classes).
+        live: all images, as `enter` returns them.
+        parameters: see `Parameters`.
+        bounds: range of an input element, or None.
+    """
+    goal, none = losses.Goal("margin"), torch.zeros_like(live.labels)
+    ended = Ended(live.clean.clone(), none.bool(), none.bool(), none)
+    for iteration in range(parameters.steps):
+        logits, margins, slopes = goal.gradient(network, live.points, live.labels)
+        moved = live.points - live.clean
+        squares = moved.flatten(1).square().sum(1)
+        lacking = (parameters.confidence - margins).clamp_min(0.0)
+        note(live, squares, margins, beyond(logits, margins, parameters.confidence))
+        watch(live, squares + live.c * lacking, math.ceil(PATIENCE * parameters.steps))
+        active = live.stalls < STALLS if parameters.abort_early else torch.ones_like(live.beyond)
+        ended.iterations[live.rows] += active.long()
+        gradient = moved.mul_(2.0).addcmul_(slopes, like(live.c * (lacking > 0.0), slopes), value=-1.0)
+        step(live, gradient, iteration, bounds)
+        if parameters.abort_early and interface.thin_now(iteration, live.points.device):
+            left = active.nonzero()[:, 0]
+            if len(left) < len(active):
+                ended.take(live)
+                live = live.keep(left)
+            if not len(left):
+                break
+    ended.take(live)
+    return ended
+
+
+def shorten(
+    network: Callable, clean: torch.Tensor, labels: torch.Tensor, points: torch.Tensor, confidence: float
+) -> torch.Tensor:
+    """Return `points` (B, ...) moved towards the clean images as far as bisection sees them stay beyond `confidence`.
+
+    Cost: BISECTIONS forward passes.
+    """
+    low, high = torch.zeros_like(points.flatten(1)[:, 0]), torch.ones_like(points.flatten(1)[:, 0])
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        with torch.no_grad():
+            logits = network(torch.lerp(clean, points, like(middle, points)))
+        wrong = beyond(logits, losses.margin(logits, labels), confidence)
+        low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
+    return torch.lerp(clean, points, like(high, points))
+
+
+def next_c(c: torch.Tensor, linearised: torch.Tensor, low: torch.Tensor, high: torch.Tensor, done: int) -> torch.Tensor:
+    """Return the c (B,) to try after `done` searches.
+
+    Args:
+        c: (B,) tried last.
+        linearised: (B,) as `linearise` gives it, the least to try after a failure and the most after a success.
+        low: (B,) largest that failed, 0 where none did.
+        high: (B,) smallest that succeeded, infinite where none did.
+        done: at least 1.
+    """
+    bracketed = torch.where(low > 0.0, (low * high).sqrt(), torch.minimum(c / 2.0, linearised))
+    return torch.where(high < math.inf, bracketed, torch.maximum(10.0**done * c, linearised)).clamp_max(LARGEST_C)
+
+
+@dataclass
+class Found:
+    """The nearest examples of a batch."""
+
+    points: torch.Tensor  # (B, ...); the clean image where none was found or needed
+    sizes: torch.Tensor  # (B,) l2 of the perturbation, infinite where none was found
+    c: torch.Tensor  # (B,) of the search that found it, NaN where none did
+    iterations: torch.Tensor  # (B,) steps of all searches
+
+
+def attack(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None = None,
+) -> Found:
+    """Search the nearest example of each image; those that are misclassified already stay as they are.
+
+    Args:
+        network: inputs (B, ...) to logits (B, classes), in eval mode.
+        inputs: (B, ...) clean.
+        labels: (B,) true classes.
+        parameters: see `Parameters`.
+        bounds: range of an input element, or None.
+
+    Randomness: none.
+    """
+    with torch.no_grad():
+        logits = network(inputs)
+    wrong = logits.argmax(1) != labels
+    distances, directions, linearised = linearise(network, inputs, labels, logits, parameters.confidence)
+    across, root = ranges(inputs, bounds), math.sqrt(inputs[0].numel())
+    starts = clip(inputs + like(OVERSHOOT * torch.minimum(distances, root * across), inputs) * directions, bounds)
+    widest = parameters.learning_rate * across
+    rates = torch.minimum(widest, SHARE / root * distances)
+
+    c = linearised if parameters.initial_c is None else torch.full_like(linearised, parameters.initial_c)
+    low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
+    best = Found(inputs.clone(), torch.where(wrong, 0.0, high), torch.full_like(c, math.nan), torch.zeros_like(labels))
+    waiting = ~wrong
+    for done in range(1, parameters.searches + 1):
+        rows = waiting.nonzero()[:, 0]
+        if not len(rows):
+            break
+        clean, own, before = inputs[rows], labels[rows], best.sizes[rows]
+        live = enter(clean, own, starts[rows], c[rows], rates[rows], widest[rows])
+        ended = search(network, live, parameters, bounds)
+        points = shorten(network, clean, own, ended.points, parameters.confidence)
+        sizes = torch.where(ended.found, (points - clean).flatten(1).norm(dim=1), math.inf)
+        nearer = sizes < before
+        best.points[rows] = torch.where(like(nearer, points), points, best.points[rows])
+        best.sizes[rows] = torch.where(nearer, sizes, before)
+        best.c[rows] = torch.where(nearer, c[rows], best.c[rows])
+        best.iterations[rows] += ended.iterations
+        low[rows] = torch.where(ended.crossed, low[rows], c[rows])
+        high[rows] = torch.where(ended.crossed, c[rows], high[rows])
+        tried = (c >= linearised) | (high < math.inf)
+        starts, rates = torch.where(like(tried, inputs), inputs, starts), torch.where(tried, widest, rates)
+        c = next_c(c, linearised, low, high, done)
+        if parameters.abort_early:
+            waiting[rows] = (before == math.inf) | (sizes < (1.0 - GAIN) * before)
+    return best
+
+
+def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+    """Yield l2 Carlini-Wagner examples, away from the true class."""
+    for start, inputs, labels in batches:
+        if context.engine == "foolbox":
+            adversarial = foolbox_engine.carlini_wagner(network, inputs, labels, parameters, context.bounds)
+            yield interface.Crafted(start, adversarial)
+            continue
+        found = attack(network, inputs, labels, parameters, context.bounds)
+        facts = {"iterations": found.iterations.cpu().numpy(), "c": found.c.cpu().numpy()}
+        yield interface.Crafted(start, found.points, facts)
