@@ -47,7 +47,7 @@ def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> d
     return {
         "scale": found.config.scale,
         "commit": git("rev-parse", "HEAD"),
-        "changed_files": git("status", "--short", "--untracked-files=no").splitlines(),
+        "changed_files": git("diff", "--name-only", "HEAD", "--", ".", ":!results/reference").splitlines(),
         "config_hash": catalog.entry_hash(entries),
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "python": platform.python_version(),
