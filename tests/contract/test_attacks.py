@@ -13,6 +13,7 @@ from redoubt.errors import RedoubtError
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
 CASES = {
     "carlini-wagner": ({"steps": 40, "searches": 3}, None),
+    "carlini-wagner-linf": ({"steps": 40}, None),
     "deepfool": ({"iterations": 30, "candidates": 4}, None),
     "few-pixel": ({"pixels": [100], "population": 20, "generations": 12}, ("l0", "pixels")),
     "fgs": ({"epsilons": [0.1, 0.2]}, ("linf", "epsilon")),
@@ -22,8 +23,10 @@ CASES = {
     "pgd": ({"epsilons": [0.1, 0.2], "steps": 10, "relative_step_size": 0.2}, ("linf", "epsilon")),
     "replay": ({}, None),
     "spatial": ({"rotations": 7, "translations": 3}, None),
-    "universal": ({"rhos": [2.0, 3.0], "passes": 2}, ("l2", "radius")),
+    "universal": ({"rhos": [0.6], "passes": 3}, ("l2", "radius")),
 }
+# Long walks along signs: a gradient's last bit, which depends on the batch in a matrix product, may turn them.
+ROUNDED = {"carlini-wagner-linf"}
 FOOLBOX = {"pgd": {"stop": False}, "gradient-scan": {"loss": "cross-entropy"}}
 ENGINES = [(name, engine) for name in CASES for engine in registry.method("attacks", name).ENGINES]
 
@@ -96,9 +99,13 @@ def test_same_seed_same_bytes(name, engine, mlp, digit_images):
 @pytest.mark.parametrize("name", CASES)
 def test_batch_size_changes_nothing(name, mlp, digit_images):
     images, labels = (part[:20] for part in digit_images)
-    one, other, single = (attacked(name, mlp, images, labels, batch_size=size).images for size in (20, 3, 1))
-    assert ((one - other).abs() > 1e-5).float().mean() < 1e-4
-    assert ((one - single).abs() > 1e-5).float().mean() < 1e-4
+    one, *others = (attacked(name, mlp, images, labels, batch_size=size) for size in (20, 3, 1))
+    for other in others:
+        if name in ROUNDED:
+            assert other.rows["success"].equals(one.rows["success"])
+            assert other.rows["linf"].to_numpy() == pytest.approx(one.rows["linf"].to_numpy(), rel=0.02)
+        else:
+            assert ((one.images - other.images).abs() > 1e-5).float().mean() < 1e-4
 
 
 @pytest.mark.parametrize("name", CASES)

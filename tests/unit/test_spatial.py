@@ -125,6 +125,13 @@ def test_the_low_bound_lies_outside(pictures):
     assert (inside - (2 * pictures - 1)[..., :-1]).abs().max() < 1e-6
 
 
+def test_rounding_does_not_pass_the_bounds():
+    moves = (2 * torch.rand(200, 3, generator=torch.Generator().manual_seed(6)) - 1) * torch.tensor([30.0, 2.0, 2.0])
+    white, low = torch.ones(200, 1, 28, 28), 0.1
+    assert (spatial.transform(white - low, moves) + low).max() > 1
+    assert spatial.transform(white, moves, (low, 1.0)).max() == 1
+
+
 def test_gradient_is_that_of_finite_differences():
     draw = torch.Generator().manual_seed(3)
     image, weight = (torch.rand(1, 1, 9, 9, generator=draw, dtype=torch.float64) for _ in range(2))
@@ -159,10 +166,10 @@ def test_an_even_grid_starts_without_movement_too():
     assert len(moves) == 9 and not moves[0].any() and (moves[1:].abs() == torch.tensor([30.0, 3.0, 3.0])).all()
 
 
-def enumerated(network, inputs, labels, moves, loss, stop):
+def enumerated(network, inputs, labels, moves, loss, stop, bounds=(0.0, 1.0)):
     """Return the movement that each image shall get, from all of them (N, K, 3) by plain loops."""
     with torch.no_grad():
-        logits = [network(spatial.transform(inputs, own, (0.0, 1.0))) for own in moves.unbind(1)]
+        logits = [network(spatial.transform(inputs, own, bounds)) for own in moves.unbind(1)]
     wrong = torch.stack([part.argmax(1) != labels for part in logits], 1).tolist()
     scores = torch.stack([losses.LOSSES[loss](part, labels) for part in logits], 1).tolist()
     result = []
@@ -216,9 +223,11 @@ def test_wrong_comes_before_loss_within_a_look_and_across():
 def test_random_agrees_with_enumeration(tiny, stop):
     network, inputs, labels = tiny(40)
     moves = spatial.drawn(Parameters(method="random"), 20, range(40), context())
-    expected = enumerated(network, inputs, labels, moves, "cross-entropy", stop)
-    _, facts = attack(network, inputs, labels, size=7, method="random", draws=20, stop=stop)
-    assert torch.equal(torch.from_numpy(np.stack([facts["rotation"], facts["tx"], facts["ty"]], 1)), expected)
+    for bounds in ((0.0, 1.0), (-1.0, 1.0), None):  # what lies outside of an image differs
+        expected = enumerated(network, inputs, labels, moves, "cross-entropy", stop, bounds)
+        ctx = context(bounds=bounds)
+        _, facts = attack(network, inputs, labels, size=7, ctx=ctx, method="random", draws=20, stop=stop)
+        assert torch.equal(torch.from_numpy(np.stack([facts["rotation"], facts["tx"], facts["ty"]], 1)), expected)
 
 
 def test_draws_fill_the_limits_and_belong_to_their_image():

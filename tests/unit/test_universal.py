@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -16,13 +15,6 @@ from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 
 Parameters = universal.Parameters
-
-
-@dataclass(frozen=True)
-class Crafting(Context):
-    """A context that brings images to craft on."""
-
-    crafting: torch.Tensor | None = None
 
 
 def seeded(seed=0):
@@ -144,7 +136,7 @@ def test_the_radius_is_never_passed(seed, radius, block, onto):
 @pytest.mark.parametrize("network", ["mlp", "lenet"])
 def test_the_fooling_rate_rises_with_the_radius(network, request, digit_images):
     model, (images, labels) = request.getfixturevalue(network), digit_images
-    ctx = Crafting(seeded(), bounds=(0.0, 1.0), crafting=images[:200])
+    ctx = Context(seeded(), bounds=(0.0, 1.0), crafting=images[:200])
     rhos = [0.1, 0.3, 0.6, 1.0]
     moved, facts = attack(model, images[200:], labels[200:], ctx=ctx, rhos=rhos, passes=3)
     rates = [fooling(model, images[200:], part) for part in moved.values()]
@@ -254,10 +246,11 @@ def test_seeds_batches_labels_and_the_global_generator(mlp, digit_images):
 def test_crafting_images_come_from_the_context(mlp, digit_images):
     (images, labels), others = (part[:40] for part in digit_images), digit_images[0][100:160]
     parameters = {"rhos": [0.3], "passes": 2}
-    given_none, _ = attack(mlp, images, labels, ctx=Crafting(seeded()), **parameters)
     own, _ = attack(mlp, images, labels, **parameters)
-    ((radius, moved),) = attack(mlp, images, labels, ctx=Crafting(seeded(), crafting=others), **parameters)[0].items()
-    assert torch.equal(given_none.popitem()[1], own.popitem()[1])
+    ((radius, moved),) = attack(mlp, images, labels, ctx=Context(seeded(), crafting=others), **parameters)[0].items()
+    ((own_radius, own_moved),) = own.items()
+    assert torch.equal(own_moved, images + craft(mlp, images, own_radius, passes=2)[0])
+    assert own_radius == pytest.approx(0.3 * float(images.flatten(1).norm(dim=1).mean()), rel=1e-6)
     assert radius == pytest.approx(0.3 * float(others.flatten(1).norm(dim=1).mean()), rel=1e-6)
     expected, _ = craft(mlp, others, radius, passes=2)
     assert torch.equal(moved, images + expected)
@@ -270,6 +263,9 @@ def test_values_of_a_sweep_are_crafted_alone_and_come_in_order(mlp, digit_images
     assert [(part.start, part.facts["radius"]) for part in parts] == [(s, r) for r in (1.0, 2.0) for s in (0, 16, 32)]
     mean = float(images.flatten(1).norm(dim=1).mean())
     assert parts[0].facts["rho"] == pytest.approx(1 / mean) and parts[0].facts["passes"] == 1
+    for part in parts:
+        (v,) = part.shared.values()
+        assert torch.equal(part.inputs, images[part.start : part.start + 16] + v) and v.shape == images[0].shape
     alone, _ = attack(mlp, images, labels, rhos=[parts[-1].facts["rho"]], passes=1)
     assert torch.allclose(alone.popitem()[1], torch.cat([part.inputs for part in parts[3:]]), atol=1e-6)
 

@@ -8,8 +8,9 @@ true label. Deviation, all for fewer steps to the same or a smaller distance:
   way there; so do further ones while c is too small for that model. The others start at the clean image. The objective
   alone would follow the likeliest wrong class, not the nearest.
 - The first c of an image is twice the multiplier of that linearised problem, in place of one constant for all. Until
-  the objective crosses the boundary c grows 10, 100, 1000...-fold, to that multiplier at least; then it is halved,
-  from it at most, until that fails, then the geometric mean of the largest c that failed and the smallest that succeeded.
+  the objective crosses the boundary c grows 10, 100, 1000...-fold, to that first value at least. Then it is halved,
+  from that value at most, until it fails; then it is the geometric mean of the largest c that failed and the smallest
+  that succeeded.
 - Adam's second moment is the mean over an image, so that steps keep to the gradient, which is the direction of
   steepest descent in l2; its first moment forgets by 0.5 a step, not 0.9. Steps shrink to 0.3 of their length whenever
   the objective has stalled for 3 % of the steps of a search.
@@ -37,7 +38,7 @@ foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
 
 NEEDS = "gradients"
 THREAT = "l2, unbounded, made small"
-COST = "searches x steps forward and backward passes at most, some tenth of them with abort_early; 9 backward passes"
+COST = "searches x steps forward and backward passes at most, about a tenth of them with abort_early"
 ENGINES = ("redoubt", "foolbox")
 
 DECAYS, EPSILON = (0.5, 0.999), 1e-8  # of Adam
@@ -87,9 +88,12 @@ def clip(points: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tens
     return points if bounds is None else points.clamp(*bounds)
 
 
-def beyond(logits: torch.Tensor, margins: torch.Tensor, confidence: float) -> torch.Tensor:
-    """Tell of each image (B,) whether its margin passes `confidence`, by more than rounding."""
-    return margins > confidence + SLACK * logits.abs().amax(1)
+def shortfall(logits: torch.Tensor, margins: torch.Tensor, confidence: float) -> torch.Tensor:
+    """Return by how much margins (B,) fall short of the confidence, below zero for examples.
+
+    A little more than the confidence is asked for, so that an example remains one when rounding differs.
+    """
+    return confidence + SLACK * logits.abs().amax(1) - margins
 
 
 def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
@@ -101,9 +105,9 @@ def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Te
 
 
 def linearise(
-    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float
+    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float, dual: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Solve the attack for the linearised model.
+    """Find the nearest boundary of the linearised model.
 
     Args:
         network: inputs (B, ...) to logits (B, classes).
@@ -111,21 +115,19 @@ def linearise(
         labels: (B,) true classes.
         logits: (B, classes) of `inputs`.
         confidence: margin wanted.
+        dual: norm of gradients that is dual to the norm of distances: 2 for l2, 1 for l-infinity.
 
     Returns:
-        Distance to the nearest boundary (B,), in l2; direction to it (B, ...), of unit l2 norm, zero without a
-        gradient; twice the smallest c at which the objective gets there (B,).
+        Distance to it (B,); gradient of the margin of its class (B, ...); norm of that gradient (B,), never zero.
 
     Cost: one forward pass, at most CANDIDATES backward passes.
     """
     others = logits.scatter(1, labels[:, None], -math.inf).topk(min(CANDIDATES, logits.shape[1] - 1)).indices
     f, w = deepfool.linearise(network, inputs, labels, others)
-    slopes = w.flatten(2).norm(dim=2).T.clamp_min(TINY)  # (B, K)
-    distances, nearest = ((confidence - f).clamp_min(0.0) / slopes).min(1)
+    norms = w.flatten(2).norm(p=dual, dim=2).T.clamp_min(TINY)  # (B, K)
+    distances, nearest = ((confidence - f).clamp_min(0.0) / norms).min(1)
     picked = torch.arange(len(inputs), device=inputs.device)
-    slopes = slopes[picked, nearest]
-    c = (4.0 * distances / slopes).clamp(1.0 / LARGEST_C, LARGEST_C)
-    return distances, w[nearest, picked] / like(slopes, inputs), c
+    return distances, w[nearest, picked], norms[picked, nearest]
 
 
 @dataclass
@@ -193,7 +195,7 @@ def enter(
     )
 
 
-def note(live: Live, squares: torch.Tensor, margins: torch.Tensor, wrong: torch.Tensor) -> None:
+def note(live: Live, squares: torch.Tensor, wrong: torch.Tensor) -> None:
     """Remember the points that are examples, (A,) `wrong`, and nearer than those before."""
     nearer = wrong & (squares < live.nearest)
     live.nearest = torch.where(nearer, squares, live.nearest)
@@ -256,12 +258,12 @@ def search(network: Callable, live: Live, parameters: Parameters, bounds: tuple[
         logits, margins, slopes = goal.gradient(network, live.points, live.labels)
         moved = live.points - live.clean
         squares = moved.flatten(1).square().sum(1)
-        lacking = (parameters.confidence - margins).clamp_min(0.0)
-        note(live, squares, margins, beyond(logits, margins, parameters.confidence))
-        watch(live, squares + live.c * lacking, math.ceil(PATIENCE * parameters.steps))
+        short = shortfall(logits, margins, parameters.confidence)
+        note(live, squares, short < 0.0)
+        watch(live, squares + live.c * short.clamp_min(0.0), math.ceil(PATIENCE * parameters.steps))
         active = live.stalls < STALLS if parameters.abort_early else torch.ones_like(live.beyond)
         ended.iterations[live.rows] += active.long()
-        gradient = moved.mul_(2.0).addcmul_(slopes, like(live.c * (lacking > 0.0), slopes), value=-1.0)
+        gradient = moved.mul_(2.0).addcmul_(slopes, like(live.c * (short >= 0.0), slopes), value=-1.0)
         step(live, gradient, iteration, bounds)
         if parameters.abort_early and interface.thin_now(iteration, live.points.device):
             left = active.nonzero()[:, 0]
@@ -277,7 +279,7 @@ def search(network: Callable, live: Live, parameters: Parameters, bounds: tuple[
 def shorten(
     network: Callable, clean: torch.Tensor, labels: torch.Tensor, points: torch.Tensor, confidence: float
 ) -> torch.Tensor:
-    """Return `points` (B, ...) moved towards the clean images as far as bisection sees them stay beyond `confidence`.
+    """Return `points` (B, ...) moved towards the clean images as far as bisection sees them stay examples.
 
     Cost: BISECTIONS forward passes.
     """
@@ -286,7 +288,7 @@ def shorten(
         middle = (low + high) / 2.0
         with torch.no_grad():
             logits = network(torch.lerp(clean, points, like(middle, points)))
-        wrong = beyond(logits, losses.margin(logits, labels), confidence)
+        wrong = shortfall(logits, losses.margin(logits, labels), confidence) < 0.0
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return torch.lerp(clean, points, like(high, points))
 
@@ -296,7 +298,7 @@ def next_c(c: torch.Tensor, linearised: torch.Tensor, low: torch.Tensor, high: t
 
     Args:
         c: (B,) tried last.
-        linearised: (B,) as `linearise` gives it, the least to try after a failure and the most after a success.
+        linearised: (B,) of the linearised problem, the least to try after a failure and the most after a success.
         low: (B,) largest that failed, 0 where none did.
         high: (B,) smallest that succeeded, infinite where none did.
         done: at least 1.
@@ -336,9 +338,11 @@ def attack(
     with torch.no_grad():
         logits = network(inputs)
     wrong = logits.argmax(1) != labels
-    distances, directions, linearised = linearise(network, inputs, labels, logits, parameters.confidence)
+    distances, slopes, norms = linearise(network, inputs, labels, logits, parameters.confidence, 2)
+    linearised = (4.0 * distances / norms).clamp(1.0 / LARGEST_C, LARGEST_C)
     across, root = ranges(inputs, bounds), math.sqrt(inputs[0].numel())
-    starts = clip(inputs + like(OVERSHOOT * torch.minimum(distances, root * across), inputs) * directions, bounds)
+    starts = inputs + like(OVERSHOOT * torch.minimum(distances, root * across) / norms, inputs) * slopes
+    starts = clip(starts, bounds)
     widest = parameters.learning_rate * across
     rates = torch.minimum(widest, SHARE / root * distances)
 
@@ -353,7 +357,7 @@ def attack(
         clean, own, before = inputs[rows], labels[rows], best.sizes[rows]
         live = enter(clean, own, starts[rows], c[rows], rates[rows], widest[rows])
         ended = search(network, live, parameters, bounds)
-        points = shorten(network, clean, own, ended.points, parameters.confidence)
+        points = clip(shorten(network, clean, own, ended.points, parameters.confidence), bounds)
         sizes = torch.where(ended.found, (points - clean).flatten(1).norm(dim=1), math.inf)
         nearer = sizes < before
         best.points[rows] = torch.where(like(nearer, points), points, best.points[rows])

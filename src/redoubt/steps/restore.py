@@ -9,7 +9,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -63,6 +63,11 @@ def _locked(catalog: Catalog) -> list[str]:
     return found
 
 
+def _groups(names: Iterable[str]) -> list[str]:
+    """Return the groups that stages belong to: DVC reads all of its files anew for every target that it is given."""
+    return list(dict.fromkeys(name.split("@")[0] for name in names))
+
+
 def restore(catalog: Catalog, with_data: bool) -> str:
     """Fetch, check and bless everything that is recorded; return what was done.
 
@@ -70,9 +75,13 @@ def restore(catalog: Catalog, with_data: bool) -> str:
         RedoubtError: the remote fails, or what is recorded was made from other config or code.
     """
     found = _locked(catalog)
-    _call("dvc", "pull", "--quiet", *found, problem="dvc pull")
+    # What was never made is missing by right; what was made must come.
+    _call("dvc", "pull", "--allow-missing", *_groups(found), problem="dvc pull")
+    lost = [file for name in found for file in stages(catalog)[name] if not (catalog.root / file).is_file()]
+    if lost:
+        raise RedoubtError(f"dvc pull: {lost[0]} is recorded in dvc.lock, but the remote does not have it")
     plan.write(catalog)
-    status = json.loads(_call("dvc", "status", "--json", *found, problem="dvc status"))
+    status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
     if stale := [name for name in status if name in found]:
         shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
         raise RedoubtError(
@@ -102,10 +111,13 @@ def save(catalog: Catalog) -> str:
     if not found or "Nothing to be done" not in _call(*command, problem="snakemake -n"):
         raise RedoubtError("not saved: results are older than config or code; run `snakemake` first")
     plan.write(catalog)
-    _call("dvc", "commit", "--quiet", "--force", "plan", *found, problem="dvc commit")
+    unfinished = _groups(name for name in stages(catalog) if name not in found)
+    complete = [group for group in _groups(found) if group not in unfinished]
+    single = [name for name in found if name.split("@")[0] in unfinished]
+    _call("dvc", "commit", "--force", "plan", *complete, *single, problem="dvc commit")
     if not _call("dvc", "remote", "list", problem="dvc remote list").strip():
         return f"recorded {len(found)} stages in dvc.lock; there is no remote to push to (dvc remote add)"
-    _call("dvc", "push", "--quiet", *found, problem="dvc push")
+    _call("dvc", "push", "--quiet", *_groups(found), problem="dvc push")
     return f"recorded {len(found)} stages in dvc.lock and pushed them"
 
 
