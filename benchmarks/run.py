@@ -130,7 +130,7 @@ def universal_rows(model: classifier.Classifier, data: Path, count: int = 200) -
     radius = 0.4 * float(images.flatten(1).norm(dim=1).mean())
     options = universal.Parameters(rhos=[0.4], passes=2, target=1.0)
     makers = {
-        "ours": lambda: universal.craft(model, images, options, torch.Generator().manual_seed(0), 0.4)[0],
+        "ours": lambda: universal.craft(model, images, options, radius, torch.Generator().manual_seed(0))[0],
         "plain loop": lambda: plain.universal(model, images, radius, 2, target=1.0),
     }
     found = {}
