@@ -69,8 +69,8 @@ class Parameters(Strict):
     )
     learning_rate: Positive = Field(
         0.01,
-        description="Adam's step, as a share of the range of the bounds, or of the image's own range where there are "
-        "none; for Foolbox in the space of tanh",
+        description="Adam's step, as a share of the range of the bounds, or of the image's own range, with zero, where "
+        "there are none; for Foolbox in the space of tanh",
     )
     confidence: Annotated[float, Field(ge=0)] = Field(
         0.0, description="margin, in units of the logits, by which the wrong class shall lead"
@@ -97,10 +97,10 @@ def shortfall(logits: torch.Tensor, margins: torch.Tensor, confidence: float) ->
 
 
 def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
-    """Return the range of the bounds, or of each image where there are none and it is not constant, or 1, as (B,)."""
+    """Return the range of the bounds, or where there are none of each image and zero, or 1 if that is nothing, (B,)."""
     if bounds is not None:
         return inputs.new_full((len(inputs),), bounds[1] - bounds[0])
-    own = inputs.flatten(1).amax(1) - inputs.flatten(1).amin(1)
+    own = inputs.flatten(1).amax(1).clamp_min(0.0) - inputs.flatten(1).amin(1).clamp_max(0.0)
     return torch.where(own > 0.0, own, 1.0)
 
 
