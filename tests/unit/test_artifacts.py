@@ -92,8 +92,8 @@ FIGURES = {
 }  # fmt: skip
 
 
-def test_all_figures_are_tested():
-    assert {*FIGURES, "metric-table"} == set(registry.names("artifacts"))
+def test_all_artifacts_are_tested():
+    assert {*FIGURES, "metric-table", "agreement"} == set(registry.names("artifacts"))
 
 
 @pytest.mark.parametrize("plot", FIGURES)

@@ -241,7 +241,7 @@ def test_every_image_gets_the_target(mlp, digit_images):
     images, labels = (part[:60] for part in digit_images)
     found = craft("pgd", mlp, images, labels, epsilons=[0.5], steps=40, target=7)
     assert found.rows["adversarial_label"].eq(7).mean() > 0.9
-    already = torch.from_numpy(found.rows["clean_label"].eq(7).to_numpy())
+    already = torch.tensor(found.rows["clean_label"].eq(7).tolist())
     assert already.any() and torch.equal(found.images[already], images[already])
 
 
