@@ -57,10 +57,10 @@ class Parameters(Strict):
     """Parameters of the l2 attack; the perturbation is unbounded and measured in units of the attacked space."""
 
     steps: Annotated[int, Field(gt=0)] = Field(
-        1000, description="Adam's steps in a search at most; 10,000 in the attack's paper, 1000 in Perceptual Prior"
+        1000, description="Adam's steps in a search at most; 1000 in the authors' program and in Perceptual Prior"
     )
     searches: Annotated[int, Field(gt=0)] = Field(
-        4, description="values of c tried for an image at most; 20 in the attack's paper, 4 in Perceptual Prior"
+        4, description="values of c tried for an image at most; 9 in the authors' program, 4 in Perceptual Prior"
     )
     initial_c: Positive | None = Field(
         None,

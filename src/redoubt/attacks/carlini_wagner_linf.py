@@ -6,8 +6,8 @@ Deviation, all for fewer steps to the same or a smaller maximum:
   point is misclassified within it, and the next follows at once from there.
 - When a tau fails, c doubles and the next tau lies at the geometric mean of the one that failed and the best maximum
   so far, until they are close; the paper ends an image there.
-- Steps are of one length along the sign of the gradient, which is steepest descent in l-infinity, where the paper has
-  Adam. They begin as long as tau was lowered and fall to zero in the course of a try.
+- Steps are of one length along the sign of the gradient, which is steepest descent in l-infinity, where the authors'
+  program has Adam. They begin as long as tau was lowered and fall to zero in the course of a try.
 - The search starts at the nearest boundary of the linearised model, not at the image. While no example is known there
   is no tau, and steps grow fourfold from try to try.
 - The box is kept by clipping, an alternative of section V-B, in place of tanh.
