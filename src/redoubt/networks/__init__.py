@@ -1,3 +1,3 @@
 """Networks, one file each: `Parameters` and `build(parameters, shape, classes)`."""
 
-SHARED = frozenset({"layers", "vision"})
+SHARED = frozenset({"layers", "nearest", "peers", "reformed", "residual", "vision"})
