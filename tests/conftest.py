@@ -55,17 +55,22 @@ def tiny_data(tmp_path_factory, digit_arrays):
     return folder
 
 
-def model_entry(network="mlp", width=0.1, start=None, defense="clean", parameters=None, **training):
+def model_entry(
+    network="mlp", width=0.1, start=None, defense="clean", parameters=None, preprocessing="mean-image", **training
+):
     """Return the entry of a model, as the catalog writes it."""
     schedule = {"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training}
     checked = registry.parameters("defenses", defense, parameters or {}).model_dump(by_alias=True)
-    options = registry.parameters("networks", network, {"width": width, "input_rms": 60})
+    changes = {"changes": True} if registry.method("defenses", defense).DECLARES.changes else {}
+    rms = {"mean-image": 60.0}.get(preprocessing, 1.0)
+    options = registry.parameters("networks", network, {"width": width, "input_rms": rms})
+    layer = registry.parameters("preprocessing", preprocessing, {})
     return {
-        "id": "tiny-model" if start is None else f"tiny-model-{defense}",
+        "id": "tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
         "dataset": "digits",
         "network": {"name": network, "parameters": options.model_dump(by_alias=True)},
-        "preprocessing": {"name": "mean-image", "parameters": {"channels": None}},
-        "defense": {"name": defense, "parameters": checked},
+        "preprocessing": {"name": preprocessing, "parameters": layer.model_dump(by_alias=True)},
+        "defense": {"name": defense, "parameters": checked, **changes},
         "training": Training(**schedule).model_dump(by_alias=True),
         "start": start,
     }

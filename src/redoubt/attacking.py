@@ -19,7 +19,7 @@ from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, canonical_json, read_json
 from redoubt.progress import progress
-from redoubt.rows import SHARED, read_rows
+from redoubt.rows import SHARED, read_sources
 
 BATCH = 256
 
@@ -37,6 +37,8 @@ def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
     positions = torch.arange(len(split))
     if select["label"] is not None:
         positions = (split.labels == select["label"]).nonzero()[:, 0]
+    if select.get("not_label") is not None:
+        positions = positions[split.labels[positions] != select["not_label"]]
     positions = positions[: select["images"]]
     if not len(positions):
         raise RedoubtError(f"select: no test image has label {select['label']}")
@@ -55,6 +57,7 @@ class Victim:
         self.preprocessed = space == "preprocessed"
         self.network = model.network if self.preprocessed else model
         self.layer = model.preprocessing
+        self.detector = getattr(model.network, "detects", None)  # of inputs of the network
         self.bounds = None if self.preprocessed else (0.0, 1.0)
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
@@ -63,6 +66,10 @@ class Victim:
             return images
         with torch.no_grad():
             return torch.cat([self.layer(part) for part in images.split(BATCH)])
+
+    def detected(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return which attacked inputs the model's own detector reports, bool (N,)."""
+        return self.detector(inputs if self.preprocessed else self.layer(inputs))
 
     def pictures(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return attacked inputs as images, in [0, 1] where the attack left that box alone."""
@@ -79,7 +86,7 @@ def rows_of(
     """Yield the rows of one crafted batch, once for every repetition, each scored by forward passes of its own.
 
     Columns: index (position in the test split), those of `redoubt.attacks.interface.score`, repetition where there are
-    several, and the images and probabilities where the entry keeps them.
+    several, detected where the model has a detector, and the images and probabilities where the entry keeps them.
     """
     for repetition in range(entry["repetitions"]):
         facts = score(victim.network, crafted, batch["inputs"], batch["labels"])
@@ -90,6 +97,8 @@ def rows_of(
         )
         if entry["repetitions"] > 1:
             frame["repetition"] = repetition
+        if victim.detector is not None:
+            frame["detected"] = victim.detected(crafted.inputs).cpu().numpy()
         if entry["keep_images"]:
             probabilities = logits.softmax(1).cpu()
             picked = torch.arange(len(probabilities))
@@ -140,14 +149,15 @@ def attack(
     check_images(images, labels)
     victim = Victim(model, entry["space"])
     batches = Batches(victim.inputs(images), labels, BATCH)
-    known = pd.concat([read_rows(path) for path in reads], ignore_index=True) if reads else None
+    known = read_sources(reads) if reads else None
     crafting = None
     if entry["crafting"] is not None:
         training = store.load(data, "train")
         crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
     context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    network = victim.network if entry["draws"] == 1 else Expectation(victim.network, entry["draws"])
+    network, together = victim.network, not entry.get("draws_apart", False)
+    network = network if entry["draws"] == 1 else Expectation(network, entry["draws"], together)
     crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
     frames: list[pd.DataFrame] = []
     shared: dict[str, torch.Tensor] = {}
@@ -157,7 +167,8 @@ def attack(
         frames += rows_of(victim, part, batch, entry)
         shared |= {name: tensor.cpu().contiguous() for name, tensor in part.shared.items()}
     frame = pd.concat(frames, ignore_index=True)
-    metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry), "shape": canonical_json(facts["shape"])}
+    metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry)}
+    metadata |= {name: canonical_json(facts[name]) for name in ("shape", "classes")}
     if shared:
         metadata[SHARED] = safetensors.torch.save(shared)
     write_rows(frame, out, metadata)

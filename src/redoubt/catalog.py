@@ -16,10 +16,11 @@ from typing import Any
 
 from redoubt import imports, registry
 from redoubt.catalog_types import Model, Need, Run
-from redoubt.config import Artifact, Attack, Claim, Config, Method, Scale, Study
+from redoubt.config import Artifact, Attack, Claim, Config, Defended, Method, Scale, Study
 from redoubt.data import sources
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
+from redoubt.layout import attack_file, data_folder, model_file, published_file, scale_file, study_file
 from redoubt.reading import merged, named, read_yaml, typed
 
 
@@ -51,6 +52,8 @@ class Catalog:
                 if key in result:
                     raise RedoubtError(f"{where}: this id is taken by a model of study {result[key].study}")
                 entry = self._changed(key, raw, "models", where)
+                if isinstance(entry, Defended) and (problem := entry.problem()) is not None:
+                    raise RedoubtError(f"{where}: {problem}")
                 start = getattr(entry, "start", None)
                 if start is not None and start not in result:
                     raise RedoubtError(f"{where}.start: {start!r} is not a model above it")
@@ -70,25 +73,40 @@ class Catalog:
             if dataset not in sources.SOURCES:
                 raise RedoubtError(f"{where}.dataset: {dataset!r} is not one of {', '.join(sources.SOURCES)}")
             network = self._checked("networks", self._network(raw.network), f"{where}.network")
-            preprocessing = self._checked("preprocessing", named(raw.preprocessing), f"{where}.preprocessing")
-            defense = {"name": "clean", "parameters": {}}
+            preprocessing = self._checked(
+                "preprocessing", named(raw.preprocessing or "identity"), f"{where}.preprocessing"
+            )
         else:
             dataset, network, preprocessing = (start.entry[k] for k in ("dataset", "network", "preprocessing"))
-            defense = self._checked("defenses", {"name": raw.defense, "parameters": raw.parameters}, where, "defense")
-            declared = registry.method("defenses", raw.defense).DECLARES
-            if declared.networks is not None and network["name"] not in declared.networks:
-                raise RedoubtError(f"{where}.defense: {raw.defense} fits {', '.join(declared.networks)} only")
+        defended = isinstance(raw, Defended)
         entry = {
             "id": key,
             "dataset": dataset,
             "network": network,
             "preprocessing": preprocessing,
-            "defense": defense,
+            "defense": self._defense(raw, network, start, where) if defended else {"name": "clean", "parameters": {}},
             "training": raw.training.model_dump(by_alias=True),
             "start": start.id if start else None,
         }
         labels = {**(start.labels if start else {}), **raw.labels}
-        return Model(key, study, entry, labels, tuple(raw.seeds), entry["start"], self._missing(key, dataset, start))
+        missing, step = self._missing(key, dataset, start), "defend" if defended else "pretrain"
+        return Model(key, study, entry, labels, tuple(raw.seeds), entry["start"], missing, step)
+
+    def _defense(self, raw: Defended, network: dict[str, Any], start: Model | None, where: str) -> dict[str, Any]:
+        """Return the defense of an entry; only one that changes the network says so, for those who build it."""
+        result = self._checked("defenses", {"name": raw.defense, "parameters": raw.parameters}, where, "defense")
+        declared = registry.method("defenses", raw.defense).DECLARES
+        if declared.networks is not None and network["name"] not in declared.networks:
+            raise RedoubtError(f"{where}.defense: {raw.defense} fits {', '.join(declared.networks)} only")
+        if start is None and declared.pretrained:
+            raise RedoubtError(f"{where}.start: this key is required; {raw.defense} starts from another model")
+        before = start.entry["defense"] if start is not None else {}
+        if before.get("changes") and before["name"] != raw.defense:
+            raise RedoubtError(
+                f"{where}.start: {start.id!r} has a network that {before['name']} has changed; "
+                f"{raw.defense} cannot go on from that"
+            )
+        return {**result, "changes": True} if declared.changes else result
 
     def _network(self, method: Method) -> dict[str, Any]:
         given = named(method)
@@ -225,8 +243,7 @@ class Catalog:
 
     def model_code(self, model: str) -> list[str]:
         """Return the source files that training a model reads, relative to the root."""
-        entry = self.models[model].entry
-        step = "pretrain" if entry["start"] is None else "defend"
+        entry, step = self.models[model].entry, self.models[model].step
         return self._code(f"steps.{step}", f"defenses.{_module(entry['defense'])}", *_model_modules(entry))
 
     def attack_code(self, model: str, attack: str) -> list[str]:
@@ -344,8 +361,10 @@ def _module(method: dict[str, Any]) -> str:
     return method["name"].replace("-", "_")
 
 
-def _model_modules(entry: dict[str, Any]) -> tuple[str, str]:
-    return f"networks.{_module(entry['network'])}", f"preprocessing.{_module(entry['preprocessing'])}"
+def _model_modules(entry: dict[str, Any]) -> list[str]:
+    """Return the modules that build a model: its defense's too where that changes the network."""
+    result = [f"networks.{_module(entry['network'])}", f"preprocessing.{_module(entry['preprocessing'])}"]
+    return [*result, f"defenses.{_module(entry['defense'])}"] if entry["defense"].get("changes") else result
 
 
 def _artifacts_of(claim: Claim) -> Iterator[str]:
@@ -362,47 +381,7 @@ def _artifacts_of(claim: Claim) -> Iterator[str]:
     return walk(claim.model_dump())
 
 
-# -- files ------------------------------------------------------------------------------------------------------------
-
-
-def study_file(study: str) -> str:
-    """Return the config file of a study."""
-    return f"config/studies/{study}.yaml"
-
-
-def scale_file(scale: str) -> str:
-    """Return the config file of a scale."""
-    return f"config/scales/{scale}.yaml"
-
-
-def published_file(study: str) -> str:
-    """Return the file of a study's printed numbers."""
-    return f"config/published/{study}.csv"
-
-
-def data_folder(dataset: str) -> str:
-    """Return the folder of a dataset, shared by all scales."""
-    return f"results/data/{dataset}"
-
-
-def data_file(dataset: str, name: str) -> str:
-    """Return a file of a dataset."""
-    return f"{data_folder(dataset)}/{name}"
-
-
-def model_file(scale: str, model: str, seed: int, name: str) -> str:
-    """Return a file of a trained model."""
-    return f"results/{scale}/models/{model}/seed-{seed}/{name}"
-
-
-def attack_file(scale: str, model: str, seed: int, attack: str) -> str:
-    """Return the file of an attack's rows."""
-    return f"results/{scale}/attacks/{model}/seed-{seed}/{attack}.parquet"
-
-
-def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
-    """Return a file of a table or figure."""
-    return f"results/{scale}/{study}/{artifact}.{suffix}"
+# -- loading -----------------------------------------------------------------------------------------------------------
 
 
 def entry_hash(entry: Any) -> str:

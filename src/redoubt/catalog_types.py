@@ -15,6 +15,7 @@ class Model:
     seeds: tuple[int, ...]
     start: str | None
     missing: str | None  # why it cannot be run here; None when it can
+    step: str  # the step that makes it: pretrain (`baselines` of a study) or defend (its `models`)
 
     @property
     def dataset(self) -> str:

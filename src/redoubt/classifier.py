@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,19 @@ def seed_everything(*parts: Any) -> torch.Generator:
 
 
 def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int) -> Classifier:
-    """Return the untrained model of a config entry, with weights drawn from torch's global generator."""
+    """Return the untrained model of a config entry, with weights drawn from torch's global generator.
+
+    Its network is that of the entry, as the entry's defense changes it if it does.
+    """
     parts = []
     for kind, arguments in (("preprocessing", (shape,)), ("networks", (shape, classes))):
         named = entry["network" if kind == "networks" else kind]
         parameters = registry.parameters(kind, named["name"], named["parameters"])
         parts.append(registry.method(kind, named["name"]).build(parameters, *arguments))
+    defense = entry["defense"]
+    if defense.get("changes"):
+        parameters = registry.parameters("defenses", defense["name"], defense["parameters"])
+        parts[1] = registry.method("defenses", defense["name"]).change(parameters, parts[1], shape, classes)
     return Classifier(*parts)
 
 
@@ -66,11 +74,39 @@ def load(model: torch.nn.Module, path: Path | str) -> None:
     Raises:
         RedoubtError: the file is missing, broken, or holds other tensors than the model has.
     """
+    _fill(model, _read(path), path)
+
+
+def adopt(model: Classifier, path: Path | str, adopter: Callable[[torch.nn.Module, dict], None]) -> None:
+    """Fill a model from the weights of its start, whose network `adopter` turns into the model's own.
+
+    Raises:
+        RedoubtError: the file is missing, broken, or holds tensors that do not fit.
+    """
+    parts: dict[str, dict[str, torch.Tensor]] = {"preprocessing": {}, "network": {}}
+    for full, tensor in _read(path).items():
+        kind, _, name = full.partition(".")
+        parts.setdefault(kind, {})[name] = tensor
+    _fill(model.preprocessing, parts["preprocessing"], path)
+    try:
+        adopter(model.network, parts["network"])
+    except (RuntimeError, KeyError) as error:
+        told = " ".join(str(error).split())
+        raise RedoubtError(f"{path}: these weights do not fit the network that starts from them ({told})") from None
+
+
+def _read(path: Path | str) -> dict[str, torch.Tensor]:
     try:
         state = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise RedoubtError(f"{path}: no readable weights ({error}); run the step that makes them") from None
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if odd := _not_finite(state):
+        raise RedoubtError(f"{path}: tensor {odd} is not finite; delete the file and run its step again")
+    return state
+
+
+def _fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:
         odd = sorted(set(expected.items()) ^ set(found.items()))[0][0]
@@ -78,9 +114,7 @@ def load(model: torch.nn.Module, path: Path | str) -> None:
             f"{path}: tensor {odd} is {found.get(odd, 'absent')}, the model's entry asks for "
             f"{expected.get(odd, 'none')}; delete the file and run its step again"
         )
-    if odd := _not_finite(state):
-        raise RedoubtError(f"{path}: tensor {odd} is not finite; delete the file and run its step again")
-    model.load_state_dict(state)
+    module.load_state_dict(state)
 
 
 def _not_finite(state: dict[str, torch.Tensor]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from redoubt.schema import Share, Strict, Training
 
@@ -50,14 +50,32 @@ class Baseline(Strict):
 
 
 class Defended(Strict):
-    """A model that a defense makes from another model."""
+    """A model that a defense makes: from another model, its `start`, or from scratch, as a baseline is made."""
 
-    start: Id = Field(description="model whose weights it starts from")
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["start"]}, {"required": ["dataset", "network"]}]}
+    )
+
+    start: Id | None = Field(None, description="model whose weights, network and preprocessing it starts from")
+    dataset: str | None = Field(None, description="from scratch: name of a dataset")
+    network: Method | None = Field(None, description="from scratch: a network, or a mapping of its name and parameters")
+    preprocessing: Method | None = Field(
+        None, description="from scratch: first layer of the model, a name, or name and parameters; identity when null"
+    )
     defense: str = Field(description="name of a defense")
     parameters: dict[str, Any] = Field({}, description="parameters of the defense")
     training: Training
     labels: dict[str, str] = Field({}, description="what tables and legends call it, over those of its start")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], description="one run for each, from the start's first seed")
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the way in which the model comes to be, or None."""
+        given = [key for key in ("dataset", "network", "preprocessing") if getattr(self, key) is not None]
+        if self.start is not None and given:
+            return f"{given[0]} comes with the start; give start, or dataset and network"
+        if self.start is None and not {"dataset", "network"} <= set(given):
+            return "this model starts from nothing; give start, or dataset and network"
+        return None
 
 
 class Select(Strict):
@@ -65,6 +83,11 @@ class Select(Strict):
 
     images: Annotated[int, Field(gt=0)] | None = Field(None, description="the first so many; all when null")
     label: int | None = Field(None, description="only images of this class")
+    not_label: int | None = Field(
+        None,
+        description="no images of this class, as for an attack that aims at it",
+        exclude_if=lambda label: label is None,  # so that entries without it stay what they were
+    )
 
 
 class Attack(Strict):
@@ -82,6 +105,11 @@ class Attack(Strict):
     )
     draws: Annotated[int, Field(gt=0)] = Field(
         1, description="forward passes averaged at every step of crafting, for random models"
+    )
+    draws_apart: bool = Field(
+        False,
+        description="each of these passes is a call of its own, for models that draw once a call and not for every image",
+        exclude_if=lambda apart: not apart,  # so that entries without it stay what they were
     )
     repetitions: Annotated[int, Field(gt=0)] = Field(
         1, description="times that every crafted image is scored, each with draws of its own, for random models"

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from redoubt import classifier, device, registry
 from redoubt.attacks import deepfool
 from redoubt.data import store
+from redoubt.defenses.interface import BaseDefense
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, read_json, write_json, write_text
 from redoubt.modes import eval_mode
@@ -57,6 +58,13 @@ class TrainingData:
         if self.split.in_memory:
             with torch.no_grad():
                 self.inputs = torch.cat([layer(images) for images in self.batches()])
+
+    def walk(self) -> Iterator[torch.Tensor]:
+        """Walk over the inputs of all training images (B, C, H, W), as they are before any change."""
+        for images in self.batches():
+            with torch.no_grad():
+                inputs = self.layer(images)
+            yield inputs
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs (B, C, H, W) and labels (B,) of some training images, given their positions (B,)."""
@@ -159,9 +167,12 @@ def fit(
     options = registry.parameters("defenses", named["name"], named["parameters"])
     make = registry.method("defenses", named["name"]).Defense
     defense = make(options, model.network)
+    defense.begin(model.preprocessing, tuple(meta["shape"]))
     if training.inputs is not None:
         training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
     else:  # batch by batch, by a copy of the network as it is now
+        if entry["defense"].get("changes") and make.training_inputs is not BaseDefense.training_inputs:
+            raise RedoubtError(f"{entry['id']}: {named['name']} needs all images of {meta['name']} in memory at once")
         first = make(options, copy.deepcopy(model.network))
         training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
     try:
@@ -180,6 +191,7 @@ def fit(
         frozen_norms=start is not None,
     )
     history = trainer.run()
+    defense.finish(training.walk)
     classifier.save(model, folder / "weights.safetensors")
     write_text(folder / "history.csv", history_csv(history))
     write_json(folder / "model.json", provenance(entry, seed, meta, key, trainer, threads))
@@ -202,7 +214,11 @@ def prepare(
         options = registry.parameters("preprocessing", named["name"], named["parameters"])
         registry.method("preprocessing", named["name"]).fit(options, model.preprocessing, training.batches)
     else:
-        classifier.load(model, start)
+        module = registry.method("defenses", entry["defense"]["name"])
+        if (adopter := getattr(module, "adopt", None)) is None:
+            classifier.load(model, start)
+        else:
+            classifier.adopt(model, start, adopter)
     training.preprocess(model.preprocessing)
     return model, training
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from redoubt.errors import RedoubtError
@@ -18,7 +19,9 @@ SHARED = "shared"  # key of the file's metadata under which tensors that all row
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
-    """Return the rows of an attack with a column `model`; `frame.attrs["shape"]` is the shape (C, H, W) of an image.
+    """Return the rows of an attack with a column `model`.
+
+    `frame.attrs` holds the `shape` (C, H, W) of an image and the names of the `classes`, none where they are not known.
 
     Raises:
         RedoubtError: the file is missing or was not written by an attack.
@@ -28,9 +31,28 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         frame = table.to_pandas()
         frame["model"] = table.schema.metadata[b"model"].decode()
         frame.attrs["shape"] = json.loads(table.schema.metadata[b"shape"])
+        frame.attrs["classes"] = json.loads(table.schema.metadata.get(b"classes", b"[]"))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise RedoubtError(f"{path}: no readable rows of an attack ({error}); run the attack again") from None
     return frame
+
+
+def read_sources(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """Return the rows of several attacks below each other, each with a column `model`.
+
+    `frame.attrs["shared"]` holds by model the tensors that all rows of its attack have in common, where there are any.
+
+    Raises:
+        RedoubtError: a file is missing or was not written by an attack.
+    """
+    paths, shared = list(paths), {}
+    frames = [read_rows(path) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if SHARED.encode() in pq.read_schema(path).metadata:
+            shared[frame["model"].iloc[0]] = read_shared(path)
+    result = pd.concat(frames, ignore_index=True)
+    result.attrs = {"shared": shared}
+    return result
 
 
 def read_shared(path: Path | str) -> dict[str, np.ndarray]:
@@ -43,3 +65,8 @@ def read_shared(path: Path | str) -> dict[str, np.ndarray]:
         return safetensors.load(pq.read_schema(path).metadata[SHARED.encode()])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise RedoubtError(f"{path}: no tensors that all rows share ({error}); is it a universal attack?") from None
+
+
+def rho_of(name: str) -> float:
+    """Return the relative radius of the universal perturbation that a file holds under `name`, such as rho-0.2."""
+    return float(name.removeprefix("rho-"))

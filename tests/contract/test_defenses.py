@@ -1,35 +1,65 @@
 """What every registered defense declares and promises, measured."""
 
 import copy
+import inspect
 import math
 
 import pytest
 import torch
 
-from redoubt import registry
+from redoubt import classifier, registry
+from tests.defenses import CASES
 
-PARAMETERS = {"deepdefense": {"guard": 5e-6}}
-NAMES = registry.names("defenses")
+SHAPE, CLASSES = (1, 28, 28), 10
+
+
+def test_every_defense_is_tested():
+    assert set(CASES) == set(registry.names("defenses"))
+
+
+@pytest.fixture(scope="module")
+def finished():
+    """What `trained` has made already."""
+    return {}
 
 
 @pytest.fixture
-def trained(mlp, digit_images, trainer):
-    """Function (defense) to its model after some steps, and its trainer."""
+def trained(mlp, digit_images, trainer, make_entry, finished):
+    """Function (defense) to its model after some steps, its trainer, and the inputs and labels of the training."""
 
-    def make(name):
-        network = copy.deepcopy(mlp.network)
+    def make(name, anew=False):
+        if anew or name not in finished:
+            finished[name] = train(name)
+        model, made, inputs, labels = finished[name]
+        model.zero_grad()
+        return model.eval(), made, inputs, labels
+
+    def train(name):
+        case, module = CASES[name], registry.method("defenses", name)
+        start = "tiny-model" if case.start else None
+        entry = make_entry(case.network, 0.2, start=start, defense=name, parameters=case.parameters)
+        torch.manual_seed(1)
+        model = classifier.build(entry, SHAPE, CLASSES)
+        model.preprocessing.load_state_dict(mlp.preprocessing.state_dict())
+        if case.start:
+            state = copy.deepcopy(mlp.network.state_dict())
+            module.adopt(model.network, state) if hasattr(module, "adopt") else model.network.load_state_dict(state)
         inputs, labels = mlp.preprocessing(digit_images[0][:100]), digit_images[1][:100]
-        made = trainer(network, name, PARAMETERS.get(name, {}), inputs, labels, epochs=1, frozen=True)
+        schedule = {"epochs": 1, **case.schedule}
+        made = trainer(model.network, name, case.parameters, inputs, labels, frozen=case.start, **schedule)
+        made.defense.begin(model.preprocessing, SHAPE)
+        made.defense.training_inputs(inputs, labels, lambda steps, title: steps)
         made.run()
-        return network.eval(), made, inputs, labels
+        made.defense.finish(lambda: iter(inputs.split(33)))
+        return model, made, inputs, labels
 
     return make
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_declared_flags_are_measured(name, trained):
-    network, _, inputs, _ = trained(name)
-    declared = registry.method("defenses", name).DECLARES
+    model, _, inputs, _ = trained(name)
+    network, declared = model.network, registry.method("defenses", name).DECLARES
     with torch.no_grad():
         first, second = network(inputs), network(inputs)
         alone = torch.cat([network(part) for part in inputs.split([1, 33, 66])])
@@ -37,35 +67,78 @@ def test_declared_flags_are_measured(name, trained):
     assert ((first - alone).abs().max() <= 1e-4 * first.abs().max()) != declared.batch_dependent
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_training_is_repeatable_and_does_something(name, trained, mlp, weights_bytes):
-    (one, _, inputs, labels), (other, *_) = trained(name), trained(name)
-    assert weights_bytes(one) == weights_bytes(other) != weights_bytes(mlp.network)
-    assert (one(inputs).argmax(1) == labels).float().mean() > 0.5
+    (one, _, inputs, labels), (other, *_) = trained(name), trained(name, anew=True)
+    assert weights_bytes(one) == weights_bytes(other)
+    assert not CASES[name].start or weights_bytes(one) != weights_bytes(mlp)
+    assert (one.network(inputs).argmax(1) == labels).float().mean() > CASES[name].accuracy
     assert all(torch.isfinite(tensor).all() for tensor in one.state_dict().values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_loss_is_a_finite_scalar_with_the_logits(name, trained):
-    network, made, inputs, labels = trained(name)
+    model, made, inputs, labels = trained(name)
+    network, before = model.network, inputs[:8].clone()
     loss, logits = made.defense.loss(inputs[:8], labels[:8])
+    assert torch.equal(inputs[:8], before)
     assert loss.dim() == 0 and loss.requires_grad and math.isfinite(loss.item())
-    assert torch.allclose(logits, network(inputs[:8])) and logits.shape == (8, 10)
+    assert logits.shape == (8, 10)
+    assert torch.allclose(logits, network(inputs[:8]), rtol=1e-4, atol=1e-4) == CASES[name].own_logits
     loss.backward()
-    assert all(weight.grad is not None for weight in network.parameters())
+    assert all((weight.grad is not None) == weight.requires_grad for weight in network.parameters())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_training_inputs_keep_their_shape_and_the_originals(name, trained):
     _, made, inputs, labels = trained(name)
     before = inputs.clone()
     found = made.defense.training_inputs(inputs, labels, lambda steps, title: steps)
     assert found.shape == inputs.shape and found.dtype == inputs.dtype and torch.equal(inputs, before)
-    assert (found is inputs) == (name != "adversarial-training")
+    assert (found is inputs) == CASES[name].own_inputs
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_networks_it_fits_exist(name):
-    declared = registry.method("defenses", name).DECLARES
+@pytest.mark.parametrize("name", CASES)
+def test_only_weights_that_ask_for_it_are_trained(name, trained, mlp):
+    model, made, *_ = trained(name)
+    frozen = {key for key, weight in model.network.named_parameters() if not weight.requires_grad}
+    assert frozen == {key for key in dict(model.network.named_parameters()) if _frozen(name, key)}
+    assert set(made.updates.weights) == set(dict(model.network.named_parameters())) - frozen
+    own = mlp.network.state_dict()
+    for key in frozen:
+        assert torch.equal(model.network.state_dict()[key], own[key.removeprefix(CASES[name].frozen)])
+
+
+def _frozen(name, key):
+    return CASES[name].frozen is not None and key.startswith(CASES[name].frozen)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_comes_back_from_its_entry_and_its_file(name, trained, make_entry, tmp_path, digit_images):
+    model, *_ = trained(name)
+    classifier.save(model, tmp_path / "weights.safetensors")
+    start = "tiny-model" if CASES[name].start else None
+    entry = make_entry(CASES[name].network, 0.2, start=start, defense=name, parameters=CASES[name].parameters)
+    torch.manual_seed(77)
+    fresh = classifier.build(entry, SHAPE, CLASSES)
+    classifier.load(fresh, tmp_path / "weights.safetensors")
+    images = digit_images[0][100:130]
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(images), model(images))
+    if (detects := getattr(model.network, "detects", None)) is not None:
+        found = detects(model.preprocessing(images))
+        assert found.dtype == torch.bool and found.shape == (30,)
+        assert torch.equal(fresh.network.detects(fresh.preprocessing(images)), found)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_module_declares_is_what_it_has(name):
+    module = registry.method("defenses", name)
+    declared = module.DECLARES
     assert declared.networks is None or set(declared.networks) <= set(registry.names("networks"))
-    assert declared.pretrained == (name != "clean")
+    assert declared.pretrained == (name != "clean" and CASES[name].start)
+    assert declared.changes == hasattr(module, "change")
+    if declared.changes:
+        assert list(inspect.signature(module.change).parameters) == ["parameters", "network", "shape", "classes"]
+    if hasattr(module, "adopt"):
+        assert declared.changes and list(inspect.signature(module.adopt).parameters) == ["network", "state"]

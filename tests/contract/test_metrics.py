@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.metrics.estimate import estimate
+from redoubt.metrics.estimate import NoValue, estimate
 
 NAMES = registry.names("metrics")
 
@@ -19,7 +19,15 @@ def rows(seed, count):
         frame[name] = draw.random(count) + 0.1
     for name in ("probability_label", "probability_adversarial"):
         frame[name] = draw.random(count)
+    frame["epsilon"] = draw.random(count)
+    frame["detected"] = draw.random(count) < 0.5
     return frame
+
+
+def counted(name, frame):
+    """Rows that a metric applies to; a random row is left out by some metrics."""
+    module = registry.method("metrics", name)
+    return frame[module.applies(frame)] if hasattr(module, "applies") else frame
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,7 +35,11 @@ def rows(seed, count):
 @given(seed=st.integers(0, 1000), count=st.integers(1, 60))
 def test_value_lies_in_its_interval_whatever_the_order(name, seed, count):
     frame = rows(seed, count)
-    before = frame.copy()
+    before, count = frame.copy(), len(counted(name, frame))
+    if not count:
+        with pytest.raises(NoValue, match=registry.method("metrics", name).EMPTY):
+            estimate(name, frame)
+        return
     found = estimate(name, frame)
     assert found.n == count and found.low - 1e-12 <= found.value <= found.high + 1e-12 and found.value >= 0
     pd.testing.assert_frame_equal(frame, before)
@@ -36,6 +48,14 @@ def test_value_lies_in_its_interval_whatever_the_order(name, seed, count):
     if registry.method("metrics", name).KIND == "rate":
         assert found.low >= 0 and found.high <= 1 and found.low < found.high
         assert float(found.value * count) == pytest.approx(round(found.value * count), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_that_do_not_count_change_nothing(name):
+    frame = rows(1, 50)
+    kept = counted(name, frame)
+    assert estimate(name, frame) == estimate(name, kept)
+    assert (len(kept) < 50) == hasattr(registry.method("metrics", name), "EMPTY")
 
 
 @pytest.mark.parametrize("name", NAMES)

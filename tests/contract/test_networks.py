@@ -5,13 +5,21 @@ import torch
 
 from redoubt import registry
 
-SHAPES = {"mlp": (1, 28, 28), "lenet": (1, 28, 28), "convnet": (3, 32, 32), "nin": (3, 32, 32)}
+SHAPES = {
+    "mlp": (1, 28, 28),
+    "lenet": (1, 28, 28),
+    "lenet5": (1, 28, 28),
+    "convnet": (3, 32, 32),
+    "nin": (3, 32, 32),
+    "resnet-cifar": (3, 32, 32),
+}
+SMALL = {"resnet-cifar": {"depth": 8, "width": 0.25}}
 NAMES = registry.names("networks")
 
 
 def built(name, seed=0, classes=7):
     torch.manual_seed(seed)
-    values = {"width": 0.1, "input_rms": 60} if name in SHAPES else {}
+    values = {"width": 0.1, "input_rms": 60, **SMALL.get(name, {})} if name in SHAPES else {}
     shape = SHAPES.get(name, (3, 64, 64))
     network = registry.method("networks", name).build(registry.parameters("networks", name, values), shape, classes)
     return network.eval(), 60 * torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
@@ -35,3 +43,10 @@ def test_weights_follow_the_seed(name):
         assert torch.equal(one(inputs), same(inputs)) and not torch.equal(one(inputs), other(inputs))
         rows = torch.cat([one(part) for part in inputs.split(1)])
         assert (rows - one(inputs)).abs().max() <= 1e-4 * rows.abs().max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_that_peers_may_follow_are_there(name):
+    layers = getattr(registry.method("networks", name), "PEER_LAYERS", ())
+    assert (name in ("lenet5", "resnet-cifar")) == bool(layers)
+    assert set(layers) <= dict(built(name)[0].named_modules()).keys()

@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 import redoubt
-from redoubt import fitting, registry
+from redoubt import fitting
+from redoubt.attacking import load_model
 from redoubt.data import store
 from redoubt.steps import defend, pretrain
+from tests.defenses import CASES
 
 FILES = ["history.csv", "model.json", "weights.safetensors"]
 
@@ -59,24 +61,81 @@ def test_pretrain_then_defend(command, make_entry, tmp_path, capfd):
 
     weights = tmp_path / "base/weights.safetensors"
     before = weights.read_bytes()
-    for defense in registry.names("defenses"):
-        parameters = {"guard": 5e-6} if defense == "deepdefense" else {}
+    for defense, case in ((name, case) for name, case in CASES.items() if case.start):
         track = {"images": 30, "deepfool": {"iterations": 3}}
         tuned = make_entry(
             start="tiny-model",
             defense=defense,
-            parameters=parameters,
+            parameters=case.parameters,
             epochs=1,
             learning_rate=0.0005,
             track=track,
         )
         assert defend.main(command(tuned, defense, start=weights)) == 0
         history = pd.read_csv(tmp_path / defense / "history.csv")
-        assert history["test_rho_2"].between(0.01, 1).all() and len(history) == 2
+        assert history["test_rho_2"].between(0.01, 1 if case.accuracy else 1e3).all() and len(history) == 2
         old, new = load_file(weights), load_file(tmp_path / defense / "weights.safetensors")
         assert torch.equal(old["preprocessing.mean"], new["preprocessing.mean"])
-        assert not torch.equal(old["network.fc1.weight"], new["network.fc1.weight"])
+        own = f"network.{case.frozen or ''}fc1.weight"
+        assert torch.equal(old["network.fc1.weight"], new[own]) == (case.frozen is not None)
     assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.start])
+def test_defended_models_from_scratch(name, command, make_entry, tiny_data, tmp_path):
+    case = CASES[name]
+    parameters = {**case.parameters, "step_size": 0.1} if name == "pgd-training" else case.parameters
+    settings = {**case.schedule, "preprocessing": "standardised", "epochs": 2}
+    entry = make_entry(case.network, defense=name, parameters=parameters, **settings)
+    for folder in ("one", "other"):
+        assert defend.main(command(entry, folder)) == 0
+    assert contents(tmp_path / "one") == contents(tmp_path / "other")
+    assert json.loads((tmp_path / "one/model.json").read_text())["entry"] == entry
+    weights = tmp_path / "one/weights.safetensors"
+    std = load_file(weights)["preprocessing.std"]
+    images = store.load(tiny_data, "train").images().double() / 255
+    assert std.item() == pytest.approx(float(images.std()), rel=1e-3)  # fitted, as for a baseline
+    history = pd.read_csv(tmp_path / "one/history.csv")
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[1]
+    # Loaded as attacks load it, the model is the one that was measured.
+    model, _ = load_model(weights, torch.device("cpu"))
+    test = store.load(tiny_data, "test")
+    accuracy = (model(test.images().float() / 255).argmax(1) == test.labels).double().mean()
+    assert accuracy.item() == history["test_accuracy"].iloc[-1]
+
+    again = {**entry, "id": "again", "start": entry["id"], "training": {**entry["training"], "epochs": 0}}
+    assert defend.main(command(again, "again", start=weights)) == 0
+    old, new = load_file(weights), load_file(tmp_path / "again/weights.safetensors")
+    assert old.keys() == new.keys()
+    changed = [key for key in old if not torch.equal(old[key], new[key])]
+    assert changed == (["network.peers"] if name == "peernet" else [])
+
+
+def test_norms_train_from_scratch_and_rest_in_fine_tuning(command, make_entry, tmp_path):
+    settings = {"network": "resnet-cifar", "width": 0.25, "preprocessing": "standardised", "epochs": 1}
+    scratch = make_entry(defense="bounded-relu", **settings)
+    scratch["network"]["parameters"]["depth"] = 8
+    assert defend.main(command(scratch, "scratch")) == 0
+    weights = tmp_path / "scratch/weights.safetensors"
+    tuned = {**scratch, "id": "tuned", "start": scratch["id"]}
+    assert defend.main(command(tuned, "tuned", start=weights)) == 0
+    before, after = load_file(weights), load_file(tmp_path / "tuned/weights.safetensors")
+    norms = [key for key in before if ".bn" in key]
+    assert before["network.stem.bn.running_mean"].abs().max() > 0 and (before["network.stem.bn.weight"] != 1).any()
+    assert all(torch.equal(before[key], after[key]) for key in norms) and len(norms) == 35
+    assert not torch.equal(before["network.stem.conv.weight"], after["network.stem.conv.weight"])
+
+
+def test_detectors_are_set_after_training(command, make_entry, tiny_data, tmp_path):
+    pretrain.main(command(make_entry(epochs=3), "base"))
+    parameters = {"false_positives": 0.1, "temperatures": [10]}
+    entry = make_entry(start="tiny-model", defense="magnet", parameters=parameters, epochs=1, images=100)
+    defend.main(command(entry, "magnet", start=tmp_path / "base/weights.safetensors"))
+    model, _ = load_model(tmp_path / "magnet/weights.safetensors", torch.device("cpu"))
+    split = store.load(tiny_data, "train")
+    images = split.images(fitting.stratified(split.labels, 100)).float() / 255
+    marks = model.network.marks(model.preprocessing(images))
+    assert (marks >= model.network.thresholds).sum(0).tolist() == [10, 10]
 
 
 def test_same_seed_same_bytes_and_another_seed_others(command, make_entry, tmp_path):
@@ -130,8 +189,12 @@ def test_bad_starts_end_in_one_line(command, make_entry, failure, tmp_path):
     weights = tmp_path / "base/weights.safetensors"
     tuned = make_entry(start="tiny-model", epochs=1)
     assert "starts from" in failure(pretrain.main, command(tuned, "out"))
+    assert "starts from tiny-model" in failure(defend.main, command(tuned, "out"))
+    assert "starts from None" in failure(defend.main, command(make_entry(), "out", start=weights))
     wider = make_entry(width=0.2, start="tiny-model", epochs=1)
     assert "fc1" in failure(defend.main, command(wider, "out", start=weights))
+    magnet = make_entry(width=0.2, start="tiny-model", defense="magnet", epochs=1)
+    assert "do not fit" in failure(defend.main, command(magnet, "out", start=weights))
     (tmp_path / "torn").write_bytes(weights.read_bytes()[:100])
     assert "no readable weights" in failure(defend.main, command(tuned, "out", start=tmp_path / "torn"))
     assert "absent" in failure(defend.main, command(tuned, "out", start=tmp_path / "absent"))
@@ -166,6 +229,15 @@ def test_streamed_data_train_as_data_in_memory_do(defense, command, make_entry, 
     defend.main(command(entry, "streamed", start=tmp_path / "base/weights.safetensors"))
     one, other = (pd.read_csv(tmp_path / name / "history.csv") for name in ("memory", "streamed"))
     assert other["train_loss"].iloc[-1] == pytest.approx(one["train_loss"].iloc[-1], rel=1e-3)
+
+
+def test_a_defense_that_asks_for_all_inputs_refuses_streamed_data(command, make_entry, failure, tmp_path, monkeypatch):
+    load = store.load
+    monkeypatch.setattr(
+        fitting.store, "load", lambda folder, split: Streamed(load(folder, split).images(), load(folder, split).labels)
+    )
+    entry = make_entry("lenet5", defense="peernet", parameters=CASES["peernet"].parameters, epochs=1)
+    assert "peernet needs all images of digits" in failure(defend.main, command(entry, "out"))
 
 
 def test_stratified_draws_are_balanced_and_in_order():

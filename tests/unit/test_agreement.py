@@ -42,6 +42,14 @@ def test_norms_may_differ_by_two_percent(norm, same):
     assert found["agrees"] == same and found["ratio"] == pytest.approx(norm)
 
 
+@pytest.mark.parametrize(("norm", "same"), [(0.5, True), (1.019, True), (1.021, False)])
+def test_ours_may_be_nearer_where_the_pair_says_so(norm, same):
+    found = agreement.compare(rows([1], [norm]), rows([1], [1.0]), "l2", 0.005, 0.02, norm_rule="not-larger")
+    assert found["agrees"] == same and found["norm_rule"] == "not-larger"
+    few = agreement.compare(rows([0, 0, 1], [norm] * 3), rows([1] * 3, [1.0] * 3), "l2", 0.005, 0.02, "not-larger")
+    assert not few["agrees"]
+
+
 def test_nothing_fooled_is_agreement_and_other_images_are_refused():
     assert agreement.compare(rows([0], [0.0]), rows([0], [0.0]), "l2", 0.005, 0.02)["agrees"]
     with pytest.raises(RedoubtError, match="different images"):
@@ -76,7 +84,34 @@ def test_a_sweep_is_compared_epsilon_by_epsilon(drawn):
 def test_a_search_is_one_row(drawn):
     search = rows([1, 1], [0.1, 0.2]).assign(epsilon=[0.1, np.nan])
     found = drawn({"a": search, "b": search}, [{"attack": "a", "referee": "b", "norm": "linf"}])
-    assert len(found.data) == 1 and found.data["agrees"].all() and "| — | 2 | 100.00 %" in found.text
+    assert len(found.data) == 1 and found.data["agrees"].all() and "| — | 2 | 100.0 %" in found.text
+
+
+def test_the_rule_is_shown_and_obeyed(drawn):
+    frames = {"a": rows([1, 1], [0.5, 0.123456]), "b": rows([1, 1], [1.0, 1.0])}
+    pairs = [{"attack": "a", "referee": "b"}, {"attack": "a", "referee": "b", "norm_rule": "not-larger"}]
+    found = drawn(frames, pairs)
+    assert found.data["norm_rule"].tolist() == ["equal", "not-larger"]
+    assert found.data["agrees"].tolist() == [False, True]
+    assert "| 0 | l2 | 0.312 | 1.00 | 0.312 | **no** |" in found.text
+    assert "| 0 | l2, not larger | 0.312 | 1.00 | 0.312 | yes |" in found.text
+    assert found.data["mean_norm"].tolist() == pytest.approx([0.311728] * 2)  # the CSV is not rounded
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0.0, "0"),
+        (0.0905612, "0.0906"),
+        (0.9996, "1.00"),
+        (1.0, "1.00"),
+        (4.0345, "4.03"),
+        (258.4, "258"),
+        (1043.7, "1044"),
+    ],
+)
+def test_norms_are_shown_with_three_digits(size, text):
+    assert agreement.rounded(size) == text
 
 
 def test_what_was_not_run_is_told(drawn):

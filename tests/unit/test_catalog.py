@@ -11,6 +11,7 @@ import yaml
 from redoubt import catalog, imports, registry
 from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
+from redoubt.steps import plan, restore
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {"REDOUBT_DATA_MIRROR": str(ROOT / "tests")}  # a folder that holds no dataset
@@ -124,12 +125,136 @@ def put(*path, value):
     return change
 
 
+SCRATCH = {
+    "dataset": "mnist",
+    "network": {"name": "lenet5"},
+    "preprocessing": "standardised",
+    "defense": "bounded-relu",
+    "parameters": {"bound": 2.0},
+    "training": {"epochs": 1, "batch_size": 10, "learning_rate": 0.1},
+}
+
+
+def scratch(**changes):
+    """Return a change of a study: one more model, made from scratch, with some keys changed, or absent if None."""
+    entry = {key: value for key, value in {**SCRATCH, **changes}.items() if value is not None}
+    return lambda study: study["models"].update(fresh=entry)
+
+
+def test_a_defended_model_from_scratch(tree):
+    spoil(tree, STUDY, scratch(labels={"method": "BReLU"}, seeds=[3, 4]))
+    spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
+    spoil(
+        tree,
+        "config/scales/demo.yaml",
+        lambda scale: scale.update(networks={"lenet5": {"name": "lenet5", "width": 0.5}}),
+    )
+    found = catalog.load(tree, {"scale": "demo"})
+    model = found.models["fresh"]
+    assert (model.step, model.start, model.seeds, model.labels) == ("defend", None, (3, 4), {"method": "BReLU"})
+    entry = model.entry
+    assert entry["start"] is None and entry["dataset"] == "digits"  # the stand-in of this scale
+    assert entry["network"]["name"] == "lenet5" and entry["network"]["parameters"]["width"] == 0.5
+    assert entry["preprocessing"] == {"name": "standardised", "parameters": {}}
+    assert entry["defense"]["name"] == "bounded-relu" and entry["defense"]["parameters"]["bound"] == 2.0
+    assert list(entry) == list(found.models["mnist-mlp-clean"].entry)
+    assert found.models["mnist-mlp-reference"].step == "pretrain" and found.models["mnist-mlp-clean"].step == "defend"
+    assert "src/redoubt/steps/defend.py" in found.model_code("fresh")
+    assert "src/redoubt/steps/pretrain.py" not in found.model_code("fresh")
+
+
+def test_a_model_from_scratch_has_a_stage_of_its_own(tree):
+    spoil(tree, STUDY, scratch())
+    found = catalog.load(tree)
+    targets = plan.targets(found)
+    assert targets["scratch"]["fresh"] == {"file": "bounded_relu", "given": "parameters", "study": "deepdefense"}
+    assert "fresh" not in targets["models"]
+    assert targets["models"]["mnist-mlp-clean"]["start"] == "mnist-mlp-reference"
+    stages = restore.stages(found)
+    assert {"defend-scratch@fresh", "defend@mnist-mlp-clean", "pretrain@mnist-mlp-reference"} <= set(stages)
+    assert "defend@fresh" not in stages
+
+
+def test_preprocessing_of_a_model_from_scratch_is_the_identity_unless_given(tree):
+    spoil(tree, STUDY, scratch(preprocessing=None))
+    assert catalog.load(tree).models["fresh"].entry["preprocessing"] == {"name": "identity", "parameters": {}}
+
+
+def test_data_that_cannot_be_had_leave_out_a_model_from_scratch(tree):
+    spoil(tree, STUDY, scratch(dataset="cifar10"))
+    found = catalog.load(tree, {"scale": "paper"}, OFFLINE)
+    assert found.models["fresh"].missing == found.models["cifar10-nin-reference"].missing is not None
+
+
+def test_only_a_defense_that_changes_the_network_is_part_of_the_code_of_attacks(tree):
+    spoil(tree, STUDY, scratch())
+    spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
+    found = catalog.load(tree)
+    assert found.models["fresh"].entry["defense"]["changes"] is True
+    assert "src/redoubt/defenses/bounded_relu.py" in found.attack_code("fresh", "deepfool")
+    for model in ("mnist-mlp-deepdefense", "mnist-mlp-adversarial", "mnist-mlp-clean", "mnist-mlp-reference"):
+        assert "changes" not in found.models[model].entry["defense"]
+        assert not [file for file in found.attack_code(model, "deepfool") if "/defenses/" in file]
+
+
+def test_code_of_what_a_defense_changes_reaches_its_layers(tree):
+    spoil(tree, STUDY, scratch(defense="peernet", parameters={"after": ["conv1"]}))
+    spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
+    assert "src/redoubt/networks/peers.py" in catalog.load(tree).attack_code("fresh", "deepfool")
+
+
+def test_a_changed_network_may_be_the_start_of_its_own_defense_only(tree):
+    def more(defense):
+        def change(study):
+            scratch()(study)
+            study["models"]["more"] = {"start": "fresh", "defense": defense, "training": SCRATCH["training"]}
+
+        return change
+
+    spoil(tree, STUDY, more("bounded-relu"))
+    assert catalog.load(tree).models["more"].entry["network"]["name"] == "lenet5"
+    spoil(tree, STUDY, more("parseval"))
+    assert "models.more.start: 'fresh' has a network that bounded-relu has changed; parseval cannot" in error(tree)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"start": "mnist-mlp-reference"}, "dataset comes with the start; give start, or dataset and network"),
+        ({"start": "mnist-mlp-reference", "dataset": None}, "network comes with the start"),
+        ({"start": "mnist-mlp-reference", "dataset": None, "network": None}, "preprocessing comes with the start"),
+        ({"network": None}, "this model starts from nothing; give start, or dataset and network"),
+        ({"dataset": None}, "this model starts from nothing"),
+        ({"dataset": None, "network": None, "preprocessing": None}, "this model starts from nothing"),
+    ],
+)
+def test_a_model_has_a_start_or_is_made_from_scratch(tree, changes, told):
+    spoil(tree, STUDY, scratch(**changes))
+    assert error(tree).startswith(f"{STUDY}: models.fresh: {told}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"defense": "deepdefense", "parameters": {}}, "start: this key is required; deepdefense starts from another"),
+        ({"dataset": "mnst"}, "dataset: 'mnst' is not one of "),
+        ({"network": "lenet6"}, "network: 'lenet6' is not one of "),
+        ({"network": {"name": "resnet-cifar", "depth": 31}}, "network.depth: 31: must be 6n + 2"),
+        ({"preprocessing": "whitend"}, "preprocessing: 'whitend' is not one of "),
+        ({"parameters": {"bound": 0}}, "parameters.bound: 0: "),
+    ],
+)
+def test_a_mistake_in_a_model_from_scratch_is_told_with_its_key(tree, changes, told):
+    spoil(tree, STUDY, scratch(**changes))
+    assert f"models.fresh.{told}" in error(tree, scale="paper")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (
             put("models", "mnist-mlp-deepdefense", "defense", value="deepdefence"),
-            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, clean, ",
+            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, ",
         ),
         (put("models", "mnist-mlp-clean", "start", value="nobody"), "models.mnist-mlp-clean.start: 'nobody'"),
         (put("models", "mnist-mlp-clean", "trainin", value=1), "models.mnist-mlp-clean.trainin: unknown key"),

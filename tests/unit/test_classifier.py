@@ -1,5 +1,9 @@
 """Models: their file of weights, their seeds, and what is refused."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import safetensors.torch
 import torch
@@ -64,6 +68,51 @@ def test_other_tensors_are_refused(harm, message, mlp, tmp_path):
         classifier.load(mlp, tmp_path / "w.safetensors")
     assert "\n" not in str(caught.value)
     assert all(torch.equal(before[name], tensor) for name, tensor in mlp.state_dict().items())
+
+
+def test_adopting_fills_the_preprocessing_and_hands_over_the_rest(mlp, tmp_path, make_entry):
+    classifier.save(mlp, tmp_path / "weights.safetensors")
+    fresh, seen = classifier.build(make_entry("mlp", 0.2), SHAPE, 10), {}
+    before = fresh.network.fc1.weight.clone()
+    classifier.adopt(fresh, tmp_path / "weights.safetensors", lambda network, state: seen.update({network: state}))
+    assert torch.equal(fresh.preprocessing.mean, mlp.preprocessing.mean)
+    assert torch.equal(fresh.network.fc1.weight, before)
+    (state,) = seen.values()
+    assert list(seen) == [fresh.network] and state.keys() == mlp.network.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in mlp.network.state_dict().items())
+
+
+def test_adopting_what_does_not_fit_is_one_line(mlp, lenet, tmp_path):
+    state = dict(mlp.state_dict())
+    del state["preprocessing.mean"]
+    safetensors.torch.save_file(state, tmp_path / "bare")
+    classifier.save(lenet, tmp_path / "lenet")
+    for name, message in (("bare", "tensor mean is absent"), ("lenet", "do not fit .*fc3"), ("none", "no readable")):
+        with pytest.raises(RedoubtError, match=message) as caught:
+            classifier.adopt(mlp, tmp_path / name, lambda network, own: network.load_state_dict(own))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_is_built_with_what_its_defense_changes(make_entry):
+    entry = make_entry(defense="bounded-relu", parameters={"bound": 2.5})
+    kinds = {type(module) for module in classifier.build(entry, SHAPE, 10).network.modules()}
+    assert torch.nn.Hardtanh in kinds and torch.nn.ReLU not in kinds
+    entry["defense"] = make_entry(defense="deepdefense", start="tiny-model")["defense"]
+    assert torch.nn.ReLU in {type(module) for module in classifier.build(entry, SHAPE, 10).network.modules()}
+
+
+def test_building_a_model_loads_no_defense_that_changes_nothing(make_entry):
+    entry = make_entry(defense="deepdefense", start="tiny-model")
+    script = (
+        "import sys; from redoubt import classifier; "
+        f"classifier.build({entry!r}, {SHAPE}, 10); "
+        "print([name for name in sys.modules if 'redoubt.defenses' in name])"
+    )
+    source = str(Path(classifier.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={"PYTHONPATH": source}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x00" * 100, b"PK\x03\x04 not safetensors at all"])

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.metrics.estimate import bootstrap, estimate, wilson
+from redoubt.metrics.estimate import NoValue, bootstrap, estimate, wilson
 
 ROWS = pd.DataFrame(
     {
@@ -20,6 +20,10 @@ ROWS = pd.DataFrame(
         "x_linf": [2.0, 2.0, 4.0, 8.0],
         "probability_label": [0.9, 0.1, 0.2, 0.6],
         "probability_adversarial": [0.9, 0.5, 0.4, 0.6],
+        "epsilon": [float("nan"), 0.25, 0.5, 0.125],
+        "detected": [True, False, True, False],
+        "seconds": [1.0, 4.0, 9.0, 2.5],
+        "seconds_plain": [1.0, 2.0, 3.0, 1.0],
     }
 )
 EXPECTED = {
@@ -31,7 +35,15 @@ EXPECTED = {
     "rho-inf": (0 + 0.5 + 0.25 + 0.125) / 4,
     "probability-of-label": 0.45,
     "probability-of-prediction": 0.6,
+    "fooling-rate-of-correct": 2 / 3,
+    "l2-of-fooled": 255 * (3 + 2 + 5) / 3,
+    "linf-of-fooled": 255.0,
+    "largest-epsilon": 1.0,
+    "detection-rate": 2 / 4,
+    "undetected-fooling-rate": 2 / 4,
+    "time-ratio": (2.0 + 2.5) / 2,
 }
+COUNTS = {"fooling-rate-of-correct": 3, "l2-of-fooled": 3, "linf-of-fooled": 3}
 
 
 def test_every_metric_has_a_hand_computed_value():
@@ -41,8 +53,8 @@ def test_every_metric_has_a_hand_computed_value():
 @pytest.mark.parametrize("metric", EXPECTED)
 def test_values_by_hand(metric):
     found = estimate(metric, ROWS)
-    assert found.value == pytest.approx(EXPECTED[metric], rel=1e-12) and found.n == 4
-    assert found.low <= found.value <= found.high and found.low < found.high
+    assert found.value == pytest.approx(EXPECTED[metric], rel=1e-12) and found.n == COUNTS.get(metric, 4)
+    assert found.low <= found.value <= found.high and (found.low < found.high or metric == "linf-of-fooled")
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (9831, 10000), (1, 1), (50, 100)])
@@ -87,6 +99,36 @@ def test_values_that_are_not_finite_are_refused(change):
         estimate("rho-2", rows)
     with pytest.raises(RedoubtError, match="0 rows"):
         estimate("accuracy", ROWS.iloc[:0])
+
+
+def test_images_to_which_a_metric_does_not_apply_do_not_count():
+    still = ROWS.assign(adversarial_label=ROWS["clean_label"])
+    for metric in ("l2-of-fooled", "linf-of-fooled"):
+        with pytest.raises(NoValue, match=r"^no image was fooled$"):
+            estimate(metric, still)
+    with pytest.raises(NoValue, match=r"^no attacked image is labelled correctly$"):
+        estimate("fooling-rate-of-correct", ROWS.assign(clean_label=9))
+    with pytest.raises(RedoubtError, match="l2-of-fooled: 0 rows"):
+        estimate("l2-of-fooled", ROWS.iloc[:0])
+    found = estimate("fooling-rate-of-correct", ROWS)
+    assert (found.low, found.high) == wilson(2, 3)
+    twice = pd.concat([ROWS, ROWS.assign(l2=0.0)])  # seeds below each other have the same index
+    assert estimate("l2-of-fooled", twice).value == pytest.approx(255 * 10 / 6)
+    with pytest.raises(RedoubtError, match="l2-of-fooled: 3 rows, 1 of them not finite"):
+        estimate("l2-of-fooled", ROWS.assign(l2=[0.0, float("nan"), 1.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "expected"), [([0.1, 0.4, 0.2], 0.4), ([0.1, 1.7, 0.2], 1.0), ([0.1, float("nan"), 0.2], 1.0)]
+)
+def test_the_largest_epsilon_is_the_whole_range_at_most(epsilons, expected):
+    found = estimate("largest-epsilon", pd.DataFrame({"epsilon": epsilons}))
+    assert (found.value, found.high, found.n) == (expected, expected, 3) and found.low < expected
+
+
+def test_a_column_that_is_not_there_is_named():
+    with pytest.raises(RedoubtError, match=r"^detection-rate: the attack's rows have no column 'detected'$"):
+        estimate("detection-rate", ROWS.drop(columns="detected"))
 
 
 def test_an_image_counts_once_however_often_it_is_scored():

@@ -129,3 +129,10 @@ def test_duplicates_are_runs_of_equal_rows(seed, size, kinds):
     for run in runs.unique():
         rows = order[runs == run]
         assert len(kind[rows].unique()) == 1 and (rows.diff() > 0).all()
+
+
+@pytest.mark.parametrize("candidates", [305, 601, 5001])
+def test_padding_is_nobodys_neighbour(candidates):
+    # All similarities are negative, so that columns of zeros would be the nearest.
+    left, right = torch.ones(3, 2), -torch.rand(candidates, 2, generator=generator(6)) - 0.1
+    assert_nearest(nearest(left, right, 10), oracle(left, right), 10)

@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from redoubt import registry
+from redoubt.errors import RedoubtError
+from redoubt.preprocessing import standardised
+from redoubt.preprocessing.layers import Pixels
 
 
 def fitted(name, images, **values):
@@ -37,17 +40,58 @@ def test_mean_image_centres_its_images(images):
     assert layer(images).abs().max() > 20  # the 0-255 scale
 
 
-def test_images_come_back(images):
-    layer = fitted("mean-image", images)
-    assert torch.allclose(layer.to_images(layer(images)), images, atol=1e-6)
-    assert layer.to_images(layer(images) + 300).min() > 1
-
-
 def test_fixed_channels_ignore_the_images(images):
     layer = fitted("mean-image", images, channels=[0.1, 0.2, 0.4])
     found = layer(torch.full((1, 3, 4, 4), 0.4))
     assert torch.allclose(found[0, :, 0, 0], 255 * torch.tensor([0.3, 0.2, 0.0]), atol=1e-4)
     assert found.shape == (1, 3, 4, 4)
+
+
+def test_standardised_channels_by_hand():
+    images = torch.tensor([[[[0.0, 1.0]], [[0.2, 0.2]]], [[[0.0, 1.0]], [[0.4, 0.4]]]])  # (2, 2, 1, 2)
+    layer = fitted("standardised", images)
+    assert torch.allclose(layer.mean.flatten(), torch.tensor([0.5, 0.3]))
+    assert torch.allclose(layer.std.flatten(), torch.tensor([0.5, 0.1]))
+    found = layer(torch.full((1, 2, 3, 3), 0.4))
+    assert torch.allclose(found[0, 0], torch.tensor(-0.2)) and torch.allclose(found[0, 1], torch.tensor(1.0))
+
+
+def test_standardised_channels_have_mean_zero_and_variance_one(images):
+    inputs = fitted("standardised", images)(images).transpose(0, 1).flatten(1)
+    assert inputs.mean(1).abs().max() < 1e-5
+    assert torch.allclose(inputs.std(1, unbiased=False), torch.ones(3), atol=1e-5)
+    shades = 0.5 + 1e-4 * (images - 0.5)  # nearly constant, about a mean far from zero
+    assert fitted("standardised", shades).std.min() == pytest.approx(standardised.FLOOR)
+    exact = shades.double().transpose(0, 1).flatten(1).std(1, unbiased=False)
+    assert exact.max() < standardised.FLOOR
+
+
+@pytest.mark.parametrize("name", ["mean-image", "standardised"])
+def test_images_come_back_from_every_layer_that_says_so(name, images):
+    layer = fitted(name, images)
+    assert torch.allclose(layer.to_images(layer(images)), images, atol=1e-6)
+    assert layer.to_images(layer(images) + 300).min() > 1
+
+
+@pytest.mark.parametrize("name", ["identity", "mean-image", "standardised"])
+def test_pixels_learn_what_a_layer_does(name, images):
+    layer = fitted(name, images)
+    pixels = Pixels(images.shape[1:])
+    assert torch.equal(pixels.inputs(images), images) and torch.equal(pixels.images(images), images)
+    assert pixels.learn(layer) is pixels
+    inputs = layer(images)
+    assert torch.allclose(pixels.inputs(images), inputs, rtol=1e-5, atol=1e-4)
+    assert torch.allclose(pixels.images(inputs), images, atol=1e-6)
+    assert set(pixels.state_dict()) == {"scale", "offset"} and not list(pixels.parameters())
+
+
+def test_pixels_refuse_a_layer_that_mixes_them(images):
+    with pytest.raises(RedoubtError, match="Whitened mixes pixels"):
+        Pixels(images.shape[1:]).learn(fitted("whitened", images))
+    with pytest.raises(RedoubtError, match="mixes pixels"):  # of one colour each, black and white pass
+        Pixels(images.shape[1:]).learn(torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+    with pytest.raises(RedoubtError, match="mixes pixels"):
+        Pixels(images.shape[1:]).learn(torch.nn.Softplus())
 
 
 def test_identity_changes_nothing(images):

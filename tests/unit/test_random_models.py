@@ -10,6 +10,7 @@ from redoubt import attacking
 from redoubt.attacks.craft import craft
 from redoubt.attacks.expectation import Expectation
 from redoubt.attacks.interface import Crafted
+from redoubt.config import Attack
 from redoubt.fitting import fit
 
 
@@ -63,6 +64,60 @@ def test_gradients_approach_that_of_the_expectation(together):
     assert 5 < errors[10] / errors[1000] < 20  # as 1 / sqrt(draws)
 
 
+class Shaken(torch.nn.Module):
+    """An affine network on squared inputs whose noise is drawn once a call, the same for all images of the batch."""
+
+    def __init__(self, features=4, classes=3):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(features, classes, generator=torch.Generator().manual_seed(0)))
+        self.calls = []
+
+    def forward(self, inputs):
+        noise = torch.randn(1, *inputs.shape[1:])
+        self.calls.append((len(inputs), noise))
+        return ((inputs + noise).flatten(1) ** 2) @ self.weight
+
+
+def test_only_calls_of_their_own_average_a_model_that_draws_once_a_call():
+    network, inputs = Shaken(), torch.rand(1, 4)
+    exact = 2 * inputs * network.weight[:, 0].detach()
+    torch.manual_seed(0)
+    errors = {}
+    for together in (True, False):
+        for draws in (1, 100):
+            sizes = []
+            for _ in range(30):
+                points = inputs.clone().requires_grad_()
+                gradient = torch.autograd.grad(Expectation(network, draws, together)(points)[0, 0], points)[0]
+                sizes.append((gradient - exact).norm())
+            errors[together, draws] = torch.stack(sizes).mean()
+    assert 5 < errors[False, 1] / errors[False, 100] < 20  # as 1 / sqrt(draws)
+    assert 0.7 < errors[True, 1] / errors[True, 100] < 1.4  # one draw, copied
+
+
+@pytest.mark.parametrize(("switch", "calls"), [({"draws_apart": True}, [7] * 4), ({"draws_apart": False}, [28])])
+def test_the_entry_tells_draws_apart(switch, calls, tiny_data, make_entry, make_attack, tmp_path, monkeypatch):
+    fit(make_entry(), 0, tiny_data, tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
+    network, load = Shaken(784, 10), attacking.load_model
+
+    def shaken(weights, where):
+        model, facts = load(weights, where)
+        model.network = network
+        return model, facts
+
+    monkeypatch.setattr(attacking, "load_model", shaken)
+    entry = make_attack("fgs", parameters={"epsilons": [0.1]}, draws=4, select={"images": 7}, **switch)
+    attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", tmp_path / "rows.parquet")
+    crafting, scoring = network.calls[: len(calls)], network.calls[len(calls) :]
+    assert [size for size, _ in crafting] == calls and [size for size, _ in scoring] == [7, 7]
+    assert len(torch.unique(torch.stack([noise for _, noise in network.calls]), dim=0)) == len(network.calls)
+
+
+def test_entries_without_the_switch_stay_what_they_were():
+    assert "draws_apart" not in Attack(attack="pgd").model_dump()
+    assert Attack(attack="pgd", draws_apart=True).model_dump()["draws_apart"] is True
+
+
 def test_more_draws_make_a_stronger_attack(digit_images):
     images, labels = digit_images[0][:1].expand(200, -1, -1, -1), torch.zeros(200, dtype=torch.int64)
     weight = torch.randn(784, generator=torch.Generator().manual_seed(0)) / 28
@@ -93,7 +148,7 @@ class Random(torch.nn.Module):
 
 def test_every_repetition_is_scored_by_draws_of_its_own():
     class Victim:
-        network = Random()
+        network, detector = Random(), None
 
     inputs = torch.rand(50, 1, 2, 2)
     batch = {"inputs": inputs, "labels": torch.zeros(50, dtype=torch.int64), "positions": torch.arange(50)}
@@ -112,16 +167,16 @@ def test_rows_carry_the_repetition(tiny_data, make_entry, make_attack, tmp_path,
     seen, inner = [], attacking.Expectation
 
     class Watched(inner):
-        def __init__(self, network, draws):
-            seen.append(draws)
-            super().__init__(network, draws)
+        def __init__(self, network, draws, together):
+            seen.append((draws, together))
+            super().__init__(network, draws, together)
 
     monkeypatch.setattr(attacking, "Expectation", Watched)
     entry = make_attack("fgs", parameters={"epsilons": [0.1, 0.2]}, repetitions=3, draws=4, select={"images": 7})
     out = tmp_path / "rows.parquet"
     attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", out)
     frame = pq.read_table(out).to_pandas()
-    assert seen == [4] and json.loads(pq.read_schema(out).metadata[b"attack"])["repetitions"] == 3
+    assert seen == [(4, True)] and json.loads(pq.read_schema(out).metadata[b"attack"])["repetitions"] == 3
     assert len(frame) == 2 * 3 * 7
     assert (frame.groupby(["epsilon", "repetition"])["index"].apply(list) == [[*range(7)]] * 6).all()
 

@@ -37,6 +37,14 @@ models:
     parameters: {beta: 0.0001, share: 0.3}
     training: *training
     labels: {method: Par. Train}
+  digits-mlp-bounded:
+    dataset: mnist
+    network: mlp
+    preprocessing: standardised
+    defense: bounded-relu
+    parameters: {bound: 2.0}
+    training: {epochs: 1, batch_size: 50, learning_rate: 0.01, images: 200, track: {images: 20}}
+    labels: {dataset: Digits, network: MLP, method: Bounded}
 attacks:
   deepfool:
     attack: deepfool
@@ -50,7 +58,7 @@ evaluations:
   - attack: deepfool
     models: [digits-mlp-reference, digits-mlp-clean, digits-mlp-parseval]
   - attack: fgs-half
-    models: [digits-mlp-parseval]
+    models: [digits-mlp-parseval, digits-mlp-bounded]
 artifacts:
   table-1:
     kind: table
@@ -66,9 +74,9 @@ artifacts:
     kind: table
     plot: metric-table
     title: Table 2
-    caption: One model under FGS.
+    caption: Two models under FGS, one of them from scratch.
     parameters:
-      models: [digits-mlp-parseval]
+      models: [digits-mlp-parseval, digits-mlp-bounded]
       columns:
         - {label: rho_inf, metric: rho-inf, attack: fgs-half}
   figure-4:

@@ -33,7 +33,7 @@ def saved(finished_tree, tmp_path_factory):
     tree = Tree(folder / "redoubt")
     tree.run("git", "init", "-q")
     tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
-    assert "recorded 12 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
+    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
     commit(tree, "results")
     assert not stale(tree)
     return tree
@@ -63,7 +63,7 @@ def test_stages_of_the_project_are_those_of_the_catalog(tmp_path):
 
 def test_restore_rebuilds_nothing_and_a_table_is_redrawn_without_training(clone):
     done = clone.run("python", "-m", "redoubt.steps.restore")
-    assert done.stdout.strip() == "restored 12 stages; nothing is left to be done"
+    assert done.stdout.strip() == "restored 14 stages; nothing is left to be done"
     assert not clone.planned()
     assert not stale(clone)
     clone.replace(STUDY_FILE, "caption: Three models", "caption: All models")

@@ -77,8 +77,22 @@ def test_a_new_attack_runs_alone(tree):
             "src/redoubt/attacks/fgs.py",
             "\n",
             "\n# a comment\n",
-            {"attack": 1, "table": 1, **RULE_OF_STEP},
+            {"attack": 2, "table": 1, **RULE_OF_STEP},
             id="code-of-one-attack",
+        ),
+        pytest.param(
+            "src/redoubt/defenses/bounded_relu.py",
+            "\n",
+            "\n# a comment\n",
+            {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
+            id="code-of-a-defense-that-changes-the-network",
+        ),
+        pytest.param(
+            STUDY,
+            "{bound: 2.0}",
+            "{bound: 3.0}",
+            {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
+            id="parameter-of-a-model-from-scratch",
         ),
         pytest.param(
             STUDY,

@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
 from redoubt import catalog as catalog_module
+from redoubt import layout
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 
@@ -36,8 +37,8 @@ FIGURES = [
     key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"
 ]
 REPORT_FILES = CATALOG.report_files
-BASELINES = [key for key, model in CATALOG.models.items() if model.start is None]
-DEFENDED = [key for key, model in CATALOG.models.items() if model.start is not None]
+BASELINES = [key for key, model in CATALOG.models.items() if model.step == "pretrain"]
+DEFENDED = [key for key, model in CATALOG.models.items() if model.step == "defend"]
 
 
 def either(names):
@@ -62,17 +63,15 @@ def model_code(wildcards):
 
 def data_of(wildcards):
     """Return the dataset that a model is trained and attacked on."""
-    return catalog_module.data_file(
-        CATALOG.models[wildcards.model].dataset, "meta.json"
-    )
+    return layout.data_file(CATALOG.models[wildcards.model].dataset, "meta.json")
 
 
 def start_of(wildcards):
-    """Return the weights that a defended model starts from."""
-    start = CATALOG.models[CATALOG.models[wildcards.model].start]
-    return catalog_module.model_file(
-        SCALE, start.id, start.seeds[0], "weights.safetensors"
-    )
+    """Return the weights that a defended model starts from, none when it is trained from scratch."""
+    if (key := CATALOG.models[wildcards.model].start) is None:
+        return []
+    seed = CATALOG.models[key].seeds[0]
+    return layout.model_file(SCALE, key, seed, "weights.safetensors")
 
 
 def attack_entry(wildcards):
@@ -89,7 +88,7 @@ def attack_reads(wildcards):
     """Return the finished rows that an attack builds on."""
     run = CATALOG.runs[wildcards.model, wildcards.attack]
     return [
-        catalog_module.attack_file(SCALE, model, wildcards.seed, attack)
+        layout.attack_file(SCALE, model, wildcards.seed, attack)
         for model, attack in run.reads
     ]
 
@@ -113,13 +112,13 @@ def artifact_inputs(wildcards):
 
 def published(wildcards):
     """Return the printed numbers of a study."""
-    return catalog_module.published_file(wildcards.study)
+    return layout.published_file(wildcards.study)
 
 
 def artifact_files(suffixes):
     """Return files of all tables and figures of all studies."""
     return [
-        catalog_module.artifact_file(SCALE, study, key, suffix)
+        layout.artifact_file(SCALE, study, key, suffix)
         for (study, key), entry in CATALOG.artifacts.items()
         for suffix in suffixes[entry.kind]
     ]

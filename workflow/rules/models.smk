@@ -1,5 +1,5 @@
 rule pretrain:
-    "Train a model from scratch."
+    "Train a baseline from scratch."
     input:
         code=model_code,
         data=data_of,
@@ -32,7 +32,7 @@ rule pretrain:
 
 
 rule defend:
-    "Make a defended model from another model."
+    "Make a defended model, from another model or from scratch."
     input:
         code=model_code,
         data=data_of,

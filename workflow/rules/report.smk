@@ -3,7 +3,7 @@ rule scorecard:
     input:
         code=code("steps.scorecard"),
         artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
-        published=[catalog_module.published_file(study) for study in CATALOG.studies],
+        published=[layout.published_file(study) for study in CATALOG.studies],
     output:
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",

@@ -4,4 +4,4 @@ A file has `Parameters`, `needs(parameters)` (the histories and attacks that it 
 returns a `Drawing`. `inputs` gives the data; what is missing comes with its reason.
 """
 
-SHARED = frozenset({"interface", "style", "cells", "drawing"})
+SHARED = frozenset({"interface", "style", "cells", "drawing", "pictures"})

@@ -10,7 +10,7 @@ from typing import Any
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.metrics.estimate import Estimate, estimate
+from redoubt.metrics.estimate import Estimate, NoValue, estimate
 
 pd = lazy("pandas")
 
@@ -30,6 +30,7 @@ COLUMNS = [
     "verdict",
     "reason",
 ]
+FOUND = ["reproduced", "ci_low", "ci_high", "n", "seeds", "reason"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,26 @@ def verdict(published: Published | None, found: Estimate, kind: str, entry: dict
     return ("reproduced" if inside else "deviates"), ""
 
 
+def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dict[str, Any]:
+    """Return the facts of a metric over rows by the names of `FOUND`; without a number, the reason why.
+
+    Args:
+        metric: its name.
+        rows: attacked images, of all seeds; None when there are none.
+        missing: why there are none.
+    """
+    nothing = {"reproduced": None, "ci_low": None, "ci_high": None, "n": 0, "seeds": 0, "reason": missing}
+    if missing is not None:
+        return nothing
+    seeds = int(rows["seed"].nunique())
+    try:
+        found = estimate(metric, rows)
+    except NoValue as reason:
+        return nothing | {"seeds": seeds, "reason": str(reason)}
+    numbers = {"reproduced": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}
+    return numbers | {"seeds": seeds, "reason": None}
+
+
 def cell(
     entry: dict[str, Any],
     place: tuple[str, str],
@@ -108,22 +129,13 @@ def cell(
     row, column = place
     base = dict.fromkeys(COLUMNS) | {"study": entry["study"], "artifact": entry["id"], "row": row, "column": column}
     base |= {"metric": metric, "published": published.value if published else None}
-    if missing is not None:
-        return base | {"verdict": "not-run", "reason": missing, "n": 0, "seeds": 0}
-    found = estimate(metric, rows)
-    seeds = int(rows["seed"].nunique())
+    facts = measured(metric, rows, missing)
+    if facts["reproduced"] is None:
+        return base | facts | {"verdict": "not-run"}
+    found = Estimate(*(facts[name] for name in ("reproduced", "ci_low", "ci_high", "n")))
     judged, reason = verdict(published, found, registry.method("metrics", metric).KIND, entry)
     difference = found.value - published.value if published else None
-    return base | {
-        "reproduced": found.value,
-        "difference": difference,
-        "ci_low": found.low,
-        "ci_high": found.high,
-        "n": found.n,
-        "seeds": seeds,
-        "verdict": judged,
-        "reason": reason,
-    }
+    return base | facts | {"difference": difference, "verdict": judged, "reason": reason}
 
 
 def shown(metric: str, value: float | None) -> str:

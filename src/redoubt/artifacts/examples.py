@@ -6,6 +6,7 @@ Source: DeepDefense, figure 3.
 from __future__ import annotations
 
 from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.artifacts.pictures import picture, show
 from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
 from redoubt.schema import Strict
@@ -53,8 +54,8 @@ def collect(entry: dict, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.nda
             facts["probability_label"] = first["probability_label"]
             facts["probability_adversarial"] = first["probability_adversarial"]
             rows.append(facts | _judged(inputs, row["judge"], options["replay"], model))
-            pictures[model] = _picture(first["picture"], frame.attrs["shape"])
-            pictures["clean"] = _picture(first["clean_picture"], frame.attrs["shape"])
+            pictures[model] = picture(first["picture"], frame.attrs["shape"])
+            pictures["clean"] = picture(first["clean_picture"], frame.attrs["shape"])
     columns = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n"]
     columns += ["probability_label", "probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
     return pd.DataFrame(rows).reindex(columns=columns), pictures
@@ -68,11 +69,6 @@ def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
     return {"judge": judge, "judge_label": first["adversarial_label"], "judge_clean_label": first["clean_label"]}
 
 
-def _picture(values: np.ndarray, shape: list[int]) -> np.ndarray:
-    image = np.asarray(values, dtype=float).reshape(shape).transpose(1, 2, 0).clip(0, 1)
-    return image[:, :, 0] if image.shape[2] == 1 else image
-
-
 def draw(entry: dict, inputs: Inputs) -> Drawing:
     """Draw the clean image at the left, then the examples; arrows name the class that the model sees."""
     data, pictures = collect(entry, inputs)
@@ -80,7 +76,7 @@ def draw(entry: dict, inputs: Inputs) -> Drawing:
     figure, axes = style.grid(len(rows), 1 + max(len(row["models"]) for row in rows), 1.25, 1.55)
     for panels, row in zip(axes, rows, strict=True):
         own = data[data["panel"] == row["title"]].set_index("model")
-        _show(panels[0], pictures.get("clean"))
+        show(panels[0], pictures.get("clean"))
         panels[0].set_title("clean", fontsize=8)
         panels[0].set_ylabel(row["title"])
         for axis, model in zip(panels[1:], row["models"], strict=False):
@@ -88,16 +84,8 @@ def draw(entry: dict, inputs: Inputs) -> Drawing:
             if pd.notna(found["reason"]):
                 style.absent(axis, [found["reason"]])
                 continue
-            _show(axis, pictures[model])
+            show(axis, pictures[model])
             axis.set_title(f"{found['method']} → {found['adversarial_label']:.0f}", fontsize=8)
             axis.set_xlabel(f"{found['rho_2']:.3f}", fontsize=8)
     style.stamp(figure, entry["stamp"])
     return Drawing(data, figure=figure)
-
-
-def _show(axis, picture: np.ndarray | None) -> None:
-    axis.grid(False)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    if picture is not None:
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

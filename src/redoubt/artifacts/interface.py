@@ -7,8 +7,9 @@ from typing import Any
 
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.rows import read_rows
+from redoubt.rows import read_rows, read_shared
 
+np = lazy("numpy")
 pd = lazy("pandas")
 
 
@@ -34,10 +35,14 @@ class Inputs:
     def rows(self, model: str, attack: str) -> pd.DataFrame:
         """Return the rows of an attack on a model, those of all seeds below each other with a column `seed`."""
         frames = [read_rows(file) for file in self._by_need[model, attack]["files"]]
-        shape = frames[0].attrs["shape"]
+        attrs = frames[0].attrs
         frame = pd.concat([part.assign(seed=_seed(file)) for part, file in self._paired(frames, model, attack)])
-        frame.attrs["shape"] = shape
+        frame.attrs = attrs
         return frame
+
+    def shared(self, model: str, attack: str) -> dict[int, dict[str, np.ndarray]]:
+        """Return by seed the tensors that all rows of an attack on a model have in common, by name."""
+        return {_seed(file): read_shared(file) for file in self._by_need[model, attack]["files"]}
 
     def _paired(self, frames: list, model: str, attack: str | None) -> zip:
         return zip(frames, self._by_need[model, attack]["files"], strict=True)

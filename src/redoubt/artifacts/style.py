@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import colorsys
+import textwrap
+
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 
+from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
@@ -18,6 +23,11 @@ METHODS = {
     "Par. Train": {"color": "#E69F00", "marker": "D", "linestyle": "-."},
     "Adv. Train": {"color": "#009E73", "marker": "^", "linestyle": (0, (5, 1, 1, 1))},
     "DeepDefense": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
+    "Undefended": {"color": "#000000", "marker": "s", "linestyle": "--"},
+    "PeerNet": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
+    "BReLU + GDA": {"color": "#009E73", "marker": "^", "linestyle": "-."},
+    "MagNet": {"color": "#CC79A7", "marker": "D", "linestyle": (0, (5, 1, 1, 1))},
+    "PGD training": {"color": "#E69F00", "marker": "v", "linestyle": (0, (3, 1))},
 }
 SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
@@ -55,6 +65,41 @@ def method(name: str) -> dict:
     return METHODS[name]
 
 
+def variant(name: str, position: int) -> dict:
+    """Return the style of one of several models of a method: another shade, marker and line for each further one.
+
+    Args:
+        name: of the method.
+        position: of the model among those of its method, from 0; from 5 on styles repeat.
+    """
+    own, place = method(name), position % 5
+    if not place:
+        return own
+    hue, lightness, saturation = colorsys.rgb_to_hls(*colors.to_rgb(own["color"]))
+    turn, shade = [(0.0, 0.45), (0.0, -0.5), (0.2, 0.0), (0.2, 0.45)][place - 1]
+    lightness += shade * (1 - lightness if shade > 0 else lightness)
+    markers = [marker for marker in MARKERS if marker != own["marker"]]
+    line = ["--", "-.", (0, (5, 1, 1, 1)), ":"][place - 1]
+    color = colorsys.hls_to_rgb((hue + turn) % 1.0, lightness, saturation)
+    return {"color": color, "marker": markers[place - 1], "linestyle": line}
+
+
+def variants(models: list[str], entry: dict) -> dict[str, dict]:
+    """Return the style of each of the models of a panel, as an artifact's entry labels them."""
+    seen: dict[str, int] = {}
+    found = {}
+    for model in models:
+        name = entry["models"][model]["labels"]["method"]
+        found[model] = variant(name, seen.get(name, 0))
+        seen[name] = seen.get(name, 0) + 1
+    return found
+
+
+def name(labels: dict[str, str]) -> str:
+    """Return what legends call a model: its own name where it has one, or network and method."""
+    return labels.get("name") or f"{labels['network']} {labels['method']}"
+
+
 def series(position: int) -> dict:
     """Return colour and marker of the series at a position, for curves that are not methods."""
     return {"color": SERIES[position % len(SERIES)], "marker": MARKERS[position % len(MARKERS)]}
@@ -64,6 +109,26 @@ def grid(rows: int, columns: int, width: float, height: float):
     """Return a figure and its axes (rows, columns); sizes are inches of one panel."""
     size = (width * columns, height * rows)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+
+
+def gallery(rows: int, columns: int, side: float, gaps: tuple[float, float], top: float):
+    """Return a figure and its axes (rows, columns), all blank, for square pictures at fixed places.
+
+    Args:
+        rows: of pictures.
+        columns: of pictures.
+        side: inches of a picture.
+        gaps: inches beside and under it, for what is written there.
+        top: inches over the first row.
+    """
+    across, down = (side + gap for gap in gaps)
+    width, height = 0.3 + columns * across, top + rows * down + 0.2
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    for (row, column), axis in np.ndenumerate(axes):
+        corner = 0.3 + column * across, height - top - row * down - side
+        axis.set_position((corner[0] / width, corner[1] / height, side / width, side / height))
+        axis.set_axis_off()
+    return figure, axes
 
 
 def stamp(figure: Figure, text: str) -> None:
@@ -79,6 +144,14 @@ def absent(axis, reasons: list[str]) -> None:
     )
     axis.set_xticks([])
     axis.set_yticks([])
+
+
+def told(axis, reason: str, width: int) -> None:
+    """Say in place of a small picture why it is missing, in lines of `width` characters that take no room."""
+    axis.set_axis_off()
+    text = textwrap.fill(f"not run: {reason}", width)
+    place = {"transform": axis.transAxes, "ha": "left", "va": "top", "in_layout": False}
+    axis.text(0.0, 1.0, text, fontsize=6, color="#666666", **place)
 
 
 def save(figure: Figure, path, kind: str) -> None:

@@ -5,4 +5,16 @@ and `run(network, batches, parameters, context)`, which yields one `Crafted` per
 always in the order of the batches.
 """
 
-SHARED = frozenset({"interface", "foolbox_engine", "losses", "expectation", "craft", "querying"})
+SHARED = frozenset(
+    {
+        "interface",
+        "foolbox_engine",
+        "losses",
+        "expectation",
+        "craft",
+        "querying",
+        "geometry",
+        "hinge",
+        "input_gradients",
+    }
+)

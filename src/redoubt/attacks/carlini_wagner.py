@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.attacks import deepfool, losses
+from redoubt.attacks import losses
+from redoubt.attacks.geometry import clip, like
+from redoubt.attacks.hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -42,15 +44,10 @@ COST = "searches x steps forward and backward passes at most, about a tenth of t
 ENGINES = ("redoubt", "foolbox")
 
 DECAYS, EPSILON = (0.5, 0.999), 1e-8  # of Adam
-CANDIDATES = 9  # wrong classes whose boundaries are compared
-OVERSHOOT, SHARE = 1.001, 0.3  # of the way to the nearest of them: the first start, and a first step at most
-LARGEST_C = 1e10
+SHARE = 0.3  # of the way to the nearest boundary: a first step at most
 PATIENCE, PROGRESS = 0.03, 1e-4  # stalled: no relative progress of this size in this share of the steps
 CUT, STALLS = 0.3, 3
 GAIN = 1e-3  # relative shortening for which a further search is made
-BISECTIONS = 12
-SLACK = 1e-5  # relative to the logits: more than they change with the batch that an image is in
-TINY = 1e-15  # below this a gradient counts as zero
 
 
 class Parameters(Strict):
@@ -78,60 +75,8 @@ class Parameters(Strict):
     abort_early: bool = Field(True, description="images leave when they make no progress; else all steps are taken")
 
 
-def like(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Return values (B,) shaped to multiply images (B, ...)."""
-    return values.view(-1, *[1] * (images.dim() - 1))
-
-
-def clip(points: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
-    """Return `points` clipped to the bounds, where the space has them."""
-    return points if bounds is None else points.clamp(*bounds)
-
-
-def shortfall(logits: torch.Tensor, margins: torch.Tensor, confidence: float) -> torch.Tensor:
-    """Return by how much margins (B,) fall short of the confidence, below zero for examples.
-
-    A little more than the confidence is asked for, so that an example remains one when rounding differs.
-    """
-    return confidence + SLACK * logits.abs().amax(1) - margins
-
-
-def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
-    """Return the range of the bounds, or where there are none of each image and zero, or 1 if that is nothing, (B,)."""
-    if bounds is not None:
-        return inputs.new_full((len(inputs),), bounds[1] - bounds[0])
-    own = inputs.flatten(1).amax(1).clamp_min(0.0) - inputs.flatten(1).amin(1).clamp_max(0.0)
-    return torch.where(own > 0.0, own, 1.0)
-
-
-def linearise(
-    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float, dual: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the nearest boundary of the linearised model.
-
-    Args:
-        network: inputs (B, ...) to logits (B, classes).
-        inputs: (B, ...) clean.
-        labels: (B,) true classes.
-        logits: (B, classes) of `inputs`.
-        confidence: margin wanted.
-        dual: norm of gradients that is dual to the norm of distances: 2 for l2, 1 for l-infinity.
-
-    Returns:
-        Distance to it (B,); gradient of the margin of its class (B, ...); norm of that gradient (B,), never zero.
-
-    Cost: one forward pass, at most CANDIDATES backward passes.
-    """
-    others = logits.scatter(1, labels[:, None], -math.inf).topk(min(CANDIDATES, logits.shape[1] - 1)).indices
-    f, w = deepfool.linearise(network, inputs, labels, others)
-    norms = w.flatten(2).norm(p=dual, dim=2).T.clamp_min(TINY)  # (B, K)
-    distances, nearest = ((confidence - f).clamp_min(0.0) / norms).min(1)
-    picked = torch.arange(len(inputs), device=inputs.device)
-    return distances, w[nearest, picked], norms[picked, nearest]
-
-
 @dataclass
-class Live:
+class Live(Rows):
     """The images that a search still works on; every tensor has a row for each."""
 
     rows: torch.Tensor  # places among the images of the search
@@ -150,10 +95,6 @@ class Live:
     lowest: torch.Tensor  # objective
     since: torch.Tensor  # steps since it last fell
     stalls: torch.Tensor
-
-    def keep(self, left: torch.Tensor) -> Live:
-        """Return the images at the places `left`."""
-        return Live(*(getattr(self, field.name)[left] for field in fields(self)))
 
 
 def enter(
@@ -276,23 +217,6 @@ def search(network: Callable, live: Live, parameters: Parameters, bounds: tuple[
     return ended
 
 
-def shorten(
-    network: Callable, clean: torch.Tensor, labels: torch.Tensor, points: torch.Tensor, confidence: float
-) -> torch.Tensor:
-    """Return `points` (B, ...) moved towards the clean images as far as bisection sees them stay examples.
-
-    Cost: BISECTIONS forward passes.
-    """
-    low, high = torch.zeros_like(points.flatten(1)[:, 0]), torch.ones_like(points.flatten(1)[:, 0])
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2.0
-        with torch.no_grad():
-            logits = network(torch.lerp(clean, points, like(middle, points)))
-        wrong = shortfall(logits, losses.margin(logits, labels), confidence) < 0.0
-        low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
-    return torch.lerp(clean, points, like(high, points))
-
-
 def next_c(c: torch.Tensor, linearised: torch.Tensor, low: torch.Tensor, high: torch.Tensor, done: int) -> torch.Tensor:
     """Return the c (B,) to try after `done` searches.
 
@@ -305,16 +229,6 @@ def next_c(c: torch.Tensor, linearised: torch.Tensor, low: torch.Tensor, high: t
     """
     bracketed = torch.where(low > 0.0, (low * high).sqrt(), torch.minimum(c / 2.0, linearised))
     return torch.where(high < math.inf, bracketed, torch.maximum(10.0**done * c, linearised)).clamp_max(LARGEST_C)
-
-
-@dataclass
-class Found:
-    """The nearest examples of a batch."""
-
-    points: torch.Tensor  # (B, ...); the clean image where none was found or needed
-    sizes: torch.Tensor  # (B,) l2 of the perturbation, infinite where none was found
-    c: torch.Tensor  # (B,) of the search that found it, NaN where none did
-    iterations: torch.Tensor  # (B,) steps of all searches
 
 
 def attack(
@@ -348,7 +262,7 @@ def attack(
 
     c = linearised if parameters.initial_c is None else torch.full_like(linearised, parameters.initial_c)
     low, high = torch.zeros_like(c), torch.full_like(c, math.inf)
-    best = Found(inputs.clone(), torch.where(wrong, 0.0, high), torch.full_like(c, math.nan), torch.zeros_like(labels))
+    best = Found.nothing(inputs, wrong)
     waiting = ~wrong
     for done in range(1, parameters.searches + 1):
         rows = waiting.nonzero()[:, 0]
@@ -381,6 +295,4 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
             adversarial = foolbox_engine.carlini_wagner(network, inputs, labels, parameters, context.bounds)
             yield interface.Crafted(start, adversarial)
             continue
-        found = attack(network, inputs, labels, parameters, context.bounds)
-        facts = {"iterations": found.iterations.cpu().numpy(), "c": found.c.cpu().numpy()}
-        yield interface.Crafted(start, found.points, facts)
+        yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

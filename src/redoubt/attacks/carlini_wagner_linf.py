@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from redoubt.attacks import losses
-from redoubt.attacks.carlini_wagner import LARGEST_C, OVERSHOOT, clip, like, linearise, ranges, shorten, shortfall
+from redoubt.attacks.geometry import clip, like
+from redoubt.attacks.hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -61,7 +62,7 @@ class Parameters(Strict):
 
 
 @dataclass
-class Live:
+class Live(Rows):
     """The images that are still worked on; every tensor has a row for each."""
 
     rows: torch.Tensor  # places in the batch
@@ -79,9 +80,9 @@ class Live:
     age: torch.Tensor  # steps since the last success or failure
     tries: torch.Tensor  # failures
 
-    def keep(self, left: torch.Tensor) -> Live:
-        """Return the images at the places `left`."""
-        return Live(*(getattr(self, field.name)[left] for field in fields(self)))
+    def record(self, found: Found) -> None:
+        """Copy the best examples into what was found of the whole batch."""
+        found.points[self.rows], found.sizes[self.rows], found.c[self.rows] = self.best, self.size, self.best_c
 
 
 def enter(
@@ -154,20 +155,6 @@ def step(live: Live, moved: torch.Tensor, slopes: torch.Tensor, wrong: torch.Ten
     live.points = clip(live.points.addcmul(gradient.sign_(), like(lengths, moved), value=-1.0), bounds)
 
 
-@dataclass
-class Found:
-    """The examples of the smallest maximum of a batch."""
-
-    points: torch.Tensor  # (B, ...); the clean image where none was found or needed
-    sizes: torch.Tensor  # (B,) l-infinity of the perturbation, infinite where none was found
-    c: torch.Tensor  # (B,) when it was found, NaN where none was
-    iterations: torch.Tensor  # (B,) steps
-
-    def take(self, live: Live) -> None:
-        """Copy what is known of the live images."""
-        self.points[live.rows], self.sizes[live.rows], self.c[live.rows] = live.best, live.size, live.best_c
-
-
 def attack(
     network: Callable,
     inputs: torch.Tensor,
@@ -190,7 +177,7 @@ def attack(
         logits = network(inputs)
     live, goal = enter(network, inputs, labels, logits, parameters, bounds), losses.Goal("margin")
     already = logits.argmax(1) != labels
-    found = Found(inputs.clone(), torch.where(already, 0.0, live.size), live.best_c.clone(), torch.zeros_like(labels))
+    found = Found.nothing(inputs, already)
     live = live.keep((~already).nonzero()[:, 0])
     for iteration in range(LIMIT * parameters.steps):
         if not len(live.rows):
@@ -205,9 +192,9 @@ def attack(
         if interface.thin_now(iteration, inputs.device):
             left = active.nonzero()[:, 0]
             if len(left) < len(active):
-                found.take(live)
+                live.record(found)
                 live = live.keep(left)
-    found.take(live)
+    live.record(found)
     rows = (~already & (found.sizes < math.inf)).nonzero()[:, 0]
     if len(rows):
         points = shorten(network, inputs[rows], labels[rows], found.points[rows], parameters.confidence)
@@ -219,6 +206,4 @@ def attack(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield l-infinity Carlini-Wagner examples, away from the true class."""
     for start, inputs, labels in batches:
-        found = attack(network, inputs, labels, parameters, context.bounds)
-        facts = {"iterations": found.iterations.cpu().numpy(), "c": found.c.cpu().numpy()}
-        yield interface.Crafted(start, found.points, facts)
+        yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

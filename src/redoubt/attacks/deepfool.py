@@ -11,11 +11,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from redoubt.attacks.geometry import clip, like
 from redoubt.lazily import lazy
 from redoubt.schema import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
+input_gradients = lazy("redoubt.attacks.input_gradients")
 foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
 
 NEEDS = "gradients"
@@ -61,7 +63,8 @@ def linearise(
     """
     points = points.detach().requires_grad_()
     with torch.enable_grad():
-        logits = network(points)
+        with input_gradients.InputGradients():
+            logits = network(points)
         f = logits.gather(1, targets) - logits.gather(1, sources[:, None])
         columns = f.sum(0).unbind()
         w = [torch.autograd.grad(column, points, retain_graph=True)[0] for column in columns]
@@ -106,8 +109,7 @@ def perturb(
     sources, points, steps = predicted[rows], inputs[rows], []
     for iteration in range(parameters.iterations):
         if iteration:
-            points = inputs[rows] + stretch * total[rows]
-            points = points if bounds is None else points.clamp(*bounds)
+            points = clip(inputs[rows] + stretch * total[rows], bounds)
             with torch.no_grad():
                 current = network(points).argmax(1)
             waiting = current == sources if towards is None else current != towards[rows]
@@ -121,7 +123,7 @@ def perturb(
         picked = torch.arange(len(rows), device=rows.device)
         # Clipping takes back a share of each step: points would close in on the boundary and never pass it.
         lengths = (distances if bounds is None else distances + PAST) / norms[picked, nearest]
-        total[rows] += lengths.view(-1, *[1] * (inputs.dim() - 1)) * w[nearest, picked]
+        total[rows] += like(lengths, inputs) * w[nearest, picked]
         steps.append(Step(rows, sources, goals[rows][picked, nearest]))
     return stretch * total, predicted, steps
 
@@ -133,6 +135,4 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
             adversarial = foolbox_engine.deepfool(network, inputs, parameters, context.bounds)
         else:
             adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
-        if context.bounds is not None:
-            adversarial = adversarial.clamp(*context.bounds)
-        yield interface.Crafted(start, adversarial)
+        yield interface.Crafted(start, clip(adversarial, context.bounds))

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from redoubt.attacks import fgs, losses, querying
+from redoubt.attacks.geometry import clip, like
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -173,8 +174,7 @@ def ascend(
         if step:
             signs = direction(network, points, truth, parameters, context, places, step)
         ahead = (points + length * signs).clamp(inputs[rows] - epsilon, inputs[rows] + epsilon)
-        ahead = ahead if context.bounds is None else ahead.clamp(*context.bounds)
-        moved[rows] = ahead = torch.where(done.view(-1, *[1] * (inputs.dim() - 1)), points, ahead)
+        moved[rows] = ahead = torch.where(like(done, points), points, clip(ahead, context.bounds))
         taken[rows] += ~done
         if not parameters.stop:
             continue

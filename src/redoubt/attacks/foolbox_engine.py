@@ -11,6 +11,7 @@ import foolbox
 import torch
 from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
 
+from redoubt.attacks.geometry import like
 from redoubt.errors import RedoubtError
 
 
@@ -162,4 +163,4 @@ def carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor
         found = attack.run(victim, inputs, foolbox.criteria.Misclassification(labels))
     with torch.no_grad():
         changed = (network(inputs).argmax(1) == labels) & (network(found).argmax(1) != labels)
-    return torch.where(changed.view(-1, *[1] * (inputs.dim() - 1)), found, inputs)
+    return torch.where(like(changed, inputs), found, inputs)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import losses
-from redoubt.attacks.pgd import like, unit
+from redoubt.attacks.geometry import clip, like, unit
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -99,8 +99,7 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
         def moved(rows, lengths, inputs=inputs, labels=labels, steps=steps):
             if context.engine == "foolbox":
                 return foolbox_engine.one_step(network, inputs[rows], labels[rows], lengths, parameters, context.bounds)
-            points = inputs[rows] + like(lengths, inputs) * steps[rows]
-            return points if context.bounds is None else points.clamp(*context.bounds)
+            return clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
 
         def reaches(rows, lengths, labels=labels, moved=moved):
             points = moved(rows, lengths)

@@ -12,6 +12,7 @@ from typing import Literal
 from redoubt.lazily import lazy
 
 torch = lazy("torch")
+input_gradients = lazy("redoubt.attacks.input_gradients")
 
 Name = Literal["cross-entropy", "log-odds", "margin"]
 
@@ -73,7 +74,8 @@ class Goal:
         """
         inputs = inputs.detach().requires_grad_()
         with torch.enable_grad():
-            logits = network(inputs)
+            with input_gradients.InputGradients():
+                logits = network(inputs)
             height = self.height(logits, labels)
             gradient = torch.autograd.grad(height.sum(), inputs)[0]
         return logits.detach(), height.detach(), gradient

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from redoubt.attacks import losses
+from redoubt.attacks.geometry import TINY, like, unit
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -25,7 +26,6 @@ NEEDS = "gradients"
 THREAT = "l-infinity or l2 ball of radius epsilon"
 COST = "steps x restarts forward and backward passes, fewer for images that are fooled early"
 ENGINES = ("redoubt", "foolbox")
-TINY = 1e-30  # below this a gradient counts as zero
 
 
 class Parameters(Strict):
@@ -62,22 +62,11 @@ class Parameters(Strict):
         return epsilon * (self.relative_step_size or 1.0 / self.steps)
 
 
-def like(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Return values (B,) shaped to multiply images (B, ...)."""
-    return values.view(-1, *[1] * (images.dim() - 1))
-
-
 def step_along(gradient: torch.Tensor, norm: str) -> torch.Tensor:
     """Return the steepest step (B, ...) of unit `norm` along a gradient; zero where the gradient is."""
     if norm == "linf":
         return gradient.sign()
     return unit(gradient)
-
-
-def unit(gradient: torch.Tensor) -> torch.Tensor:
-    """Return gradients (B, ...) at unit l2 norm, zero where they are; scaled first, since small squares underflow."""
-    scaled = gradient / like(gradient.flatten(1).abs().amax(1).clamp_min(TINY), gradient)
-    return scaled / like(scaled.flatten(1).norm(dim=1).clamp_min(TINY), gradient)
 
 
 def project(points: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor, norm: str, bounds) -> torch.Tensor:

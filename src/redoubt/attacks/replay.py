@@ -1,14 +1,17 @@
-"""Replay: score this model on adversarial images that were made on other models.
+"""Replay: score this model on adversarial images, or with universal perturbations, that were made on other models.
 
-Source: DeepDefense, section 4.2, which shows one model the examples of figure 3 made for the others.
+Source: DeepDefense, section 4.2, which shows one model the examples of figure 3 made for the others; PeerNets, figures
+4 and 8, which apply universal perturbations to chosen images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from redoubt.attacks import universal
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
+from redoubt.rows import rho_of
 from redoubt.schema import Strict
 
 torch = lazy("torch")
@@ -22,13 +25,22 @@ ENGINES = ("redoubt",)
 
 
 class Parameters(Strict):
-    """It has none; the evaluation's `reads` names the stored examples."""
+    """It has none; the evaluation's `reads` names what is replayed."""
 
 
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
-    """Yield the stored examples of each source, in the order in which they are read."""
+    """Yield the stored examples of each source, in the order in which they are read.
+
+    A source without images that holds universal perturbations has them added to this model's own images, in the space
+    that they were made in, one radius after the other; those of a single source are passed on.
+    """
+    if context.reads is not None and "image" not in context.reads and context.reads.attrs.get("shared"):
+        yield from _universal(batches, context)
+        return
     if context.reads is None or "image" not in context.reads:
-        raise RedoubtError("replay: needs an evaluation whose `reads` names attacks with `keep_images: true`")
+        raise RedoubtError(
+            "replay: needs an evaluation whose `reads` names attacks with `keep_images: true`, or universal ones"
+        )
     for source, rows in context.reads.groupby("model", sort=False):
         if rows["index"].tolist() != context.positions.tolist():
             raise RedoubtError(
@@ -40,3 +52,14 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
             images = numpy.stack([numpy.asarray(image, dtype="float32") for image in stored])
             examples = torch.from_numpy(images).view_as(inputs).to(inputs.device)
             yield interface.Crafted(start, examples, {"source": source})
+
+
+def _universal(batches, context) -> Iterator[interface.Crafted]:
+    sources = context.reads.attrs["shared"]
+    for source, perturbations in sources.items():
+        for name in sorted(perturbations, key=rho_of):
+            v = torch.from_numpy(perturbations[name])
+            facts = {"source": source, "rho": rho_of(name)}
+            for start, inputs, _ in batches:
+                moved = universal.apply(inputs, v.to(inputs.device), context.bounds)
+                yield interface.Crafted(start, moved, facts, {name: v} if len(sources) == 1 else {})

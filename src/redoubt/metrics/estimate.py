@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from redoubt import registry
@@ -14,6 +15,10 @@ pd = lazy("pandas")
 
 Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 RESAMPLES = 1000
+
+
+class NoValue(RedoubtError):
+    """A metric applies to none of the attacked images; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +39,40 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """Return the percentile bootstrap interval (Efron 1979) of the mean of `values` (n,); draws are always the same."""
-    generator = np.random.default_rng(0)
-    means = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [0.025, 0.975])
+def bootstrap(values: np.ndarray, summary: Callable[[np.ndarray], float] | None = None) -> tuple[float, float]:
+    """Return the percentile bootstrap interval (Efron 1979) of the mean of `values` (n,), or of another summary.
+
+    The draws are always the same.
+    """
+    generator, summary = np.random.default_rng(0), summary or np.mean
+    found = [summary(values[generator.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
+    low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 
 
 def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
     """Return a metric over the rows of an attack, `n` being the number of images.
 
+    Images to which the metric does not apply do not count.
+
     Raises:
-        RedoubtError: there are no rows, or a value is not finite.
+        NoValue: it applies to none of them.
+        RedoubtError: there are no rows, they lack a column, or a value is not finite.
     """
     module = registry.method("metrics", metric)
-    values = np.asarray(module.values(rows), dtype=np.float64)
+    try:
+        if hasattr(module, "applies"):
+            counted = module.applies(rows)
+            if len(rows) and not counted.any():
+                raise NoValue(module.EMPTY)
+            rows = rows[counted]
+        values = np.asarray(module.values(rows), dtype=np.float64)
+    except KeyError as error:
+        raise RedoubtError(f"{metric}: the attack's rows have no column {error}") from None
     if "repetition" in rows:  # an image counts once, with the mean over its repetitions
         values = pd.Series(values).groupby([rows["seed"].to_numpy(), rows["index"].to_numpy()]).mean().to_numpy()
     if not len(values) or not np.isfinite(values).all():
         raise RedoubtError(f"{metric}: {len(values)} rows, {int((~np.isfinite(values)).sum())} of them not finite")
-    interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values)
-    return Estimate(float(values.mean()), *interval, len(values))
+    summary = getattr(module, "summary", np.mean)
+    interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values, summary)
+    return Estimate(float(summary(values)), *interval, len(values))

@@ -17,7 +17,7 @@ class Scaled(Strict):
     initial_std: Positive | None = Field(None, description="standard deviation of initial weights; He's rule when null")
     input_rms: Positive = Field(1.0, description="root mean square of an input element; He's rule divides by it")
 
-    def units(self, published: int) -> int:
+    def units(self, published: float) -> int:
         """Return `published` units scaled by the width, at least one."""
         return max(1, round(self.width * published))
 
@@ -25,7 +25,7 @@ class Scaled(Strict):
 def initialise(network: torch.nn.Module, parameters: Scaled) -> torch.nn.Module:
     """Draw Gaussian weights from torch's global generator, set biases to zero and return the network.
 
-    He's rule (standard deviation sqrt(2 / fan-in)) unless `initial_std` is given. Inputs are on a 0-255-like scale,
+    He's rule (standard deviation sqrt(2 / fan-in)) unless `initial_std` is given. Inputs may be on a 0-255-like scale,
     so under that rule the first layer is divided by the inputs' root mean square.
     """
     scale = 1.0 / parameters.input_rms
@@ -33,7 +33,8 @@ def initialise(network: torch.nn.Module, parameters: Scaled) -> torch.nn.Module:
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             he = (2.0 / module.weight[0].numel()) ** 0.5 * scale
             torch.nn.init.normal_(module.weight, std=parameters.initial_std or he)
-            torch.nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
             scale = 1.0
     return network
 

@@ -84,7 +84,7 @@ class _Search:
         pyramid = [similarity]
         for group in reversed(self.levels):
             level = pyramid[-1]
-            pyramid.append(level.view(len(level), group, -1).amax(1))
+            pyramid.append(level.view(len(level), group, level.shape[1] // group).amax(1))
         found = pyramid.pop().topk(self.count, 1, sorted=not self.levels).indices
         for level, offsets in zip(reversed(pyramid), self.offsets, strict=True):
             apart = level.shape[1] // len(offsets)

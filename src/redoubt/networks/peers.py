@@ -299,8 +299,9 @@ class PeerNetwork(torch.nn.Module):
             return self.network(inputs)
         with self.linked():
             logits = self.network(inputs)
-        chances = logits.log_softmax(1).view(-1, len(inputs), logits.shape[1])
-        return chances.logsumexp(0) - math.log(len(chances))
+        passes = self.draws if self.average == "outputs" else 1
+        chances = logits.log_softmax(1).view(passes, len(inputs), logits.shape[1])
+        return chances.logsumexp(0) - math.log(passes)
 
     @contextmanager
     def linked(self) -> Iterator[dict[str, list[PeerFeatures]]]:

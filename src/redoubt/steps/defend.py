@@ -1,6 +1,7 @@
-"""Make a defended model from another model; see the `models` of a study.
+"""Make a defended model, from another model or from scratch; see the `models` of a study.
 
-Reads a published dataset and the weights of the start; writes weights.safetensors, model.json and history.csv.
+Reads a published dataset and the weights of the start, if there is one; writes weights.safetensors, model.json and
+history.csv.
 """
 
 import sys

@@ -23,6 +23,7 @@ from redoubt.catalog import Catalog
 from redoubt.catalog_types import Need
 from redoubt.errors import cli
 from redoubt.files import canonical_json, write_text
+from redoubt.layout import published_file
 
 TARGETS = "config/dvc-targets.yaml"
 _HEADER = "# What dvc.yaml walks over, beside the models of the studies.\n# Written by `make format`.\n"
@@ -73,7 +74,7 @@ def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
         parts["code"].update(catalog.artifact_code(study, key))
         parts["entry"] = catalog.artifact_entry(study, key)
         name = f"artifacts/{study}-{key}.json"
-        result[name] = _dated(catalog, parts, [catalogs.published_file(study)])
+        result[name] = _dated(catalog, parts, [published_file(study)])
     artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
     made = {"artifacts": artifacts, "entry": catalog.claims_hash(), "code": catalog.code("steps.scorecard")}
     result["scorecard.json"] = _dated(catalog, made)
@@ -99,21 +100,18 @@ def targets(catalog: Catalog) -> dict[str, dict[str, dict[str, str]]]:
 
     `given` names a key of the entry that may be absent (DVC asks for every key it is told of) or, where it
     is, a key that is always there; `file` is the file of a defense, whose name in the config may hold hyphens.
+    `models` are those with a start, `scratch` the other defended ones.
     """
-    result: dict[str, dict[str, Any]] = {
-        "baselines": {},
-        "models": {},
-        "rows": {},
-        "tables": {},
-        "figures": {},
-    }
-    for study in catalog.studies.values():
+    kinds = ("baselines", "models", "scratch", "rows", "tables", "figures")
+    result: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+    for name, study in catalog.studies.items():
         for key, raw in study.baselines.items():
             given = "preprocessing" if "preprocessing" in raw.model_fields_set else "network"
-            result["baselines"][key] = {"given": given}
+            result["baselines"][key] = {"given": given, "study": name}
         for key, raw in study.models.items():
             given = "parameters" if "parameters" in raw.model_fields_set else "defense"
-            result["models"][key] = {"file": raw.defense.replace("-", "_"), "given": given}
+            item = {"file": raw.defense.replace("-", "_"), "given": given, "study": name}
+            result["models" if raw.start else "scratch"][key] = item | ({"start": raw.start} if raw.start else {})
     for model, attack in catalog.runs:
         result["rows"][f"{model}-{attack}"] = {"model": model, "attack": attack}
     for (study, key), raw in catalog.artifacts.items():

@@ -15,8 +15,9 @@ from pathlib import Path
 import yaml
 
 from redoubt import catalog as catalogs
-from redoubt.catalog import Catalog, artifact_file, attack_file, model_file
+from redoubt.catalog import Catalog
 from redoubt.errors import RedoubtError, cli
+from redoubt.layout import artifact_file, attack_file, data_file, model_file
 from redoubt.steps import plan
 
 LOCK = Path("dvc.lock")
@@ -26,7 +27,7 @@ def stages(catalog: Catalog) -> dict[str, list[str]]:
     """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time."""
     scale, result = catalog.config.scale, {}
     for key, model in catalog.models.items():
-        name = "pretrain" if model.start is None else "defend"
+        name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
         files = ("weights.safetensors", "model.json", "history.csv")
         result[f"{name}@{key}"] = [model_file(scale, key, 0, file) for file in files]
     for model, attack in catalog.runs:
@@ -90,7 +91,7 @@ def restore(catalog: Catalog, with_data: bool) -> str:
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
     if with_data:
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
-        _call(*workflow, "--", *(catalogs.data_file(name, "meta.json") for name in data), problem="download")
+        _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
     _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
     planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
     if "Nothing to be done" not in planned:

@@ -11,14 +11,14 @@ from redoubt.fitting import fit
 
 
 def parser(description: str, starts: bool) -> argparse.ArgumentParser:
-    """Return the parser; `starts` asks for the weights that training starts from."""
+    """Return the parser; `starts` tells whether training may start from other weights."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--entry", required=True, help="the model's entry as JSON, as the workflow passes it")
     result.add_argument("--seed", type=int, default=0, help="of weights, order and all other draws")
     result.add_argument("--data", type=Path, required=True, help="folder of a published dataset")
     result.add_argument("--folder", type=Path, required=True, help="where weights, model.json and history.csv go")
     if starts:
-        result.add_argument("--start", type=Path, required=True, help="weights that training starts from")
+        result.add_argument("--start", type=Path, nargs="?", help="weights that training starts from, if it does")
     result.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     result.add_argument("--threads", type=int, default=1, help="CPU threads")
     result.add_argument("--resume", type=Path, default=Path("results/.resume"), help="where unfinished runs are kept")

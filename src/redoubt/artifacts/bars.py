@@ -1,0 +1,136 @@
+"""Columns of a table as bars: one panel for each quantity, one group of bars for each attack, one bar for each model.
+
+Intervals are of 95 %; what the paper prints is a diamond beside each bar.
+Source: PeerNets, figure 5, which plots its table 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from redoubt import registry
+from redoubt.artifacts import metric_table
+from redoubt.artifacts.cells import FOUND, measured, read_published, shown
+from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.artifacts.metric_table import Column, picked
+from redoubt.catalog_types import Need
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.schema import Strict
+
+pd = lazy("pandas")
+style = lazy("redoubt.artifacts.style")
+ticker = lazy("matplotlib.ticker")
+
+
+class Panel(Strict):
+    """One quantity: columns of the table by the name under their bars."""
+
+    title: str
+    bars: dict[str, str] = Field(description="name under the bars: label of the column")
+    log: bool = Field(False, description="whether the axis is logarithmic")
+
+
+class Parameters(Strict):
+    """The table that is drawn, and what of it."""
+
+    models: list[str]
+    columns: list[Column]
+    panels: list[Panel]
+    printed: str | None = Field(None, description="artifact whose printed numbers are drawn too")
+
+
+def needs(parameters: dict[str, Any]) -> list[Need]:
+    """Return the attacks that are read."""
+    return metric_table.needs(parameters)
+
+
+def metrics(parameters: dict[str, Any]) -> list[str]:
+    """Return the metrics that are computed."""
+    return metric_table.metrics(parameters)
+
+
+def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:
+    """Return one row per panel, bar and model, with a number or the reason why there is none."""
+    options, rows = entry["parameters"], []
+    published = read_published(entry["published"])
+    columns = {column["label"]: column for column in options["columns"]}
+    for panel in options["panels"]:
+        for bar, label in panel["bars"].items():
+            if label not in columns:
+                raise RedoubtError(f"panels: {label!r} is not the label of a column")
+            column = columns[label]
+            for model in options["models"]:
+                missing = inputs.missing(model, column["attack"])
+                own = None if missing else picked(inputs.rows(model, column["attack"]), column["where"])
+                printed = published.get((options["printed"], model, label))
+                place = {"panel": panel["title"], "bar": bar, "model": model, "column": label}
+                facts = {"metric": column["metric"], "published": printed.value if printed else None}
+                rows.append(place | facts | measured(column["metric"], own, missing))
+    names = {model: style.name(entry["models"][model]["labels"]) for model in options["models"]}
+    data = pd.DataFrame(rows, columns=["panel", "bar", "model", "column", "metric", "published", *FOUND])
+    data.insert(3, "name", data["model"].map(names))
+    return data
+
+
+def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+    """Draw the bars, each with its value."""
+    data, options = collect(entry, inputs), entry["parameters"]
+    figure, axes = style.grid(1, len(options["panels"]), 3.0, 2.6)
+    looks = style.variants(options["models"], entry)
+    for axis, panel in zip(axes[0], options["panels"], strict=True):
+        axis.set_title(panel["title"])
+        _bars(axis, data[data["panel"] == panel["title"]], panel, looks)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    if labels[:1] == ["as printed"]:  # matplotlib lists lines before bars
+        handles, labels = [*handles[1:], handles[0]], [*labels[1:], labels[0]]
+    if handles:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    style.stamp(figure, entry["stamp"])
+    return Drawing(data, figure=figure)
+
+
+def _bars(axis, data: pd.DataFrame, panel: dict[str, Any], looks: dict[str, dict]) -> None:
+    if data["reproduced"].isna().all():
+        return style.absent(axis, data["reason"].dropna().tolist())
+    width, hatches = 0.8 / len(looks), ["", "///", "...", "xxx"]
+    for number, (model, look) in enumerate(looks.items()):
+        own = data[data["model"] == model].set_index("bar").loc[list(panel["bars"])]
+        places = [place + (number + 0.5) * width - 0.4 for place in range(len(own))]
+        sizes = [own["reproduced"] - own["ci_low"], own["ci_high"] - own["reproduced"]]
+        face = {"facecolor": look["color"], "alpha": 0.55, "edgecolor": look["color"], "hatch": hatches[number % 4]}
+        axis.bar(places, own["reproduced"], width * 0.9, label=own["name"].iloc[0], **face)
+        axis.errorbar(places, own["reproduced"], yerr=sizes, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=2)
+        printed = {"color": "#ffffff", "marker": "D", "linestyle": "none", "markeredgecolor": "#000000"}
+        label = "as printed" if number == len(looks) - 1 and data["published"].notna().any() else None
+        axis.plot(places, own["published"], markersize=5, label=label, zorder=3, **printed)
+        for place, (_, found) in zip(places, own.iterrows(), strict=True):
+            _write(axis, place, found)
+    axis.set_xticks(range(len(panel["bars"])), list(panel["bars"]))
+    axis.set_xlim(-0.5, len(panel["bars"]) - 0.5)
+    axis.grid(axis="x", visible=False)
+    if panel["log"]:
+        heights = pd.concat([data["reproduced"], data["published"]]).dropna()
+        axis.set_yscale("log")
+        axis.set_ylim(0.5 * heights[heights > 0].min(), 2.0 * max(heights.max(), data["ci_high"].max()))
+        axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+    elif registry.method("metrics", data["metric"].iloc[0]).KIND == "rate":
+        axis.set_ylim(0, 1.12)
+        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+
+
+def _write(axis, place: float, found: pd.Series) -> None:
+    """Write the value over its bar, or in its place why there is none."""
+    style_of = {"ha": "center", "va": "bottom", "fontsize": 6, "textcoords": "offset points", "xytext": (0, 3)}
+    if pd.isna(found["reproduced"]):
+        reason = found["reason"] if len(found["reason"]) < 25 else "not run"
+        foot = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
+        axis.annotate(reason, (place, 0.02), **style_of, **foot)
+        return
+    top = found["ci_high"] if pd.isna(found["published"]) else max(found["ci_high"], found["published"])
+    percent = registry.method("metrics", found["metric"]).UNIT == "percent"
+    text = f"{100 * found['reproduced']:.1f}" if percent else shown(found["metric"], found["reproduced"])
+    axis.annotate(text, (place, top), color="#222222", **style_of)

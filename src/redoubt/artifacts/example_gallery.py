@@ -1,0 +1,147 @@
+"""Adversarial examples of several attacks and models beside each other, with their perturbations and predicted classes.
+
+Every image has two lines: its examples, and under them the perturbations, amplified by a factor that is told. A class
+in red is another one than the model sees in the clean image. Source: PeerNets, figures 6 and 9 (arXiv v1: 5 and 10).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.artifacts.pictures import amplified, class_name, norms, picture, show, times
+from redoubt.catalog_types import Need
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.schema import Strict
+
+np = lazy("numpy")
+pd = lazy("pandas")
+style = lazy("redoubt.artifacts.style")
+
+FACTS = ["index", "label", "class", "clean_label", "adversarial_label", "predicted", "fooled", "l2", "linf"]
+COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"]
+
+
+class Shown(Strict):
+    """An attack, and what stands over its examples."""
+
+    title: str
+    attack: str
+
+
+class Parameters(Strict):
+    """Attacks from left to right, in each the models from left to right."""
+
+    attacks: list[Shown]
+    models: list[str]
+    images: Annotated[int, Field(gt=0)] = 3
+    choose: Literal["fooled", "first"] = Field(
+        "fooled",
+        description="images that most attacks on most models fool, or the first; right on all models if any is",
+    )
+
+
+def needs(parameters: dict[str, Any]) -> list[Need]:
+    """Return the attacks that are read."""
+    return [Need(model, shown["attack"]) for shown in parameters["attacks"] for model in parameters["models"]]
+
+
+def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
+    """Return positions of the images to show, at most `count`, in their order in the test split.
+
+    Args:
+        frames: rows of each attack on each model; only images that all of them hold are shown.
+        count: how many.
+        choose: `fooled`: those that most frames hold as fooled, earlier ones first; `first`: the earliest. Either way
+            images that are labelled correctly in all frames come before others.
+    """
+    joint = pd.concat(frames)
+    joint = joint[joint["index"].map(joint["index"].value_counts()) == len(frames)]
+    right = (joint["clean_label"] == joint["label"]).groupby(joint["index"]).all()
+    order = pd.DataFrame({"right": right, "fooled": joint.groupby("index")["success"].sum()}).reset_index()
+    keys = ["right", "fooled"] if choose == "fooled" else ["right"]
+    order = order.sort_values([*keys, "index"], ascending=[False] * len(keys) + [True], kind="stable")
+    return sorted(order["index"].head(count).tolist())
+
+
+def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
+    """Return one row per attack, model and image, and the pictures of clean images (by index) and examples.
+
+    An example's pictures are those of itself and of its perturbation, by attack, model and index. An attack that was
+    not run on a model has one row with its reason.
+    """
+    options, rows, frames = entry["parameters"], [], {}
+    for need in needs(options):
+        if inputs.missing(need.model, need.attack) is None:
+            frame = inputs.rows(need.model, need.attack)
+            attrs = frame.attrs
+            if frame.duplicated(["seed", "index"]).any():
+                raise RedoubtError(f"attacks: {need.attack} has several rows for an image; show an attack with one")
+            frames[need] = frame[frame["seed"] == frame["seed"].min()]
+            frames[need].attrs = attrs
+    images = chosen([frame.copy() for frame in frames.values()], options["images"], options["choose"]) if frames else []
+    clean, examples = {}, {}
+    for shown in options["attacks"]:
+        for model in options["models"]:
+            need = Need(model, shown["attack"])
+            facts = {**shown, "model": model, "name": style.name(entry["models"][model]["labels"])}
+            if need not in frames:
+                rows.append(facts | {"reason": inputs.missing(model, shown["attack"])})
+                continue
+            frame = frames[need].set_index("index")
+            shape, classes = frame.attrs["shape"], frame.attrs["classes"]
+            for image in images:
+                found = frame.loc[image]
+                v = np.asarray(found["picture"], dtype=float) - np.asarray(found["clean_picture"], dtype=float)
+                perturbation, factor = amplified(v, shape)
+                clean[image] = picture(found["clean_picture"], shape)
+                examples[shown["attack"], model, image] = picture(found["picture"], shape), perturbation
+                facts |= {"index": image, "fooled": int(found["success"]), "amplification": factor if v.any() else None}
+                facts |= {key: found[key] for key in ("label", "clean_label", "adversarial_label")}
+                facts |= {"class": class_name(classes, found["label"]), "reason": None}
+                facts |= {"predicted": class_name(classes, found["adversarial_label"])}
+                rows.append(facts | {norm: 255.0 * found[norm] for norm in ("l2", "linf")})
+    return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
+
+
+def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+    """Draw the examples: the clean image at the left, then those of each attack, a column for each model."""
+    data, clean, examples = collect(entry, inputs)
+    options = entry["parameters"]
+    needed = needs(options)
+    figure, axes = style.gallery(2 * max(1, len(clean)), 1 + len(needed), 1.0, (0.14, 0.34), 0.35)
+    titles = {shown["attack"]: shown["title"] for shown in options["attacks"]}
+    for column, need in enumerate(needed, start=1):
+        own = data[(data["attack"] == need.attack) & (data["model"] == need.model)]
+        axes[0][column].set_title(f"{titles[need.attack]}\n{own['name'].iloc[0]}", fontsize=7)
+        if pd.notna(own["reason"].iloc[0]):
+            style.told(axes[0][column], own["reason"].iloc[0], 22)
+            continue
+        for line, (_, found) in enumerate(own.iterrows()):
+            _example(axes[2 * line][column], axes[2 * line + 1][column], found, examples)
+    for line, image in enumerate(clean):
+        axes[2 * line][0].set_axis_on()
+        show(axes[2 * line][0], clean[image])
+        axes[2 * line][0].set_xlabel(data[data["index"] == image]["class"].iloc[0], fontsize=7)
+    if clean:
+        axes[0][0].set_title("clean", fontsize=7)
+    style.stamp(figure, entry["stamp"])
+    return Drawing(data, figure=figure)
+
+
+def _example(above, below, found: pd.Series, examples: dict) -> None:
+    """Show an example over its perturbation; an image that was not fooled has neither norms nor a perturbation."""
+    image, perturbation = examples[found["attack"], found["model"], found["index"]]
+    for axis in (above, below):
+        axis.set_axis_on()
+    show(above, image)
+    above.set_xlabel(found["predicted"], fontsize=7, color="#B00020" if found["fooled"] else "#222222")
+    if pd.isna(found["amplification"]):
+        below.set_axis_off()
+        below.text(0.5, 0.9, "unchanged", transform=below.transAxes, ha="center", va="top", fontsize=7, color="#666666")
+        return
+    show(below, perturbation)
+    below.set_xlabel(f"{times(found['amplification'])}\n{norms(found['l2'], found['linf'])}", fontsize=6)

@@ -1,0 +1,95 @@
+"""Images over the Franken-images that peer networks make of them: every pixel a weighted sum of peer pixels.
+
+Under a Franken-image stands the class that its model sees in it, in red where that is not what it sees in the image.
+Source: PeerNets, figure 3. It reads the inspection `peer-graph`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.artifacts.pictures import class_name, picture, show
+from redoubt.catalog_types import Need
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.schema import Strict
+
+np = lazy("numpy")
+pd = lazy("pandas")
+style = lazy("redoubt.artifacts.style")
+
+COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]
+COLUMNS = ["model", "name", *COPIED, "class", "predicted", "difference", "reason"]
+
+
+class Parameters(Strict):
+    """The inspection, its models from top to bottom, and how many images."""
+
+    attack: str = Field(description="a peer-graph inspection that keeps images")
+    models: list[str]
+    images: Annotated[int, Field(gt=0)] = Field(8, description="the first so many images that were looked at")
+
+
+def needs(parameters: dict[str, Any]) -> list[Need]:
+    """Return the attacks that are read."""
+    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+
+
+def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
+    """Return one row per model and image, of a model's first seed, and the pictures: images and Franken-images.
+
+    Those are by index, and by model and index. `difference` is the root mean square over the elements of an image, in
+    units of [0, 1]. A model that was not run has one row with its reason.
+    """
+    options, rows, images, frankens = entry["parameters"], [], {}, {}
+    for model in options["models"]:
+        facts = {"model": model, "name": style.name(entry["models"][model]["labels"])}
+        if (reason := inputs.missing(model, options["attack"])) is not None:
+            rows.append({**facts, "reason": reason})
+            continue
+        frame = inputs.rows(model, options["attack"])
+        shape, classes = frame.attrs["shape"], frame.attrs["classes"]
+        if "clean_picture" not in frame or "franken" not in frame:
+            raise RedoubtError(f"attack: {options['attack']} has no Franken-images or no pictures; set keep_images")
+        for found in frame[frame["seed"] == frame["seed"].min()].head(options["images"]).to_dict("records"):
+            clean, franken = (np.asarray(found[name], dtype=float) for name in ("clean_picture", "franken"))
+            own = facts | {key: found[key] for key in COPIED}
+            own |= {"class": class_name(classes, found["label"])}
+            own |= {"predicted": class_name(classes, found["franken_label"])}
+            rows.append(own | {"difference": float(np.sqrt(np.square(franken - clean).mean()))})
+            images[found["index"]] = picture(clean, shape)
+            frankens[model, found["index"]] = picture(franken, shape)
+    return pd.DataFrame(rows).reindex(columns=COLUMNS), images, frankens
+
+
+def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+    """Draw the images in the first line, and a line of Franken-images for each model."""
+    data, images, frankens = collect(entry, inputs)
+    models = entry["parameters"]["models"]
+    figure, axes = style.grid(1 + len(models), max(1, len(images)), 1.0, 1.18)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (index, image) in zip(axes[0], images.items(), strict=False):
+        axis.set_axis_on()
+        show(axis, image)
+        axis.set_xlabel(data[data["index"] == index]["class"].iloc[0], fontsize=7)
+    if images:
+        axes[0][0].set_ylabel("image", fontsize=7)
+    for line, model in zip(axes[1:], models, strict=True):
+        own = data[data["model"] == model]
+        if pd.notna(own["reason"].iloc[0]):
+            style.told(line[0], f"{own['name'].iloc[0]}: {own['reason'].iloc[0]}", 60)
+            continue
+        places = {index: axis for axis, index in zip(line, images, strict=True)}
+        for found in own.to_dict("records"):
+            axis = places[found["index"]]
+            axis.set_axis_on()
+            show(axis, frankens[model, found["index"]])
+            changed = found["franken_label"] != found["clean_label"]
+            axis.set_xlabel(found["predicted"], fontsize=7, color="#B00020" if changed else "#222222")
+        line[0].set_ylabel(own["name"].iloc[0], fontsize=7)
+    style.stamp(figure, entry["stamp"])
+    return Drawing(data, figure=figure)

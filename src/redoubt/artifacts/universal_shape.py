@@ -1,0 +1,104 @@
+"""A table of where universal perturbations are: how much of them lies off the centre, and how evenly they spread.
+
+Source: PeerNets, section 4.3.2, which says of those for peer networks that they are localised, and in the background.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pydantic import Field
+
+from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.catalog_types import Need
+from redoubt.lazily import lazy
+from redoubt.rows import rho_of
+from redoubt.schema import Share, Strict
+
+np = lazy("numpy")
+pd = lazy("pandas")
+
+COLUMNS = ["row", "rho", "seed", "l2", "outside", "evenly", "entropy", "reason"]
+
+
+class Parameters(Strict):
+    """The attack that crafted the perturbations, and its models from top to bottom."""
+
+    attack: str
+    models: list[str]
+    centre: Share = Field(0.5, description="side of the central square or rectangle as a share of the image's")
+    show: list[str] = ["dataset", "network", "method"]
+
+
+def needs(parameters: dict[str, Any]) -> list[Need]:
+    """Return the attacks that are read."""
+    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+
+
+def outside(v: np.ndarray, centre: float) -> float:
+    """Return the share in [0, 1] of the energy of `v` (C, H, W) that lies outside the centre; NaN where v is zero.
+
+    The energy of a pixel is the sum of its squares; the centre has the middle `centre` of the rows and columns.
+    """
+    energy = np.square(np.asarray(v, dtype=np.float64)).sum(0)
+    rows, columns = (_middle(size, centre) for size in energy.shape)
+    return float(1.0 - energy[rows, columns].sum() / energy.sum()) if energy.any() else math.nan
+
+
+def _middle(size: int, share: float) -> slice:
+    edge = round(size * (1 - share) / 2)
+    return slice(edge, size - edge)
+
+
+def entropy(v: np.ndarray) -> float:
+    """Return the spatial entropy of |v| (C, H, W), summed over channels, as a share of the greatest; NaN for zero.
+
+    It is 1 where every pixel has the same sum, and 0 where one pixel has all.
+    """
+    sums = np.abs(np.asarray(v, dtype=np.float64)).sum(0).ravel()
+    if not sums.any():
+        return math.nan
+    shares = sums[sums > 0] / sums.sum()
+    return float(-(shares * np.log(shares)).sum() / math.log(len(sums))) + 0.0
+
+
+def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+    """Return one row per model, seed and radius, and their table as Markdown."""
+    options, rows = entry["parameters"], []
+    for model in options["models"]:
+        if (reason := inputs.missing(model, options["attack"])) is not None:
+            rows.append({"row": model, "reason": reason})
+            continue
+        for seed, perturbations in inputs.shared(model, options["attack"]).items():
+            for name in sorted(perturbations, key=rho_of):
+                rows.append({"row": model, "rho": rho_of(name), "seed": seed, **_facts(perturbations[name], options)})
+    data = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    return Drawing(data, text=markdown(entry, data))
+
+
+def _facts(v: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+    facts = {"l2": float(np.linalg.norm(v.astype(np.float64))), "outside": outside(v, options["centre"])}
+    facts |= {"evenly": outside(np.ones_like(v), options["centre"]), "entropy": entropy(v)}
+    return facts | {"reason": None if facts["l2"] else "the perturbation is zero: no crafting image was moved"}
+
+
+def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
+    """Return the table as Markdown, a line for each perturbation."""
+    options = entry["parameters"]
+    header = [*options["show"], "ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", "entropy"]
+    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
+    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    for row in data.to_dict("records"):
+        labels = entry["models"][row["row"]]["labels"]
+        cells = [labels.get(key, "") for key in options["show"]]
+        if pd.isna(row["rho"]):
+            cells += ["not run", "", "", "", "", ""]
+        elif pd.isna(row["outside"]):
+            cells += [f"{row['rho']:g}", f"{row['seed']:.0f}", "0", "—", f"{100 * row['evenly']:.1f} %", "—"]
+        else:
+            cells += [f"{row['rho']:g}", f"{row['seed']:.0f}", f"{row['l2']:.3g}", f"{100 * row['outside']:.1f} %"]
+            cells += [f"{100 * row['evenly']:.1f} %", f"{row['entropy']:.4f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [f"\n- {reason}" for reason in data["reason"].dropna().unique()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,73 @@
+"""Bounded ReLUs and Gaussian data augmentation: activations clipped from above, training on clean and noisy images.
+
+Source: Zantedeschi et al. (AISec 2017, arXiv 1707.06728), BRELU + GDA; in PeerNets, table 4. The bound of 1 is the
+default of the layer in the authors' toolbox (ART 0.x, `BoundedReLU`), which also doubles the training set by noisy
+copies that are not clipped to [0, 1]. PeerNets prints neither bound nor noise: 0.05 on images in [0, 1] is what a
+public comparison on CIFAR-10 took for this defense (Liu et al., Random Self-Ensemble).
+Deviation: noise is drawn anew at every step, where the toolbox draws the copies once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.errors import RedoubtError
+from redoubt.lazily import lazy
+from redoubt.schema import Positive, Strict
+
+torch = lazy("torch")
+layers = lazy("redoubt.preprocessing.layers")
+
+DECLARES = Declaration(pretrained=False, changes=True)
+
+
+class Parameters(Strict):
+    """The activations' bound, and the noise."""
+
+    bound: Positive = Field(1.0, description="largest activation")
+    std: Annotated[float, Field(ge=0)] = Field(
+        0.05, description="standard deviation of the noise, in units of images in [0, 1]"
+    )
+    copies: Annotated[int, Field(ge=0)] = Field(1, description="noisy copies of every image in a batch")
+
+
+def change(
+    parameters: Parameters, network: torch.nn.Module, shape: tuple[int, int, int], classes: int
+) -> torch.nn.Module:
+    """Return `network` with a bound on each of its ReLUs.
+
+    Raises:
+        RedoubtError: it has none.
+    """
+    found = [(module, name) for module in network.modules() for name, child in module.named_children() if _relu(child)]
+    if not found:
+        raise RedoubtError("bounded-relu: this network has no ReLU to bound")
+    for module, name in found:
+        setattr(module, name, torch.nn.Hardtanh(0.0, parameters.bound))
+    return network
+
+
+def _relu(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.ReLU)
+
+
+class Defense(BaseDefense):
+    """The mean cross-entropy of all images of a batch and their noisy copies, which share one forward pass."""
+
+    scale: torch.Tensor | float = 1.0  # of inputs against images
+
+    def begin(self, preprocessing: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+        """Learn how noise on images becomes noise on inputs."""
+        device = next(self.network.parameters()).device
+        self.scale = layers.Pixels(shape).to(device).learn(preprocessing).scale
+
+    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss, and the logits (B, classes) of the clean images."""
+        copies = self.parameters.copies
+        batch = inputs.repeat(1 + copies, 1, 1, 1)
+        batch[len(inputs) :] += self.parameters.std * self.scale * torch.randn_like(batch[len(inputs) :])
+        logits = self.network(batch)
+        return torch.nn.functional.cross_entropy(logits, labels.repeat(1 + copies)), logits[: len(inputs)]

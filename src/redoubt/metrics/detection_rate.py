@@ -1,0 +1,14 @@
+"""Detection rate: the share of all attacked images that the model's own detector reports.
+
+For models that have a detector, such as MagNet.
+"""
+
+import pandas as pd
+
+KIND = "rate"
+UNIT = "percent"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return rows["detected"]

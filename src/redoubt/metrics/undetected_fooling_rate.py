@@ -1,0 +1,14 @@
+"""Share of all images whose prediction the attack changed without the model's own detector reporting it.
+
+For models that have a detector, such as MagNet.
+"""
+
+import pandas as pd
+
+KIND = "rate"
+UNIT = "percent"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return (rows["adversarial_label"] != rows["clean_label"]) & ~rows["detected"].astype(bool)

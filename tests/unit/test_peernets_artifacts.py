@@ -1,0 +1,477 @@
+"""Curves, bars, checks, galleries and shapes from synthetic rows: known answers, same bytes twice, what was not run."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+from redoubt import registry
+from redoubt.artifacts import checks, drawing, example_gallery, pictures, style, universal_shape
+from redoubt.artifacts.cells import measured
+from redoubt.attacking import write_rows
+from redoubt.errors import RedoubtError
+from redoubt.metrics.estimate import wilson
+
+REASON = "CIFAR-100 is not on this machine"
+NAMES = {"a": "Plain", "b": "Peers", "gone": "Absent"}
+METHODS = {"a": "Undefended", "b": "PeerNet", "gone": "MagNet"}
+CLASSES = ["cat", "dog", "frog", "ship"]
+RHOS = (0.1, 0.2, 0.4)
+COUNT, PIXELS = 20, 16
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    """Close all figures after each test."""
+    yield
+    style.plt.close("all")
+
+
+def frame(draw, fooled, size=0.2):
+    """Rows of 20 images: the last two are wrong as they are, the first so many of the others are fooled."""
+    place = np.arange(COUNT)
+    rows = pd.DataFrame({"index": 2 * place, "label": place % 4, "clean_label": place % 4})
+    rows.loc[place >= COUNT - 2, "clean_label"] = (place[-2:] + 1) % 4
+    rows["success"] = place < fooled
+    rows["adversarial_label"] = np.where(rows["success"], (rows["clean_label"] + 2) % 4, rows["clean_label"])
+    clean = draw.random((COUNT, PIXELS)).astype(np.float32)
+    moved = np.clip(clean + size * draw.standard_normal(clean.shape) * rows["success"].to_numpy()[:, None], 0, 1)
+    rows["l2"], rows["linf"] = 0.01 * (1 + place), 0.001 * (1 + place)
+    rows["epsilon"] = np.where(place < fooled, 0.01 * (1 + place), np.nan)
+    rows["clean_picture"], rows["picture"] = list(clean), list(moved.astype(np.float32))
+    return rows
+
+
+def attacked(path, model, attack, seed):
+    draw = np.random.default_rng(100 * seed + len(attack))
+    facts = {"model": model, "shape": "[1, 4, 4]", "classes": json.dumps(CLASSES)}
+    if attack == "universal":
+        parts = {rho: 4 * place + 2 * (model == "a") for place, rho in enumerate(RHOS)}
+        rows = pd.concat([frame(draw, fooled).assign(rho=rho) for rho, fooled in parts.items()], ignore_index=True)
+        tensors = {f"rho-{rho:g}": np.full((1, 4, 4), rho * (seed - 0.5), np.float32) for rho in RHOS}
+        facts["shared"] = safetensors.numpy.save(tensors)
+    else:
+        rows = frame(draw, {"strong": 18, "weak": 5, "none": 0}[attack])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(rows, path, facts)
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """Function (plot, parameters, printed lines) to the entry of an artifact; its rows exist but for model `gone`."""
+
+    def make(plot, parameters, printed=(), seeds=(0,)):
+        checked = registry.parameters("artifacts", plot, parameters).model_dump()
+        inputs = []
+        for need in dict.fromkeys(registry.method("artifacts", plot).needs(checked)):
+            files = [tmp_path / need.model / f"seed-{seed}" / f"{need.attack}.parquet" for seed in seeds]
+            for seed, path in zip(seeds, files, strict=True):
+                if need.model != "gone":
+                    attacked(path, need.model, need.attack, seed)
+            missing = REASON if need.model == "gone" else None
+            inputs.append({"model": need.model, "attack": need.attack, "missing": missing, "files": [*map(str, files)]})
+        published = tmp_path / "published.csv"
+        published.write_text("\n".join(["artifact,row,column,value,unit", *printed, ""]))
+        labels = {name: {"method": METHODS[name], "network": "Net", "name": NAMES[name]} for name in NAMES}
+        texts = {"title": "A title", "caption": "A caption.", "stamp": "NOT comparable", "study": "s", "id": "x-1"}
+        return texts | {
+            "plot": plot,
+            "parameters": checked,
+            "inputs": inputs,
+            "models": {name: {"labels": own} for name, own in labels.items()},
+            "published": str(published),
+            "comparable": True,
+            "verdict": {"rate": 0.0, "mean": 0.0},
+        }
+
+    return make
+
+
+FOOLED = {"metric": "fooling-rate", "label": "fooling rate", "printed": "Fool.@{}"}
+KEPT = {"metric": "accuracy-under-attack", "label": "accuracy", "printed": "Acc.@{}"}
+KEPT |= {"clean": "accuracy", "printed_clean": "Acc."}
+COLUMNS = [
+    {"label": f"{attack} {name}", "metric": metric, "attack": attack}
+    for attack in ("strong", "weak", "none")
+    for name, metric in (("fooled", "fooling-rate-of-correct"), ("l2", "l2-of-fooled"))
+]
+BARS = [
+    {"title": "fooled", "bars": {"S": "strong fooled", "W": "weak fooled"}},
+    {"title": "size", "bars": {"S": "strong l2", "N": "none l2"}, "log": True},
+]
+
+
+def curves(*models):
+    panel = {"title": "One", "attack": "universal", "models": list(models), "printed": "table-1"}
+    return {"measures": [FOOLED, KEPT], "panels": [panel]}
+
+
+def number(model="a", attack="strong", metric="fooling-rate-of-correct", **where):
+    return {"label": attack, "model": model, "attack": attack, "metric": metric, "where": where}
+
+
+GALLERY = [{"title": "Strong", "attack": "strong"}, {"title": "Weak", "attack": "weak"}]
+FIGURES = {
+    "curves": curves("a", "b", "gone"),
+    "bars": {"models": ["a", "gone"], "columns": COLUMNS, "panels": BARS, "printed": "table-1"},
+    "universal-gallery": {"attack": "universal", "models": ["a", "b", "gone"], "images": 2},
+    "example-gallery": {"attacks": GALLERY, "models": ["a", "gone"], "images": 2},
+}
+TABLES = {
+    "checks": {
+        "checks": [
+            {"title": "one", "relation": "reaches", "numbers": [number()]},
+            {"title": "two", "relation": "rises", "numbers": [number(), number("gone")]},
+        ]
+    },
+    "universal-shape": {"attack": "universal", "models": ["a", "gone"], "show": ["network", "method"]},
+}
+
+
+@pytest.mark.parametrize("plot", FIGURES)
+def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
+    given, found = entry(plot, FIGURES[plot]), []
+    for number_ in range(2):
+        made = drawing.draw(given)
+        for kind in ("svg", "png"):
+            drawing.write_figure(made, tmp_path / f"{number_}.{kind}")
+        drawing.write_data(made, tmp_path / f"{number_}.csv")
+        found.append([(tmp_path / f"{number_}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
+    assert found[0] == found[1]
+    svg = found[0][0].decode()
+    assert "NOT comparable" in svg and "not run" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("plot", [*FIGURES, *TABLES])
+def test_what_was_not_run_leaves_rows_with_their_reason(plot, entry):
+    made = drawing.draw(entry(plot, (FIGURES | TABLES)[plot]))
+    column = "row" if plot == "universal-shape" else "model"
+    gone = made.data[made.data[column] == "gone"]
+    assert len(gone) and set(gone["reason"]) == {REASON}
+    assert REASON not in set(made.data[made.data[column] == "a"]["reason"])
+    if plot in TABLES:
+        assert made.text.startswith("# A title\n\n_NOT comparable_\n") and REASON in made.text
+        assert made.text.count("not run") >= 1
+
+
+@pytest.mark.parametrize("plot", FIGURES)
+def test_figures_without_any_model_say_why(plot, entry, tmp_path):
+    parameters = {
+        "curves": curves("gone"),
+        "bars": FIGURES["bars"] | {"models": ["gone"]},
+        "universal-gallery": FIGURES["universal-gallery"] | {"models": ["gone"]},
+        "example-gallery": FIGURES["example-gallery"] | {"models": ["gone"]},
+    }[plot]
+    made = drawing.draw(entry(plot, parameters))
+    drawing.write_figure(made, tmp_path / "f.svg")
+    assert "not run" in (tmp_path / "f.svg").read_text() and set(made.data["reason"]) == {REASON}
+
+
+def test_every_plot_tells_the_metrics_that_it_reads():
+    for plot, parameters in (FIGURES | TABLES).items():
+        module = registry.method("artifacts", plot)
+        checked = registry.parameters("artifacts", plot, parameters).model_dump()
+        if hasattr(module, "metrics"):
+            assert set(module.metrics(checked)) <= set(registry.names("metrics")) and module.metrics(checked)
+        else:
+            assert "metric" not in str(checked)
+
+
+# -- curves -----------------------------------------------------------------------------------------------------------
+
+
+def test_curves_hold_every_point_with_its_interval_and_printed_number(entry):
+    printed = ["table-1,a,Fool.@0.2,44.0,percent", "table-1,a,Acc.,90.0,percent", "table-9,b,Fool.@0.2,1.0,percent"]
+    data = drawing.draw(entry("curves", curves("a", "b"), printed)).data
+    one = data.set_index(["model", "measure", "rho"])
+    assert len(data) == 2 * (3 + 4) and set(data["panel"]) == {"One"}
+    assert [one.loc[("a", "fooling rate", rho), "reproduced"] for rho in RHOS] == [2 / 20, 6 / 20, 10 / 20]
+    assert [one.loc[("b", "fooling rate", rho), "reproduced"] for rho in RHOS] == [0 / 20, 4 / 20, 8 / 20]
+    assert [one.loc[("a", "accuracy", rho), "reproduced"] for rho in (0, *RHOS)] == [18 / 20, 16 / 20, 12 / 20, 8 / 20]
+    assert tuple(one.loc[("a", "fooling rate", 0.4), ["ci_low", "ci_high"]]) == wilson(10, 20)
+    assert one.loc[("a", "accuracy", 0.0), "metric"] == "accuracy"
+    assert (
+        one.loc[("a", "fooling rate", 0.2), "published"] == 0.44 and one.loc[("a", "accuracy", 0.0), "published"] == 0.9
+    )
+    assert data["published"].notna().sum() == 2 and set(data["name"]) == {"Plain", "Peers"}
+
+
+def test_curves_put_seeds_together(entry):
+    data = drawing.draw(entry("curves", curves("a"), seeds=(0, 3))).data
+    assert set(data["n"]) == {40} and set(data["seeds"]) == {2}
+
+
+def test_a_sweep_that_is_not_there_is_refused(entry):
+    with pytest.raises(RedoubtError, match="the rows of universal have no column 'size'"):
+        drawing.draw(entry("curves", curves("a") | {"along": "size"}))
+
+
+# -- bars -------------------------------------------------------------------------------------------------------------
+
+
+def test_bars_hold_the_metrics_of_the_columns(entry):
+    printed = ["table-1,a,strong fooled,98.0,percent", "x-1,a,weak fooled,1.0,percent"]
+    data = drawing.draw(entry("bars", FIGURES["bars"] | {"models": ["a"]}, printed)).data
+    one = data.set_index(["panel", "bar"])
+    assert (one.loc[("fooled", "S"), "reproduced"], one.loc[("fooled", "S"), "n"]) == (1.0, 18)
+    assert one.loc[("fooled", "W"), "reproduced"] == pytest.approx(5 / 18) and one.loc[("size", "S"), "n"] == 18
+    assert one.loc[("size", "S"), "reproduced"] == pytest.approx(255 * 0.01 * np.mean(np.arange(1, 19)))
+    assert one.loc[("fooled", "S"), "published"] == 0.98 and data["published"].notna().sum() == 1
+    assert (
+        math.isnan(one.loc[("size", "N"), "reproduced"]) and one.loc[("size", "N"), "reason"] == "no image was fooled"
+    )
+
+
+def test_bars_of_no_column_are_refused(entry):
+    with pytest.raises(RedoubtError, match="'Speed' is not the label of a column"):
+        drawing.draw(entry("bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": {"S": "Speed"}}]}))
+
+
+def test_bars_whose_model_was_not_run_say_so_in_place(entry, tmp_path):
+    drawing.write_figure(drawing.draw(entry("bars", FIGURES["bars"])), tmp_path / "f.svg")
+    text = (tmp_path / "f.svg").read_text()
+    assert text.count(">not run<") == 4 and ">no image was fooled<" in text and ">100.0<" in text
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("relation", "values", "slack", "expected"),
+    [
+        ("reaches", [1.0, 0.9], 0.0, True),
+        ("reaches", [1.0, 0.89], 0.0, False),
+        ("reaches", [1.0, 0.89], 0.02, True),
+        ("reaches", [1.0, 0.87], 0.02, False),
+        ("reaches", [1.0, None], 0.0, None),
+        ("rises", [0.1, 0.1, 0.3], 0.0, True),
+        ("rises", [0.1, 0.3, 0.29], 0.0, False),
+        ("rises", [0.3, 0.1, 0.4], 0.1, False),
+        ("rises", [0.1, 0.3, 0.29], 0.02, True),
+        ("rises", [None, 0.3], 0.0, None),
+        ("rises", [0.5], 0.0, True),
+    ],
+)
+def test_checks_pass_fail_or_wait(relation, values, slack, expected):
+    assert checks.passes({"relation": relation, "level": 0.9, "slack": slack}, values) is expected
+
+
+def test_the_table_of_checks_shows_numbers_and_outcome(entry):
+    sweep = [number("b", "universal", "fooling-rate", rho=rho) for rho in RHOS]
+    listed = [
+        {"title": "unbounded", "relation": "reaches", "numbers": [number()]},
+        {"title": "too high", "relation": "reaches", "level": 0.5, "numbers": [number(attack="weak")]},
+        {"title": "rising", "relation": "rises", "numbers": sweep},
+        {"title": "falling", "relation": "rises", "slack": 0.05, "numbers": sweep[::-1]},
+    ]
+    made = drawing.draw(entry("checks", {"checks": listed}))
+    assert made.data.groupby("check", sort=False)["passed"].first().tolist() == [1, 0, 1, 0]
+    assert made.data["reproduced"].tolist() == pytest.approx([1.0, 5 / 18, 0, 0.2, 0.4, 0.4, 0.2, 0])
+    lines = [line for line in made.text.splitlines() if line.startswith("| ")][2:]
+    assert lines[0] == "| unbounded | strong 100.00 % (n=18) ≥ 100.00 % | yes |"
+    assert lines[1] == "| too high | weak 27.78 % (n=18) ≥ 50.00 % | **no** |"
+    assert (
+        lines[2].count(" ≤ ") == 2 and lines[2].endswith("| yes |") and lines[3].endswith("(within 5.00 %) | **no** |")
+    )
+
+
+def test_checks_of_one_title_are_refused():
+    one = TABLES["checks"]["checks"][0]
+    with pytest.raises(RedoubtError, match="title of its own"):
+        registry.parameters("artifacts", "checks", {"checks": [one, one]})
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_keep_their_pixels():
+    values = np.arange(12) / 12
+    colour, grey = pictures.picture(values, [3, 2, 2]), pictures.picture(values[:4], [1, 2, 2])
+    assert colour.shape == (2, 2, 3) and colour[0, 1].tolist() == pytest.approx([1 / 12, 5 / 12, 9 / 12])
+    assert grey.tolist() == [[0, 1 / 12], [2 / 12, 3 / 12]] and pictures.picture([-1.0, 2.0], [1, 1, 2]).tolist() == [
+        [0, 1]
+    ]
+
+
+@pytest.mark.parametrize("size", [0.01, 3.0])
+def test_perturbations_are_amplified_to_the_full_range(size):
+    image, factor = pictures.amplified(size * np.array([0.0, -1.0, 0.5, 0.25]), [1, 2, 2])
+    assert image.ravel().tolist() == pytest.approx([0.5, 0.0, 0.75, 0.625]) and factor == pytest.approx(0.5 / size)
+    assert (pictures.amplified(np.zeros(4), [1, 2, 2])[0] == 0.5).all()
+
+
+def test_classes_without_names_are_numbers():
+    assert (pictures.class_name(CLASSES, 1.0), pictures.class_name([], 3.0)) == ("dog", "3")
+    assert (pictures.times(12.34), pictures.times(123.4), pictures.norms(1234.5, 1.2345)) == (
+        "× 12",
+        "× 123",
+        "l2 1234, l∞ 1.23",
+    )
+
+
+def test_models_of_one_method_look_different():
+    entry = {
+        "models": {str(n): {"labels": {"method": "PeerNet"}} for n in range(5)}
+        | {"x": {"labels": {"method": "MagNet"}}}
+    }
+    looks = style.variants([*"01x234"], entry)
+    assert looks["0"] == style.method("PeerNet") and looks["x"] == style.method("MagNet")
+    for key in ("color", "marker", "linestyle"):
+        assert len({str(look[key]) for look in looks.values()}) >= 5, key
+    assert style.variant("PeerNet", 5) == style.variant("PeerNet", 0)
+
+
+# -- galleries --------------------------------------------------------------------------------------------------------
+
+
+def test_universal_gallery_lists_what_it_shows(entry, tmp_path):
+    chosen = {"attack": "universal", "models": ["a", "b"], "images": 3, "rhos": [0.1, 0.4]}
+    made = drawing.draw(entry("universal-gallery", chosen, seeds=(3, 4)))
+    data = made.data.set_index(["model", "index", "rho"])
+    assert len(data) == 2 * 3 * 2 and set(made.data["index"]) == {0, 2, 4} and set(made.data["rho"]) == {0.1, 0.4}
+    assert [data.loc[("a", index, 0.1), "fooled"] for index in (0, 2, 4)] == [1, 1, 0]
+    assert tuple(data.loc[("a", 2, 0.1), ["class", "predicted"]]) == ("dog", "ship")
+    assert tuple(data.loc[("a", 4, 0.1), ["class", "predicted"]]) == ("frog", "frog")
+    assert data.loc[("a", 4, 0.1), "l2"] == pytest.approx(255 * 0.03)
+    assert data.loc[("b", 0, 0.4), "amplification"] == pytest.approx(0.5 / (0.4 * 2.5))  # of seed 3, the first
+    drawing.write_figure(made, tmp_path / "f.svg")
+    text = (tmp_path / "f.svg").read_text()
+    assert text.count(">v, ρ = 0.1<") == 1 and text.count(">× 0.5<") == 2 * 3 and text.count(">ρ = 0.4<") == 1
+    assert ">v, ρ = 0.2<" not in text and text.count("<image ") == 3 + 2 * 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("images", "blocks", "shape"), [(4, 2, (4, 9)), (3, 2, (4, 9)), (2, 1, (4, 4)), (1, 3, (2, 4))]
+)
+def test_universal_gallery_puts_images_in_blocks(images, blocks, shape, entry):
+    chosen = {"attack": "universal", "models": ["a", "b"], "images": images, "blocks": blocks, "perturbations": False}
+    made = drawing.draw(entry("universal-gallery", chosen))
+    spec = made.figure.axes[0].get_gridspec()
+    assert (spec.nrows, spec.ncols) == shape
+    shown = [axis for axis in made.figure.axes if axis.images]
+    assert len(shown) == images * (1 + 2 * 3)
+    red = [axis for axis in shown if axis.xaxis.label.get_color() == "#B00020"]
+    assert len(red) == made.data["fooled"].sum()
+
+
+def test_example_gallery_lists_what_it_shows(entry):
+    made = drawing.draw(entry("example-gallery", FIGURES["example-gallery"] | {"models": ["a", "b"], "images": 3}))
+    data = made.data.set_index(["attack", "model", "index"])
+    assert len(data) == 2 * 2 * 3 and set(made.data["index"]) == {0, 2, 4}
+    assert tuple(data.loc[("strong", "b", 2), ["title", "class", "predicted", "fooled"]]) == (
+        "Strong",
+        "dog",
+        "ship",
+        1,
+    )
+    assert data.loc[("weak", "a", 4), "linf"] == pytest.approx(255 * 0.003)
+    assert len([axis for axis in made.figure.axes if axis.images]) == 3 + 2 * 2 * 3 * 2
+
+
+def test_unchanged_images_have_no_amplification(entry, tmp_path):
+    shown = [{"title": "None", "attack": "none"}]
+    made = drawing.draw(entry("example-gallery", {"attacks": shown, "models": ["a"], "images": 2}))
+    assert made.data["amplification"].isna().all() and made.data["fooled"].tolist() == [0, 0]
+    drawing.write_figure(made, tmp_path / "f.svg")
+    assert (tmp_path / "f.svg").read_text().count(">unchanged<") == 2
+
+
+@pytest.mark.parametrize(
+    ("choose", "count", "expected"),
+    [
+        ("first", 2, [4, 6]),
+        ("first", 9, [2, 4, 6, 8]),
+        ("fooled", 1, [6]),
+        ("fooled", 2, [6, 8]),
+        ("fooled", 3, [4, 6, 8]),
+    ],
+)
+def test_images_are_chosen_by_rule(choose, count, expected):
+    base = {"index": [2, 4, 6, 8], "label": [1, 1, 1, 1]}
+    one = pd.DataFrame({**base, "clean_label": [0, 1, 1, 1], "success": [True, True, True, True]})
+    two = pd.DataFrame({**base, "clean_label": [1, 1, 1, 1], "success": [True, False, True, True]})
+    more = pd.concat([two, pd.DataFrame({"index": [0], "label": [1], "clean_label": [1], "success": [True]})])
+    assert example_gallery.chosen([one, more], count, choose) == expected
+    assert example_gallery.chosen([more, one], count, choose) == expected
+
+
+def test_sweeps_are_not_shown_as_examples(entry):
+    with pytest.raises(RedoubtError, match="universal has several rows for an image"):
+        drawing.draw(entry("example-gallery", {"attacks": [{"title": "x", "attack": "universal"}], "models": ["a"]}))
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def spot(*places, shape=(3, 8, 8)):
+    v = np.zeros(shape)
+    for place in places:
+        v[place] = -2.0
+    return v
+
+
+@pytest.mark.parametrize(
+    ("v", "centre", "share", "even"),
+    [
+        (spot((0, 0, 0)), 0.5, 1.0, 0.0),
+        (spot((1, 2, 2), (2, 5, 5)), 0.5, 0.0, math.log(2) / math.log(64)),
+        (spot((0, 1, 4), (0, 4, 4)), 0.5, 0.5, math.log(2) / math.log(64)),
+        (spot((0, 6, 4), (1, 6, 4)), 0.5, 1.0, 0.0),
+        (np.ones((1, 8, 8)), 0.5, 0.75, 1.0),
+        (-np.ones((3, 8, 8)), 0.25, 1 - 1 / 16, 1.0),
+        (np.ones((2, 8, 4)), 0.5, 0.75, 1.0),
+        (np.ones((1, 4, 4)), 1.0, 0.0, 1.0),
+    ],
+)
+def test_shape_of_a_perturbation_by_hand(v, centre, share, even):
+    assert universal_shape.outside(v, centre) == pytest.approx(share, abs=1e-12)
+    assert universal_shape.entropy(v) == pytest.approx(even, abs=1e-12)
+    assert universal_shape.entropy(7 * v) == pytest.approx(even, abs=1e-12)
+
+
+def test_energy_counts_squares_and_entropy_sums():
+    v = spot((0, 0, 0))
+    v[1, 3, 3] = 1.0
+    assert universal_shape.outside(v, 0.5) == pytest.approx(4 / 5)
+    shares = np.array([2 / 3, 1 / 3])
+    assert universal_shape.entropy(v) == pytest.approx(-(shares * np.log(shares)).sum() / math.log(64))
+
+
+def test_shapes_are_listed_for_every_seed_and_radius(entry):
+    made = drawing.draw(entry("universal-shape", TABLES["universal-shape"] | {"models": ["a"]}, seeds=(0, 2)))
+    assert made.data["rho"].tolist() == [*RHOS] * 2 and made.data["seed"].tolist() == [0] * 3 + [2] * 3
+    assert made.data["l2"].tolist() == pytest.approx([4 * 0.5 * rho for rho in RHOS] + [4 * 1.5 * rho for rho in RHOS])
+    assert made.data["outside"].tolist() == pytest.approx([0.75] * 6) and (made.data["evenly"] == 0.75).all()
+    assert made.text.count("| Net | Undefended |") == 6 and "| 0.2 | 2 | 1.2 | 75.0 % | 75.0 % | 1.0000 |" in made.text
+
+
+def test_a_perturbation_of_zeros_has_no_shape():
+    found = universal_shape._facts(np.zeros((1, 4, 4), np.float32), {"centre": 0.5})
+    assert math.isnan(found["outside"]) and math.isnan(found["entropy"]) and "zero" in found["reason"]
+
+
+# -- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_metric_without_any_image_is_not_run_and_tells_why():
+    rows = frame(np.random.default_rng(0), 0).assign(seed=0)
+    found = measured("l2-of-fooled", rows, None)
+    assert found == {
+        "reproduced": None,
+        "ci_low": None,
+        "ci_high": None,
+        "n": 0,
+        "seeds": 1,
+        "reason": "no image was fooled",
+    }
+    assert measured("l2-of-fooled", None, "why")["reason"] == "why"
+    assert measured("fooling-rate", rows, None)["reproduced"] == 0.0
+
+
+def test_tables_show_a_cell_without_any_image(entry):
+    columns = [{"label": "l2", "metric": "l2-of-fooled", "attack": "none"}]
+    made = drawing.draw(entry("metric-table", {"models": ["a"], "columns": columns}))
+    assert made.data["verdict"].tolist() == ["not-run"] and "- not run: no image was fooled" in made.text

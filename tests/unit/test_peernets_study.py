@@ -1,0 +1,160 @@
+"""The study of PeerNets: printed numbers have a place, no claim contradicts them, schedules are those of table 1."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from redoubt import catalog
+from redoubt.artifacts.cells import read_published
+from redoubt.claims import Numbers, decide
+
+ROOT = Path(__file__).resolve().parents[2]
+UNDRAWN = {"extra-localisation", "figure-4"}  # they show numbers that the paper does not print
+
+
+@pytest.fixture(scope="module")
+def study():
+    return catalog.load(ROOT, {"scale": "paper", "studies": ["peernets"]})
+
+
+@pytest.fixture(scope="module")
+def published():
+    return read_published(ROOT / "config/published/peernets.csv")
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory, published):
+    """The paper's numbers as if they were artifacts."""
+    folder = tmp_path_factory.mktemp("printed")
+    frame = pd.DataFrame([(*key, number.value) for key, number in published.items()])
+    frame.columns = ["artifact", "row", "column", "published"]
+    for artifact, cells in frame.groupby("artifact"):
+        cells.to_csv(folder / f"{artifact}.csv", index=False)
+    return Numbers(folder, published=True)
+
+
+def test_file_is_whole(published):
+    counts = Counter(artifact for artifact, _, _ in published)
+    assert counts == {
+        "table-2": 17,
+        "table-3": 22,
+        "table-4": 63,
+        "table-5": 21,
+        "table-6": 6,
+        "table-7": 12,
+        "text-epsilon": 2,
+        "timing": 6,
+        "v1-text-targeted": 8,
+        "v1-text-non-targeted": 16,
+    }
+    assert published["table-4", "cifar10-resnet32-peernet", "Fool.@0.1"].value == pytest.approx(0.2831)
+    assert published["table-2", "cifar10-resnet32-peernet", "GD l2"].value == 238.72
+    assert published["table-5", "cifar100-resnet110v2-peernet", "Acc.@0.06"].value == pytest.approx(0.3674)
+    for (artifact, _, column), number in published.items():
+        if column.startswith(("Acc", "Fool", "single", "iterative")) or column.endswith("fooled"):
+            assert 0 <= number.value <= 1, (artifact, column)
+
+
+def test_accuracy_and_fooling_rate_of_a_cell_fit_each_other(published):
+    """An image is wrong afterwards if it was fooled while right: accuracy falls by the fooling rate at most."""
+    for (artifact, row, column), found in published.items():
+        if column.startswith("Fool.@"):
+            clean = published[artifact, row, "Acc."].value
+            under = published[artifact, row, column.replace("Fool.", "Acc.")].value
+            assert clean - under <= found.value + 0.001, (row, column)
+
+
+def test_every_printed_number_has_a_cell(study, published):
+    cells = set()
+    for (_, key), artifact in study.artifacts.items():
+        if artifact.plot == "metric-table":
+            rows, columns = artifact.parameters["models"], artifact.parameters["columns"]
+            cells |= {(key, row, column["label"]) for row in rows for column in columns}
+    assert {key for key in published if key[0] != "timing"} <= cells
+
+
+def test_printed_columns_of_figures_are_known(study, published):
+    found = 0
+    for artifact in study.artifacts.values():
+        if artifact.plot == "curves":
+            for panel in artifact.parameters["panels"]:
+                own = [
+                    column for table, row, column in published if (table, row) == (panel["printed"], panel["models"][0])
+                ]
+                templates = [measure["printed"].split("@")[0] for measure in artifact.parameters["measures"]]
+                assert {column.split("@")[0] for column in own} == set(templates)
+                found += 1
+        if artifact.plot == "bars":
+            labels = {column["label"] for column in artifact.parameters["columns"]}
+            assert {label for panel in artifact.parameters["panels"] for label in panel["bars"].values()} == labels
+            found += 1
+    assert found == 4
+
+
+def test_no_printed_number_contradicts_a_claim(study, printed):
+    found = {key: decide(claim.model_dump(), printed) for (_, key), claim in study.claims.items()}
+    wrong = {key: evidence for key, (verdict, evidence) in found.items() if verdict == "fails"}
+    assert wrong == {}
+    waiting = {key for key, (verdict, _) in found.items() if verdict == "not-run"}
+    assert waiting == {"claim-12", "claim-13"}, {key: found[key] for key in waiting}
+
+
+def test_every_check_names_a_cell_that_is_drawn(study, printed):
+    """A check that names no printed number names one that the paper does not print, not a misspelt cell."""
+    cells = {
+        (key, row, column["label"])
+        for (_, key), artifact in study.artifacts.items()
+        if artifact.plot == "metric-table"
+        for row in artifact.parameters["models"]
+        for column in artifact.parameters["columns"]
+    }
+    for claim in study.claims.values():
+        for check in claim.model_dump()["checks"]:
+            for side in ("left", "right"):
+                operand = check[side]
+                if isinstance(operand, dict) and operand["artifact"] not in UNDRAWN:
+                    assert (operand["artifact"], operand["where"]["row"], operand["where"]["column"]) in cells
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "epochs", "batch", "rate", "decay"),
+    [
+        ("mnist-lenet5-none", "adam", 100, 128, 1e-3, 1e-4),
+        ("mnist-lenet5-peernet", "adam", 100, 32, 1e-3, 1e-4),
+        ("cifar10-resnet32-none", "sgd", 350, 128, 0.1, 1e-3),
+        ("cifar10-resnet32-peernet", "sgd", 350, 64, 0.01, 1e-3),
+        ("cifar100-resnet110-none", "sgd", 350, 128, 0.1, 2e-3),
+        ("cifar100-resnet110-peernet", "sgd", 350, 64, 0.01, 2e-3),
+    ],
+)
+def test_schedules_are_those_of_table_1(model, optimizer, epochs, batch, rate, decay, study):
+    training = study.models[model].entry["training"]
+    found = [training[key] for key in ("optimizer", "epochs", "batch_size", "learning_rate", "weight_decay")]
+    assert found == [optimizer, epochs, batch, rate, decay]
+    drops = {} if optimizer == "adam" else {100.0: 0.1, 175.0: 0.1, 250.0: 0.1}
+    assert training["drops"] == drops and (training["momentum"] == 0.9)
+
+
+def test_peers_are_those_of_the_rows(study):
+    graphs = {}
+    for key, model in study.models.items():
+        if model.entry["defense"]["name"] == "peernet":
+            options = model.entry["defense"]["parameters"]
+            graphs[key] = (options["peers"], options["draws"])
+            assert (str(options["peers"]), str(options["draws"])) == (model.labels["graph"], model.labels["runs"])
+            assert options["neighbours"] == 10 and (options["edge_dropout"], options["attention_dropout"]) == (0.2, 0.5)
+            if model.start is not None:
+                assert model.entry["training"]["epochs"] == 0
+    assert graphs["cifar10-resnet32-peernet-n100-m5"] == (100, 5) and graphs["mnist-lenet5-peernet"] == (50, 10)
+    assert len(graphs) == 8
+
+
+def test_sizes_of_attacks_are_on_one_scale(study):
+    query, challenge = study.attacks["iterative-black"]["parameters"], study.attacks["pgd-challenge"]["parameters"]
+    assert [round(255 * epsilon, 2) for epsilon in query["epsilons"]] == [0.5, 8.0, 12.0]
+    assert [round(255 * query[key], 2) for key in ("step_size", "delta")] == [1.0, 1.0]
+    assert [round(255 * size, 2) for size in (*challenge["epsilons"], challenge["step_size"])] == [8.0, 2.0]
+    for key, attack in study.attacks.items():
+        assert attack["space"] == "pixels", key
