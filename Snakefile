@@ -28,3 +28,9 @@ rule deepdefense:
     "Tables and figures of DeepDefense."
     input:
         study_targets("deepdefense"),
+
+
+rule peernets:
+    "Tables and figures of PeerNets."
+    input:
+        study_targets("peernets"),

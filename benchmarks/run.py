@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import peers
 import plain
 import torch
 
@@ -258,7 +259,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         data = dataset(Path(name) / "data")
         model = trained(data, Path(name) / "model", options.device)
-        rows = attack_rows(model, data) + universal_rows(model, data) + step_rows(model, data) + start_rows()
+        rows = attack_rows(model, data) + universal_rows(model, data) + step_rows(model, data)
+        rows += peers.rows(Path(name) / "data", next(model.parameters()).device) + start_rows()
     if not options.skip_demo:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
     device = next(model.parameters()).device.type

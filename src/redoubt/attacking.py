@@ -15,6 +15,7 @@ import torch
 from redoubt import classifier, device, registry
 from redoubt.attacks.expectation import Expectation
 from redoubt.attacks.interface import Batches, Context, Crafted, check_images, score
+from redoubt.attacks.surrogate import StraightThrough
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, canonical_json, read_json
@@ -53,12 +54,14 @@ class Victim:
     is the only place where the two are told apart.
     """
 
-    def __init__(self, model: classifier.Classifier, space: str) -> None:
+    def __init__(self, model: classifier.Classifier, space: str, random: bool = False) -> None:
         self.preprocessed = space == "preprocessed"
         self.network = model.network if self.preprocessed else model
         self.layer = model.preprocessing
         self.detector = getattr(model.network, "detects", None)  # of inputs of the network
         self.bounds = None if self.preprocessed else (0.0, 1.0)
+        self.random = random  # predictions differ from call to call
+        self._predicted: dict[int, torch.Tensor] = {}
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the attack perturbs, given images (N, C, H, W) in [0, 1]."""
@@ -66,6 +69,15 @@ class Victim:
             return images
         with torch.no_grad():
             return torch.cat([self.layer(part) for part in images.split(BATCH)])
+
+    def predicted(self, start: int, inputs: torch.Tensor) -> torch.Tensor | None:
+        """Return the classes (B,) of the clean batch that begins at `start`, asked once; None of a random model."""
+        if self.random:
+            return None
+        if start not in self._predicted:
+            with torch.no_grad():
+                self._predicted[start] = self.network(inputs).argmax(1)
+        return self._predicted[start]
 
     def detected(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return which attacked inputs the model's own detector reports, bool (N,)."""
@@ -88,8 +100,9 @@ def rows_of(
     Columns: index (position in the test split), those of `redoubt.attacks.interface.score`, repetition where there are
     several, detected where the model has a detector, and the images and probabilities where the entry keeps them.
     """
+    known = victim.predicted(crafted.start, batch["inputs"])
     for repetition in range(entry["repetitions"]):
-        facts = score(victim.network, crafted, batch["inputs"], batch["labels"])
+        facts = score(victim.network, crafted, batch["inputs"], batch["labels"], known)
         logits = facts.pop("logits")
         columns = {"index": batch["positions"], **facts}
         frame = pd.DataFrame(
@@ -147,7 +160,7 @@ def attack(
     images = split.images(positions).to(where).float() / 255.0
     labels = split.labels[positions].to(where)
     check_images(images, labels)
-    victim = Victim(model, entry["space"])
+    victim = Victim(model, entry["space"], facts["entry"]["defense"].get("random", False))
     batches = Batches(victim.inputs(images), labels, BATCH)
     known = read_sources(reads) if reads else None
     crafting = None
@@ -156,7 +169,8 @@ def attack(
         crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
     context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    network, together = victim.network, not entry.get("draws_apart", False)
+    network = StraightThrough(victim.network) if entry.get("gradient") == "straight-through" else victim.network
+    together = not entry.get("draws_apart", False)
     network = network if entry["draws"] == 1 else Expectation(network, entry["draws"], together)
     crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
     frames: list[pd.DataFrame] = []

@@ -93,7 +93,7 @@ class Catalog:
         return Model(key, study, entry, labels, tuple(raw.seeds), entry["start"], missing, step)
 
     def _defense(self, raw: Defended, network: dict[str, Any], start: Model | None, where: str) -> dict[str, Any]:
-        """Return the defense of an entry; only one that changes the network says so, for those who build it."""
+        """Return the defense of an entry; one that changes the network or is random says so, for later steps."""
         result = self._checked("defenses", {"name": raw.defense, "parameters": raw.parameters}, where, "defense")
         declared = registry.method("defenses", raw.defense).DECLARES
         if declared.networks is not None and network["name"] not in declared.networks:
@@ -106,7 +106,7 @@ class Catalog:
                 f"{where}.start: {start.id!r} has a network that {before['name']} has changed; "
                 f"{raw.defense} cannot go on from that"
             )
-        return {**result, "changes": True} if declared.changes else result
+        return result | {flag: True for flag in ("changes", "random") if getattr(declared, flag)}
 
     def _network(self, method: Method) -> dict[str, Any]:
         given = named(method)

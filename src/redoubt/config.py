@@ -108,8 +108,13 @@ class Attack(Strict):
     )
     draws_apart: bool = Field(
         False,
-        description="each of these passes is a call of its own, for models that draw once a call and not for every image",
+        description="each of these passes is a call of its own, for models that draw once a call, not for every image",
         exclude_if=lambda apart: not apart,  # so that entries without it stay what they were
+    )
+    gradient: Literal["exact", "straight-through"] = Field(
+        "exact",
+        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
+        exclude_if=lambda gradient: gradient == "exact",
     )
     repetitions: Annotated[int, Field(gt=0)] = Field(
         1, description="times that every crafted image is scored, each with draws of its own, for random models"

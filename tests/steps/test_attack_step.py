@@ -8,7 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from redoubt.attacking import load_model
+from redoubt import attacking
+from redoubt.attacking import Victim, load_model
+from redoubt.classifier import Classifier
+from redoubt.errors import RedoubtError
 from redoubt.rows import read_rows
 from redoubt.steps import attack, pretrain
 
@@ -154,3 +157,32 @@ def test_data_of_another_shape_are_refused(command, make_attack, failure, tmp_pa
 def test_a_loaded_model_is_in_eval_mode(weights):
     model, facts = load_model(weights, torch.device("cpu"))
     assert not any(module.training for module in model.modules()) and facts["shape"] == [1, 28, 28]
+
+
+def test_straight_through_is_refused_where_nothing_could_be_passed_by(command, make_attack):
+    entry = make_attack("fgs", parameters={"epsilons": [10.0]}) | {"gradient": "straight-through"}
+    with pytest.raises(RedoubtError, match="no layer that gradients could pass by"):
+        attack.main(command(entry))
+
+
+def test_clean_images_are_classified_once(monkeypatch, command, make_attack, tmp_path):
+    calls = []
+    original = attacking.score
+    monkeypatch.setattr(attacking, "score", lambda *given: calls.append(given[4]) or original(*given))
+    attack.main(command(make_attack("fgs", parameters={"epsilons": [1.0, 10.0, 20.0]})))
+    assert len(calls) == 3 and all(known is calls[0] for known in calls)
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert rows.groupby("index")["clean_label"].nunique().max() == 1
+
+
+def test_a_random_model_is_asked_anew_each_time():
+    class Coin(torch.nn.Module):
+        def forward(self, inputs):
+            return torch.rand(len(inputs), 10)
+
+    model = Classifier(torch.nn.Identity(), Coin())
+    inputs = torch.rand(200, 1, 2, 2)
+    assert Victim(model, "pixels", random=True).predicted(0, inputs) is None
+    fixed = Victim(model, "pixels")
+    assert torch.equal(fixed.predicted(0, inputs), fixed.predicted(0, inputs))
+    assert not torch.equal(fixed.predicted(0, inputs), fixed.predicted(200, inputs))

@@ -134,7 +134,9 @@ def test_detectors_are_set_after_training(command, make_entry, tiny_data, tmp_pa
     model, _ = load_model(tmp_path / "magnet/weights.safetensors", torch.device("cpu"))
     split = store.load(tiny_data, "train")
     images = split.images(fitting.stratified(split.labels, 100)).float() / 255
-    marks = model.network.marks(model.preprocessing(images))
+    inputs = model.preprocessing(images)
+    assert torch.allclose(model.network.pixels.images(inputs), images, atol=1e-5)  # the way back travels along
+    marks = model.network.marks(inputs)
     assert (marks >= model.network.thresholds).sum(0).tolist() == [10, 10]
 
 

@@ -221,12 +221,12 @@ def test_peers_are_shown_as_images():
         inspect(Classifier(Whitened((3, 4, 4), 1.0), model).eval(), images[:1], pixels=[(1, 1)])
 
 
-def test_what_cannot_be_looked_at_is_refused(mlp):
+def test_what_cannot_be_looked_at_is_refused():
     model = built("lenet5", (1, 28, 28), ["conv1", "conv2"])
     images = drawn((1, 28, 28), 1)
     two = torch.nn.Sequential(model, plain((1, 1, 1)), peered(plain((1, 1, 10)), ["conv"], (1, 1, 10), neighbours=1))
     for network, parameters, message in (
-        (mlp, {}, "has no peer networks; give one whose defense is peernet"),
+        (torch.nn.Flatten(), {}, "has no peer networks; give one whose defense is peernet"),
         (two, {}, "has 2 peer networks"),
         (lambda inputs: inputs, {}, "has no peer networks"),
         (model, {"layer": "conv3"}, r"layer: 'conv3' is not one of conv1, conv2 or 0 to 1"),
@@ -415,3 +415,17 @@ def test_the_page_shows_its_drawing_and_is_found():
         assert (ROOT / "docs" / file).is_file(), file
     assert "(peer-regularization.svg)" in page
     assert "docs/peer-regularization.md" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("attention", "bias", "passes"), [("gat", 9, False), ("gat", -9, False), ("gat", 0, True), ("printed", 0, False)]
+)
+def test_gradients_pass_where_scores_have_both_signs_as_the_page_says(attention, bias, passes):
+    model = peered(plain((3, 4, 4)), ["conv"], (3, 4, 4), 6, neighbours=5, attention=attention)
+    score = model.layers["conv"].score
+    with torch.no_grad():
+        score.weight.copy_(torch.tensor([[1.0, -2.0, 1.0, 4.0, -4.0, 0.0]]))
+        score.bias.fill_(bias)
+    images = drawn((3, 4, 4), 3, seed=8).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(images)[:, 0].sum(), images)
+    assert (gradient.abs().max() > 1e-3) == passes and (gradient.abs().max() < 1e-6) == (not passes)

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from redoubt import registry
 from redoubt.artifacts import checks, drawing, example_gallery, pictures, style, universal_shape
-from redoubt.artifacts.cells import measured
+from redoubt.artifacts.cells import measured, reach
 from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
 from redoubt.metrics.estimate import wilson
@@ -333,6 +333,9 @@ def test_universal_gallery_lists_what_it_shows(entry, tmp_path):
     data = made.data.set_index(["model", "index", "rho"])
     assert len(data) == 2 * 3 * 2 and set(made.data["index"]) == {0, 2, 4} and set(made.data["rho"]) == {0.1, 0.4}
     assert [data.loc[("a", index, 0.1), "fooled"] for index in (0, 2, 4)] == [1, 1, 0]
+    every = entry("universal-gallery", chosen | {"images": 20, "rhos": [0.1]})
+    wrong = drawing.draw(every).data.set_index(["model", "index"])
+    assert wrong.loc[("a", 38), "clean_label"] != wrong.loc[("a", 38), "label"] and not wrong.loc[("a", 38), "fooled"]
     assert tuple(data.loc[("a", 2, 0.1), ["class", "predicted"]]) == ("dog", "ship")
     assert tuple(data.loc[("a", 4, 0.1), ["class", "predicted"]]) == ("frog", "frog")
     assert data.loc[("a", 4, 0.1), "l2"] == pytest.approx(255 * 0.03)
@@ -469,6 +472,16 @@ def test_a_metric_without_any_image_is_not_run_and_tells_why():
     }
     assert measured("l2-of-fooled", None, "why")["reason"] == "why"
     assert measured("fooling-rate", rows, None)["reproduced"] == 0.0
+
+
+def test_error_bars_never_reach_below_zero():
+    values = [(rate, *wilson(rate * n, n)) for n in range(1, 200) for rate in (0.0, 1.0)]
+    facts = pd.DataFrame(values, columns=["reproduced", "ci_low", "ci_high"])
+    assert (facts["reproduced"] < facts["ci_low"]).any() or (facts["reproduced"] > facts["ci_high"]).any()
+    below, above = reach(facts)
+    assert (below >= 0).all() and (above >= 0).all()
+    assert below.tolist() == pytest.approx([rate - low for rate, low, _ in values], abs=1e-12)
+    assert above.tolist() == pytest.approx([high - rate for rate, _, high in values], abs=1e-12)
 
 
 def test_tables_show_a_cell_without_any_image(entry):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redoubt.attacks.surrogate import StraightThrough
 from redoubt.errors import RedoubtError
 from redoubt.networks import peers as module
 from redoubt.networks.peers import (
@@ -376,6 +377,37 @@ def test_prediction_changes_nothing_of_the_model():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(part.draws is None for part in model.layers.values())
     assert not any(part.training for part in model.modules())
+
+
+def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
+    model = network()
+    through = StraightThrough(model)
+    inputs = IMAGES.clone().requires_grad_()
+    found = through(inputs)
+    assert torch.allclose(found, model(IMAGES), atol=1e-5)
+    assert not any(part.straight_through for part in model.layers.values())
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
+
+    # By hand: values of the peer network, slopes of the network without its layers.
+    point = IMAGES.clone().requires_grad_()
+    total = 0.0
+    with model.linked() as features:
+        for draw in range(3):
+            first = model.network[1].module(model.network[0](point))
+            moved = module._shaped(model.layers["1"].link(first, features["1"][draw]), first)
+            second = model.network[3].module(model.network[2](first + (moved - first).detach()))
+            moved = module._shaped(model.layers["3"].link(second, features["3"][draw]), second)
+            logits = torch.nn.Sequential(*list(model.network)[4:])(second + (moved - second).detach())
+            total = total + logits.softmax(1) / 3
+    (expected,) = torch.autograd.grad(total.log()[:, 0].sum(), point)
+    assert torch.allclose(gradient, expected, atol=1e-5)
+    (exact,) = torch.autograd.grad(model(inputs)[:, 0].sum(), inputs)
+    assert not torch.allclose(gradient, exact, atol=1e-3)
+
+
+def test_straight_through_needs_a_layer_to_pass_by():
+    with pytest.raises(RedoubtError, match="no layer that gradients could pass by"):
+        StraightThrough(Small())
 
 
 def test_training_uses_the_batch():

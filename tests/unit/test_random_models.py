@@ -1,6 +1,7 @@
 """Attacks on models that change with each call: the mean over draws, and scoring by repeated draws."""
 
 import json
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -147,13 +148,11 @@ class Random(torch.nn.Module):
 
 
 def test_every_repetition_is_scored_by_draws_of_its_own():
-    class Victim:
-        network, detector = Random(), None
-
+    victim = SimpleNamespace(network=Random(), detector=None, predicted=lambda start, inputs: None)
     inputs = torch.rand(50, 1, 2, 2)
     batch = {"inputs": inputs, "labels": torch.zeros(50, dtype=torch.int64), "positions": torch.arange(50)}
     torch.manual_seed(0)
-    frames = list(attacking.rows_of(Victim, Crafted(0, inputs), batch, {"repetitions": 20, "keep_images": False}))
+    frames = list(attacking.rows_of(victim, Crafted(0, inputs), batch, {"repetitions": 20, "keep_images": False}))
     assert [frame["repetition"].unique().tolist() for frame in frames] == [[n] for n in range(20)]
     labels = torch.tensor([frame["adversarial_label"].tolist() for frame in frames])
     clean = torch.tensor([frame["clean_label"].tolist() for frame in frames])

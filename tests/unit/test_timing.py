@@ -188,12 +188,12 @@ def test_preprocessing_comes_first(clock):
     assert torch.equal(seen[0], 2.0 * IMAGES[:6])
 
 
-def test_too_few_images_are_refused(mlp):
+def test_too_few_images_are_refused():
     for parameters, needed in (({"batch": 10}, 10), ({"inference_batch": 11}, 11), ({"repetitions": 12}, 12)):
         with pytest.raises(RedoubtError, match=f"timing: {needed} images needed, 9 are attacked; raise select.images"):
             run(model(), **parameters)
     with pytest.raises(RedoubtError, match="has no peer networks"):
-        run(mlp, torch.rand(9, 1, 28, 28))
+        run(torch.nn.Flatten())
 
 
 # -- table ------------------------------------------------------------------------------------------------------------

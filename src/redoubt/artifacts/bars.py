@@ -12,7 +12,7 @@ from pydantic import Field
 
 from redoubt import registry
 from redoubt.artifacts import metric_table
-from redoubt.artifacts.cells import FOUND, measured, read_published, shown
+from redoubt.artifacts.cells import FOUND, measured, reach, read_published, shown
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column, picked
 from redoubt.catalog_types import Need
@@ -99,10 +99,10 @@ def _bars(axis, data: pd.DataFrame, panel: dict[str, Any], looks: dict[str, dict
     for number, (model, look) in enumerate(looks.items()):
         own = data[data["model"] == model].set_index("bar").loc[list(panel["bars"])]
         places = [place + (number + 0.5) * width - 0.4 for place in range(len(own))]
-        sizes = [own["reproduced"] - own["ci_low"], own["ci_high"] - own["reproduced"]]
         face = {"facecolor": look["color"], "alpha": 0.55, "edgecolor": look["color"], "hatch": hatches[number % 4]}
         axis.bar(places, own["reproduced"], width * 0.9, label=own["name"].iloc[0], **face)
-        axis.errorbar(places, own["reproduced"], yerr=sizes, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=2)
+        whiskers = {"fmt": "none", "ecolor": "#333333", "elinewidth": 0.8, "capsize": 2}
+        axis.errorbar(places, own["reproduced"], yerr=reach(own), **whiskers)
         printed = {"color": "#ffffff", "marker": "D", "linestyle": "none", "markeredgecolor": "#000000"}
         label = "as printed" if number == len(looks) - 1 and data["published"].notna().any() else None
         axis.plot(places, own["published"], markersize=5, label=label, zorder=3, **printed)

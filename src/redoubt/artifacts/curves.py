@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from redoubt import registry
-from redoubt.artifacts.cells import FOUND, measured, read_published
+from redoubt.artifacts.cells import FOUND, measured, reach, read_published
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
@@ -128,8 +128,7 @@ def _curves(axis, data: pd.DataFrame, measure: str, along: str, looks: dict[str,
         curve = own[(own["model"] == model) & own["reproduced"].notna()]
         if not len(curve):
             continue
-        sizes = [curve["reproduced"] - curve["ci_low"], curve["ci_high"] - curve["reproduced"]]
-        axis.errorbar(curve[along], curve["reproduced"], yerr=sizes, elinewidth=0.8, capsize=1.5, **look)
+        axis.errorbar(curve[along], curve["reproduced"], yerr=reach(curve), elinewidth=0.8, capsize=1.5, **look)
         printed = own[(own["model"] == model) & own["published"].notna()]
         axis.plot(
             printed[along],

@@ -16,5 +16,6 @@ SHARED = frozenset(
         "geometry",
         "hinge",
         "input_gradients",
+        "surrogate",
     }
 )

@@ -45,26 +45,30 @@ class Step:
     targets: torch.Tensor  # (A,)
 
 
+def forward(network: Callable, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `points` (A, ...) as leaves of a graph, and their logits (A, classes) in it."""
+    points = points.detach().requires_grad_()
+    with torch.enable_grad(), input_gradients.InputGradients():
+        return points, network(points)
+
+
 def linearise(
-    network: Callable, points: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor
+    points: torch.Tensor, logits: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return value and gradient of logit differences.
 
     Args:
-        network: inputs (A, ...) to logits (A, classes).
-        points: (A, ...) where to linearise.
+        points: (A, ...) where to linearise, as `forward` returns them.
+        logits: (A, classes) of the points, likewise.
         sources: (A,) class to leave.
         targets: (A, K) classes to reach.
 
     Returns:
         f (A, K): logit of each target less that of the source; w (K, A, ...): gradient of f at `points`.
 
-    Cost: one forward pass, K backward passes.
+    Cost: K backward passes.
     """
-    points = points.detach().requires_grad_()
     with torch.enable_grad():
-        with input_gradients.InputGradients():
-            logits = network(points)
         f = logits.gather(1, targets) - logits.gather(1, sources[:, None])
         columns = f.sum(0).unbind()
         w = [torch.autograd.grad(column, points, retain_graph=True)[0] for column in columns]
@@ -93,31 +97,29 @@ def perturb(
     Randomness: none.
     Cost: at most `iterations` times one or two forward and K backward passes, K candidates (1 when `towards` is given).
     """
-    with torch.no_grad():
-        logits = network(inputs)
+    points, logits = forward(network, inputs)
     predicted = logits.argmax(1)
     if towards is None:
         candidates = min(parameters.candidates, logits.shape[1])
-        ranked = logits.argsort(dim=1, descending=True, stable=True)
+        ranked = logits.detach().argsort(dim=1, descending=True, stable=True)
         goals = ranked[:, 1:candidates]  # (N, K); the first is the predicted class itself
-        rows = torch.arange(len(inputs), device=inputs.device)
     else:
         goals = towards[:, None]
-        rows = (predicted != towards).nonzero()[:, 0]
     stretch = 1.0 + parameters.overshoot
     total = torch.zeros_like(inputs)
-    sources, points, steps = predicted[rows], inputs[rows], []
+    rows, sources, steps = torch.arange(len(inputs), device=inputs.device), predicted, []
     for iteration in range(parameters.iterations):
         if iteration:
-            points = clip(inputs[rows] + stretch * total[rows], bounds)
-            with torch.no_grad():
-                current = network(points).argmax(1)
-            waiting = current == sources if towards is None else current != towards[rows]
-            rows, points = rows[waiting], points[waiting]
-            sources = sources[waiting] if towards is None else current[waiting]
-        if not len(rows):
+            points, logits = forward(network, clip(inputs[rows] + stretch * total[rows], bounds))
+        current = logits.argmax(1)
+        waiting = current == sources if towards is None else current != towards[rows]
+        sources = sources[waiting] if towards is None else current[waiting]
+        if not len(sources):
             break
-        f, w = linearise(network, points, sources, goals[rows])
+        if len(sources) < len(rows):
+            rows = rows[waiting]
+            points, logits = forward(network, points[waiting])  # cheaper than backward passes of those that are done
+        f, w = linearise(points, logits, sources, goals[rows])
         norms = w.flatten(2).norm(dim=2).T + parameters.guard  # (A, K)
         distances, nearest = (f.abs() / norms).min(1)
         picked = torch.arange(len(rows), device=rows.device)

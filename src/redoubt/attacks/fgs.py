@@ -17,6 +17,7 @@ from redoubt.schema import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
+input_gradients = lazy("redoubt.attacks.input_gradients")
 foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
 
 NEEDS = "gradients"
@@ -56,7 +57,9 @@ def direction(
     """
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
-        total = losses.LOSSES[loss](network(inputs), labels).sum()
+        with input_gradients.InputGradients():
+            logits = network(inputs)
+        total = losses.LOSSES[loss](logits, labels).sum()
         return torch.autograd.grad(total, inputs)[0].sign().to(torch.int8)
 
 

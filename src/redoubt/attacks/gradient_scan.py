@@ -68,14 +68,18 @@ def shortest(
     low = torch.zeros(count, device=device)
 
     def sweep(rows: torch.Tensor, lengths: list[torch.Tensor]) -> None:
-        for length in lengths:
+        over = torch.zeros_like(rows, dtype=torch.bool)
+        for place, length in enumerate(lengths):
             if not len(rows):
                 return
-            tried[rows] += 1
-            won = reaches(rows, length[rows])
-            found[rows[won]] = length[rows[won]]
-            rows = rows[~won]
-            low[rows] = length[rows]
+            tried[rows] += ~over
+            won = reaches(rows, length[rows]) & ~over
+            found[rows] = torch.where(won, length[rows], found[rows])
+            over = over | won
+            low[rows] = torch.where(over, low[rows], length[rows])
+            if interface.thin_now(place, device):
+                left = (~over).nonzero()[:, 0]
+                rows, over = rows[left], over[left]
 
     step = parameters.limit / parameters.scan
     sweep(torch.arange(count, device=device), [torch.full_like(low, step * k) for k in range(1, parameters.scan + 1)])

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import losses, pgd
+from redoubt.attacks.geometry import like
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -50,7 +51,7 @@ def search(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parame
         wrong = goal.reached(network(inputs), labels)
     points = inputs.clone()
     low, high = torch.zeros_like(inputs.flatten(1)[:, 0]), inputs.new_full((len(inputs),), float("nan"))
-    high[wrong] = 0.0
+    high = torch.where(wrong, 0.0, high)
     trial = torch.full_like(low, parameters.epsilon)
     taken = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
 
@@ -68,15 +69,17 @@ def search(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parame
             bounds=bounds,
         )
         taken[rows] += found.iterations
-        won, lost = rows[found.fooled], rows[~found.fooled]
-        points[won], high[won], low[lost] = found.points[found.fooled], trial[won], trial[lost]
+        won = found.fooled
+        points[rows] = torch.where(like(won, inputs), found.points, points[rows])
+        high[rows] = torch.where(won, trial[rows], high[rows])
+        low[rows] = torch.where(won, low[rows], trial[rows])
 
     for _ in range(parameters.growths + 1):
         left = high.isnan().nonzero()[:, 0]
         if not len(left):
             break
         attempt(left)
-        trial[high.isnan()] *= parameters.growth
+        trial = torch.where(high.isnan(), parameters.growth * trial, trial)
     left = (high > 0).nonzero()[:, 0]
     for _ in range(parameters.bisections if len(left) else 0):
         trial[left] = (low[left] + high[left]) / 2.0

@@ -89,7 +89,7 @@ def linearise(
     Cost: one forward pass, at most CANDIDATES backward passes.
     """
     others = logits.scatter(1, labels[:, None], -math.inf).topk(min(CANDIDATES, logits.shape[1] - 1)).indices
-    f, w = deepfool.linearise(network, inputs, labels, others)
+    f, w = deepfool.linearise(*deepfool.forward(network, inputs), labels, others)
     norms = w.flatten(2).norm(p=dual, dim=2).T.clamp_min(TINY)  # (B, K)
     distances, nearest = ((confidence - f).clamp_min(0.0) / norms).min(1)
     picked = torch.arange(len(inputs), device=inputs.device)

@@ -12,7 +12,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-PART = 8
+PART = 64
 """Images of a product: more do not stay in a CPU's cache."""
 
 
@@ -29,22 +29,24 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor):
         (weight,) = ctx.saved_tensors
-        taps, size, kernel = weight.flatten(1).T, ctx.shape[2:], weight.shape[2:]
-        fold = torch.nn.functional.fold  # adds up what overlaps
-        parts = [fold(taps @ part.flatten(2), size, kernel, padding=ctx.padding) for part in gradient.split(PART)]
-        return torch.cat(parts), None, None, None
-
-
-def _suits(images: torch.Tensor, weight: torch.Tensor, stride: Any, dilation: Any) -> bool:
-    plain = all(value in (1, (1, 1), [1, 1]) for value in (stride, dilation))
-    grey = plain and images.dim() == 4 and images.shape[1] == weight.shape[1] == 1
-    return grey and images.device.type == "cpu" and images.requires_grad and torch.is_grad_enabled()
+        height, width = gradient.shape[2:]
+        rows, columns = weight.shape[2:]
+        sums = gradient.new_zeros(len(gradient), height + rows - 1, width + columns - 1)
+        taps = weight.flatten(1).T  # (rows * columns, channels)
+        for part, own in zip(gradient.split(PART), sums.split(PART), strict=True):
+            product = taps @ part.permute(0, 2, 3, 1).flatten(0, 2).T
+            product = product.view(rows, columns, len(part), height, width)
+            for row in range(rows):
+                for column in range(columns):
+                    own[:, row : row + height, column : column + width] += product[row, column]
+        (top, left), (tall, wide) = ctx.padding, ctx.shape[2:]
+        return sums[:, None, top : top + tall, left : left + wide], None, None, None
 
 
 class InputGradients(TorchFunctionMode):
     """In this context convolutions of grey images that need a gradient are ours; their weights get none.
 
-    It is there for the forward pass; the backward pass may follow outside.
+    It is for the forward pass; the backward pass may follow outside of it.
     """
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -55,6 +57,10 @@ class InputGradients(TorchFunctionMode):
 
 
 def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    if isinstance(padding, str) or not _suits(input, weight, stride, dilation):
-        return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return _Convolution.apply(input, weight, bias, (padding, padding) if isinstance(padding, int) else tuple(padding))
+    grey = input.dim() == 4 and input.shape[1] == weight.shape[1] == 1 and input.device.type == "cpu"
+    plain = all(value in (1, (1, 1)) for value in (stride, dilation))
+    sides = (padding, padding) if isinstance(padding, int) else padding
+    measured = isinstance(sides, tuple) and len(sides) == 2  # not "same" or "valid"
+    if grey and plain and measured and input.requires_grad and torch.is_grad_enabled():
+        return _Convolution.apply(input, weight, bias, sides)
+    return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)

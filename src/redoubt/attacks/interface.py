@@ -96,7 +96,13 @@ def thin_now(iteration: int, device: torch.device) -> bool:
     return device.type == "cpu" or iteration % 10 == 9
 
 
-def score(network: Callable, crafted: Crafted, clean: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
+def score(
+    network: Callable,
+    crafted: Crafted,
+    clean: torch.Tensor,
+    labels: torch.Tensor,
+    predicted: torch.Tensor | None = None,
+) -> dict[str, Any]:
     """Return the facts of each image of a crafted batch, from forward passes of their own.
 
     Args:
@@ -104,6 +110,7 @@ def score(network: Callable, crafted: Crafted, clean: torch.Tensor, labels: torc
         crafted: the adversarial inputs.
         clean: (B, ...) inputs that they were made from.
         labels: (B,) true classes.
+        predicted: (B,) classes that the model sees in the clean inputs; asked of it when None.
 
     Returns:
         label, clean_label, adversarial_label (B,); success: the prediction changed (B,); l2 and linf of the
@@ -114,7 +121,8 @@ def score(network: Callable, crafted: Crafted, clean: torch.Tensor, labels: torc
         RedoubtError: logits are not finite.
     """
     with torch.no_grad():
-        predicted, logits = network(clean).argmax(1), network(crafted.inputs)
+        predicted = network(clean).argmax(1) if predicted is None else predicted
+        logits = network(crafted.inputs)
     if not torch.isfinite(logits).all():
         raise RedoubtError("the model's logits on adversarial images are not finite")
     moved, still = (crafted.inputs - clean).flatten(1).double(), clean.flatten(1).double()

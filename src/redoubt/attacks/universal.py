@@ -63,7 +63,7 @@ class Universal:
     history: list[float]  # fooling rate on the crafting images after each pass
 
 
-def project(v: torch.Tensor, radius: float, onto: Literal["ball", "sphere"] = "ball") -> torch.Tensor:
+def project(v: torch.Tensor, radius: float | torch.Tensor, onto: Literal["ball", "sphere"] = "ball") -> torch.Tensor:
     """Return v scaled into the l2 ball of a radius, or onto its sphere; a v of zeros stays."""
     norm = v.double().norm().clamp(min=1e-30)
     scale = radius / norm
@@ -85,12 +85,11 @@ def combined(steps: torch.Tensor, radius: float) -> torch.Tensor:
     zero do not count.
     """
     lengths = steps.flatten(1).norm(dim=1)
-    steps, lengths = steps[lengths > 0], lengths[lengths > 0]
-    if not len(steps):
-        return steps.sum(0)
-    weights = lengths.reciprocal()
-    step = torch.einsum("a,a...->...", weights / weights.sum() * lengths.sum() / lengths, steps)
-    return project(step, max(float(lengths.mean()), radius / 4))
+    weights = torch.where(lengths > 0, lengths.reciprocal(), 0.0)
+    share = lengths.sum() / weights.sum().clamp(min=1e-30)
+    step = torch.einsum("a,a...->...", share * weights.square(), steps)
+    mean = lengths.sum() / (lengths > 0).sum().clamp(min=1)
+    return project(step, mean.clamp(min=radius / 4))
 
 
 def predictions(network: Callable, images: torch.Tensor, v: torch.Tensor | float, bounds) -> torch.Tensor:
@@ -137,9 +136,9 @@ def craft(
         for rows in torch.randperm(len(images), generator=draw).to(images.device).split(parameters.block):
             points = apply(images[rows], v, bounds)
             with torch.no_grad():
-                waiting = network(points).argmax(1) == clean[rows]
-            if waiting.any():
-                steps, _, _ = deepfool.perturb(network, points[waiting], options)
+                left = (network(points).argmax(1) == clean[rows]).nonzero()[:, 0]
+            if len(left):
+                steps, _, _ = deepfool.perturb(network, points[left], options)
                 v = project(v + combined(steps, radius), radius, parameters.project)
         rate = float((predictions(network, images, v, bounds) != clean).float().mean())
         best = v if rate >= max(history, default=0.0) else best

@@ -36,7 +36,8 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     rate, z2 = successes / n, Z * Z
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The interval holds the rate; rounding must not put it outside.
+    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
 
 
 def bootstrap(values: np.ndarray, summary: Callable[[np.ndarray], float] | None = None) -> tuple[float, float]:

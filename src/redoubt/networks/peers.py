@@ -90,7 +90,9 @@ class PeerRegularization(torch.nn.Module):
 
     Each pixel finds its `neighbours` nearest pixels (cosine) among all pixels of the peers: in training all other
     images of the batch, afterwards the peers that `PeerNetwork` gave it. Which pixels are near is a constant of
-    differentiation; gradients flow through attention scores and, in training, through the neighbours' features.
+    differentiation; gradients flow through attention scores and, in training, through the neighbours' features. With
+    fixed peers that leaves next to nothing for an attacker: LeakyReLU is linear where all scores of a pixel have one
+    sign, and there the query's share cancels. `straight_through` gives the gradient of the identity in its place.
 
     Args:
         channels: d.
@@ -122,6 +124,7 @@ class PeerRegularization(torch.nn.Module):
         self.draws: list[PeerFeatures] | None = None  # None: the batch is its own graph
         self.expands = False  # the first layer of a network makes one copy of the batch for every draw
         self.merges = False  # equation (3) inside the layer: the mean over draws
+        self.straight_through = False  # gradients pass by as if the layer were the identity
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return the regularised features (B, d, H, W); (M*B, d, H, W), draw by draw, where the layer expands."""
@@ -130,6 +133,8 @@ class PeerRegularization(torch.nn.Module):
         everywhere = self.expands or self.merges
         parts = [maps] * len(self.draws) if everywhere else maps.chunk(len(self.draws))
         outputs = [_shaped(self.link(part, draw), part) for part, draw in zip(parts, self.draws, strict=True)]
+        if self.straight_through:
+            outputs = [part + (output - part).detach() for part, output in zip(parts, outputs, strict=True)]
         return torch.stack(outputs).mean(0) if self.merges else torch.cat(outputs)
 
     def link(self, maps: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:

@@ -1,0 +1,38 @@
+"""Straight-through gradients: attack a model past layers whose own gradient says little.
+
+Source: Athalye, Carlini and Wagner (ICML 2018), section 4.1: the backward pass differentiable approximation, with the
+identity as the approximation.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from redoubt.errors import RedoubtError
+
+
+class StraightThrough:
+    """A model as a callable with the same outputs, whose backward pass takes some layers as the identity.
+
+    Args:
+        network: a module that holds layers with a switch `straight_through`, as peer layers have.
+
+    Raises:
+        RedoubtError: it holds none.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
+        self.layers = [layer for layer in network.modules() if hasattr(layer, "straight_through")]
+        if not self.layers:
+            raise RedoubtError("gradient: straight-through: the model has no layer that gradients could pass by")
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the model's logits (B, classes)."""
+        for layer in self.layers:
+            layer.straight_through = True
+        try:
+            return self.network(inputs)
+        finally:
+            for layer in self.layers:
+                layer.straight_through = False
