@@ -21,6 +21,8 @@ def rows(seed, count):
         frame[name] = draw.random(count)
     frame["epsilon"] = draw.random(count)
     frame["detected"] = draw.random(count) < 0.5
+    for name in ("seconds", "seconds_plain"):
+        frame[name] = draw.random(count) + 0.1
     return frame
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from redoubt import catalog
 from redoubt.artifacts.cells import COLUMNS, read_published
@@ -16,8 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def printed(tmp_path, monkeypatch):
-    """A folder in which our numbers of all tables are the printed ones."""
+    """A folder with one study, in which our numbers of all tables are the printed ones."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
+    config = tmp_path / "config/config.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "studies": ["deepdefense"]}))
     monkeypatch.chdir(tmp_path)
     found = catalog.load(".", {"scale": "paper"})
     published = read_published(tmp_path / "config/published/deepdefense.csv")

@@ -100,10 +100,33 @@ def test_attention_weighs_the_colours():
     facts, _ = inspect(model, IMAGE, pixels=[(0, 0)])
     # Red is nearest to (.9, .1, 0) and then to grey: a = 0.5 + 0.9, and 0.5 + 0.5 - 1 = 0 behind LeakyReLU.
     assert list(zip(facts["peers"][0], facts["peer_places"][0].reshape(2, 2)[:, 1], strict=True)) == [(0, 0), (1, 1)]
+    assert facts["peer_features"][0].tolist() == pytest.approx([0.9, 0.1, 0.0, 0.5, 0.5, 0.5])
     first = np.exp(1.4) / (np.exp(1.4) + 1)
     assert facts["attention"][0].tolist() == pytest.approx([first, 1 - first])
     mixed = first * np.array([0.9, 0.1, 0.0]) + (1 - first) * 0.5
     assert facts["franken"][0].reshape(3, 2)[:, 0].tolist() == pytest.approx(mixed.tolist())
+
+
+def test_the_model_looks_at_the_franken_image():
+    shape = (3, 6, 6)
+    model, images = peered(plain(shape), ["conv"], shape, neighbours=4), drawn(shape, 400, seed=11)
+    with torch.no_grad():
+        weight = torch.nn.init.normal_(model.network.fc.weight)
+        weight -= weight.mean(1, keepdim=True)
+    facts, _ = inspect(model, images, pixels=[(1, 1)])
+    franken = torch.tensor(np.stack(facts["franken"])).view_as(images)
+    assert torch.equal(facts["franken_label"], model(franken).argmax(1))
+    assert not torch.equal(facts["franken_label"], model(images).argmax(1))
+
+
+def test_peers_are_named_right_although_copies_are_left_out():
+    # Three peers of one colour, two of which are searched; the fourth is nearest to the image.
+    images = torch.tensor([[0.0, 0.0, 1.0]] * 3 + [[1.0, 0.0, 0.0]]).view(4, 3, 1, 1)
+    model = peered(plain((3, 1, 1)), ["conv"], (3, 1, 1), images=images, neighbours=1)
+    facts, _ = inspect(model, torch.tensor([0.8, 0.1, 0.0]).view(1, 3, 1, 1), pixels=[(0, 0)])
+    with model.linked() as features:
+        assert len(features["conv"][0].features) == 3
+    assert facts["peers"][0].tolist() == [3] and facts["franken"][0].tolist() == [1, 0, 0]
 
 
 def test_patches_of_a_stride_are_moved_whole():
