@@ -61,7 +61,7 @@ def inspect(model, images, **parameters):
     checked = registry.parameters("attacks", "peer-graph", parameters)
     labels = torch.zeros(len(images), dtype=torch.int64)
     context = Context(torch.Generator(), bounds=(0.0, 1.0))
-    parts = list(peer_graph.run(model, Batches(images, labels, 100), checked, context))
+    parts = list(peer_graph.run(model, Batches(images, labels, 1000), checked, context))
     assert len(parts) == 1 and parts[0].start == 0 and torch.equal(parts[0].inputs, images)
     return parts[0].facts, parts[0].shared
 
