@@ -242,7 +242,7 @@ def test_the_table_sets_ratios_beside_the_printed_ones(entry):
         "| Net a | training ratio | 64 | 100 | 1 | 4 | 2 | 2.14 | **2** [2, 2] | reproduced |" in lines
         and "| Net gone | training ratio |  |  |  |  |  | 9 | not run |  |" in lines
     )
-    assert "- 3 measurements each on cpu, 2 threads" in lines
+    assert "- 3 measurements each on cpu, threads: 2" in lines
     rules = [line for line in lines if line.startswith("|")]
     assert len({line.count("|") for line in rules}) == 1 and len(rules) == 2 + 6
 

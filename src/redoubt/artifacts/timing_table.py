@@ -108,6 +108,8 @@ def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     counts = data.loc[data["verdict"] != "not-run", ["n", "device", "threads"]].drop_duplicates()
     lines += ["", "Ratios: median of measurements side by side [95 % interval]. Seconds: medians."]
-    lines += [f"- {n} measurements each on {device}, {threads:.0f} threads" for n, device, threads in counts.to_numpy()]
+    lines += [
+        f"- {n} measurements each on {device}, threads: {threads:.0f}" for n, device, threads in counts.to_numpy()
+    ]
     lines += [f"- not run: {reason}" for reason in data.loc[data["verdict"] == "not-run", "reason"].unique()]
     return "\n".join(lines) + "\n"
