@@ -42,7 +42,8 @@ def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
         positions = positions[split.labels[positions] != select["not_label"]]
     positions = positions[: select["images"]]
     if not len(positions):
-        raise RedoubtError(f"select: no test image has label {select['label']}")
+        asked = ", ".join(f"{key}: {select[key]}" for key in ("label", "not_label") if select.get(key) is not None)
+        raise RedoubtError(f"select: no test image is left by {{{asked}}}")
     return positions
 
 

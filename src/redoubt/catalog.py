@@ -177,6 +177,11 @@ class Catalog:
                 for source in raw.reads:
                     self._known(source.model, self.models, f"{where}.reads.model")
                     self._known(source.attack, self.attacks, f"{where}.reads.attack")
+                    of, by = (self.attacks[key]["space"] for key in (source.attack, raw.attack))
+                    if of != by:
+                        raise RedoubtError(
+                            f"{where}.reads.attack: {source.attack!r} is in space {of}, {raw.attack!r} in space {by}"
+                        )
                 own = [*study.baselines, *study.models]
                 for pattern in raw.models:
                     if not (found := [key for key in own if fnmatchcase(key, pattern)]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def adopt(model: Classifier, path: Path | str, adopter: Callable[[torch.nn.Modul
     try:
         adopter(model.network, parts["network"])
     except (RuntimeError, KeyError) as error:
-        told = " ".join(str(error).split())
+        told = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise RedoubtError(f"{path}: these weights do not fit the network that starts from them ({told})") from None
 
 

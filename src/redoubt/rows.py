@@ -43,13 +43,15 @@ def read_sources(paths: Iterable[Path | str]) -> pd.DataFrame:
     `frame.attrs["shared"]` holds by model the tensors that all rows of its attack have in common, where there are any.
 
     Raises:
-        RedoubtError: a file is missing or was not written by an attack.
+        RedoubtError: a file is missing or was not written by an attack, or two hold such tensors of one model.
     """
     paths, shared = list(paths), {}
     frames = [read_rows(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if SHARED.encode() in pq.read_schema(path).metadata:
-            shared[frame["model"].iloc[0]] = read_shared(path)
+            if (model := frame["model"].iloc[0]) in shared:
+                raise RedoubtError(f"{path}: a second universal attack on {model}; read one of them at a time")
+            shared[model] = read_shared(path)
     result = pd.concat(frames, ignore_index=True)
     result.attrs = {"shared": shared}
     return result
@@ -62,9 +64,10 @@ def read_shared(path: Path | str) -> dict[str, np.ndarray]:
         RedoubtError: the file is missing, was not written by an attack, or holds none.
     """
     try:
-        return safetensors.load(pq.read_schema(path).metadata[SHARED.encode()])
+        found = safetensors.load(pq.read_schema(path).metadata[SHARED.encode()])  # in any order
     except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
         raise RedoubtError(f"{path}: no tensors that all rows share ({error}); is it a universal attack?") from None
+    return dict(sorted(found.items()))
 
 
 def rho_of(name: str) -> float:

@@ -37,6 +37,14 @@ def test_the_activation_by_hand():
     assert inputs.grad[[0, 2, 4, 5]].tolist() == [0.0, 1.0, 0.0, 0.0]
 
 
+def test_a_relu_in_two_places_is_bounded_in_both():
+    relu = torch.nn.ReLU()
+    network = bounded_relu.change(
+        options(bound=1.5), torch.nn.Sequential(relu, torch.nn.Flatten(), relu), (1, 1, 1), 10
+    )
+    assert not relus(network)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_relu_is_bounded_and_the_weights_stay(name):
     network, inputs = built(name), 3 * torch.randn(4, *SHAPES[name])

@@ -1,5 +1,6 @@
 """The catalog: entries, overrides, cuts, reasons, code and paths."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import yaml
 
 from redoubt import catalog, imports, registry
 from redoubt.catalog_types import Need
+from redoubt.defenses import parseval
 from redoubt.errors import RedoubtError
 from redoubt.steps import plan, restore
 
@@ -210,6 +212,12 @@ def test_code_of_what_a_defense_changes_reaches_its_layers(tree):
     assert "src/redoubt/networks/peers.py" in catalog.load(tree).attack_code("fresh", "deepfool")
 
 
+def test_a_random_defense_says_so_in_its_models(tree, monkeypatch):
+    assert "random" not in catalog.load(tree).models["mnist-mlp-parseval"].entry["defense"]
+    monkeypatch.setattr(parseval, "DECLARES", dataclasses.replace(parseval.DECLARES, random=True))
+    assert catalog.load(tree).models["mnist-mlp-parseval"].entry["defense"]["random"] is True
+
+
 def test_a_changed_network_may_be_the_start_of_its_own_defense_only(tree):
     def more(defense):
         def change(study):
@@ -275,6 +283,7 @@ def test_a_mistake_in_a_model_from_scratch_is_told_with_its_key(tree, changes, t
         (put("baselines", "mnist-mlp-reference", "network", value="mpl"), "mnist-mlp-reference.network: 'mpl'"),
         (put("attacks", "deepfool", "attack", value="deepfol"), "attacks.deepfool.attack: 'deepfol'"),
         (put("attacks", "replay-example", "engine", value="foolbox"), "attacks.replay-example.engine: replay runs on"),
+        (put("attacks", "fgs-half", "space", value="pixels"), "reads.attack: 'fgs-half' is in space pixels"),
         (put("evaluations", 0, "attack", value="none"), "evaluations.0.attack: 'none'"),
         (put("evaluations", 0, "models", value=["zzz*"]), "evaluations.0.models: 'zzz*' matches no model"),
         (put("artifacts", "figure-2", "plot", value="pie"), "artifacts.figure-2.plot: 'pie'"),

@@ -62,6 +62,21 @@ def test_the_scan_finds_the_first_length_of_the_finer_grid(direction, plane):
     assert seen == {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize("engine", ["redoubt", "foolbox"])
+def test_the_scan_keeps_the_point_that_succeeded(engine, plane):
+    # Gradients of this network are noise, drawn anew in each call: no step that is taken again ends at the same point.
+    class Noisy(torch.nn.Module):
+        def forward(self, inputs):
+            noise = torch.randn_like(inputs)
+            return plane[0](inputs) + ((inputs - inputs.detach()) * noise).flatten(1).sum(1, keepdim=True) * signs
+
+    signs, (_, images, labels, _) = torch.tensor([1e3, -1e3]), plane
+    torch.manual_seed(0)
+    found = craft("gradient-scan", Noisy().eval(), images, labels, engine=engine)
+    reached = found.rows["epsilon"].notna()
+    assert reached.sum() > 5 and (found.rows["success"] == reached).all()
+
+
 def test_the_scan_leaves_what_it_cannot_fool(plane):
     network, images, labels, _ = plane
     found = craft("gradient-scan", network, images, labels, limit=1e-7)

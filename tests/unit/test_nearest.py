@@ -54,16 +54,16 @@ def test_agrees_with_brute_force(seed, queries, candidates, count, channels, str
     assert_nearest(found, oracle(left, right), count)
 
 
-@pytest.mark.parametrize("candidates", [300, 600, 5000])  # no level of maxima, one, two
-def test_every_level_agrees_with_brute_force(candidates):
+@pytest.mark.parametrize(("candidates", "group"), [(959, 1), (960, 32), (5000, 32)])
+def test_with_and_without_maxima(candidates, group):
     left, right = torch.randn(70, 8, generator=generator(0)), torch.randn(candidates, 8, generator=generator(1))
     search = module._Search(right, 10)
-    assert len(search.levels) == {300: 0, 600: 1, 5000: 2}[candidates]
+    assert search.group == group
     assert_nearest(nearest(left, right, 10), oracle(left, right), 10)
 
 
 def test_neighbours_in_one_group_are_all_found():
-    # The best candidates of a query lie in as few groups as can be: 16 and 128 apart, where maxima are shared.
+    # The best candidates of a query lie in one group, in neighbouring ones, or far apart.
     right = torch.randn(4096, 4, generator=generator(2)) * 0.01
     for apart in (1, 32, 256, 400):
         places = torch.arange(10) * apart

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redoubt.attacks.craft import craft
 from redoubt.attacks.surrogate import StraightThrough
 from redoubt.errors import RedoubtError
 from redoubt.networks import peers as module
@@ -237,6 +238,21 @@ def test_leaving_out_copies_changes_nothing(seed, share, neighbours):
     assert torch.equal(pixels(features)[draw.places], draw.features)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_devices_that_search_for_every_pixel_find_the_same(training, monkeypatch):
+    peer_layer, features = layer(edge_dropout=0.0, attention_dropout=0.0), with_background(share=0.5)
+    queries = with_background(2, seed=1)
+
+    def outputs():
+        if training:
+            return peer_layer(features)
+        return peer_layer.link(queries, PeerFeatures.of(features, peer_layer.neighbours))
+
+    once = outputs()
+    monkeypatch.setattr(module, "DEDUPLICATE", set())
+    assert torch.allclose(outputs(), once, atol=1e-6)
+
+
 def test_few_copies_are_searched():
     features = with_background(share=1.0)
     assert len(PeerFeatures.of(features, 10).features) <= 2 * 2 * 10 < 5 * 36
@@ -384,7 +400,7 @@ def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
     through = StraightThrough(model)
     inputs = IMAGES.clone().requires_grad_()
     found = through(inputs)
-    assert torch.allclose(found, model(IMAGES), atol=1e-5)
+    assert torch.equal(found, model(IMAGES))
     assert not any(part.straight_through for part in model.layers.values())
     (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
 
@@ -410,6 +426,25 @@ def test_straight_through_needs_a_layer_to_pass_by():
         StraightThrough(Small())
 
 
+@pytest.mark.parametrize("engine", ["redoubt", "foolbox"])
+def test_a_model_behind_it_is_attacked_as_any_other(engine):
+    model, labels = network(average="layers"), torch.zeros(len(IMAGES), dtype=torch.int64)
+    images, through = IMAGES.clamp(0, 1), StraightThrough(model)
+    craft("gradient-scan", through, images, labels, engine=engine)
+    assert all(weight.grad is None for weight in model.parameters())
+    assert not any(part.straight_through for part in model.layers.values())
+    model.train()
+    with pytest.raises(RedoubtError, match="training mode"):
+        craft("gradient-scan", StraightThrough(model), images, labels, engine=engine)
+
+
+def test_the_switch_goes_back_after_an_error():
+    model = network()
+    with pytest.raises(RuntimeError):
+        StraightThrough(model)(torch.zeros(2, 3, 9, 9))
+    assert not any(part.straight_through for part in model.layers.values())
+
+
 def test_training_uses_the_batch():
     model = network(edge_dropout=0.0, attention_dropout=0.0).train()
     with torch.no_grad():
@@ -432,3 +467,5 @@ def test_unknown_places_are_refused():
         add_peer_regularization(Small(), ["x"], (1, 9, 9))
     with pytest.raises(RedoubtError, match=r"'6' returns \(1, 5\), not feature maps"):
         add_peer_regularization(Small(), ["6"], (1, 9, 9))
+    with pytest.raises(RedoubtError, match="0, 0 names a module twice"):
+        add_peer_regularization(Small(), ["0", "0"], (1, 9, 9))

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from redoubt import attacking
+from redoubt import attacking, classifier
 from redoubt.attacks.craft import craft
 from redoubt.attacks.expectation import Expectation
 from redoubt.attacks.interface import Crafted
@@ -143,7 +143,7 @@ class Random(torch.nn.Module):
     """Predicts one of two classes, by the toss of a coin for every image of every call."""
 
     def forward(self, inputs):
-        coin = torch.rand(len(inputs), 1)
+        coin = torch.rand(len(inputs), 1) + 0 * inputs.flatten(1).sum(1, keepdim=True)
         return torch.cat([coin, 1 - coin], 1)
 
 
@@ -159,6 +159,21 @@ def test_every_repetition_is_scored_by_draws_of_its_own():
     for column in (labels, clean):
         assert 0.3 < column.float().mean() < 0.7 and torch.unique(column, dim=0).shape == (20, 50)
     assert (frames[0]["success"] == (frames[0]["adversarial_label"] != frames[0]["clean_label"])).all()
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
+    random, tiny_data, make_entry, make_attack, tmp_path, monkeypatch
+):
+    entry = make_entry()
+    entry["defense"] |= {"random": True} if random else {}
+    facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"]}
+    model = classifier.build(entry, (1, 28, 28), 10).eval()
+    model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0))
+    monkeypatch.setattr(attacking, "load_model", lambda weights, where: (model, facts))
+    attack = make_attack("fgs", parameters={"epsilons": [0.0]}, repetitions=8, select={"images": 12})
+    frame = attacking.attack(attack, 0, tiny_data, tmp_path / "none", tmp_path / "rows.parquet")
+    assert (frame.groupby("index")["clean_label"].nunique().max() > 1) == random
 
 
 def test_rows_carry_the_repetition(tiny_data, make_entry, make_attack, tmp_path, monkeypatch):

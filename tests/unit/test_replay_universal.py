@@ -93,6 +93,14 @@ def test_the_perturbations_of_one_source_are_passed_on():
     assert [[*part.shared] for part in parts] == [["rho-0.1"]] and np.array_equal(parts[0].shared["rho-0.1"].numpy(), v)
 
 
+@pytest.mark.parametrize(
+    "shared", [{"peers": np.zeros((1, 4, 4))}, {"rho-0.1": np.zeros((1, 5, 4))}, {"rho-0.1": np.zeros((4, 4))}]
+)
+def test_what_is_no_perturbation_of_these_images_is_refused(shared):
+    with pytest.raises(RedoubtError, match=r"m holds .*: no universal perturbation of these images"):
+        replayed({"m": shared}, torch.zeros(2, 1, 4, 4))
+
+
 def test_rows_without_either_are_refused():
     with pytest.raises(RedoubtError, match="needs an evaluation whose `reads`"):
         replayed({}, torch.zeros(1, 1, 4, 4))
@@ -107,3 +115,5 @@ def test_sources_are_read_with_what_they_share(tmp_path, run):
     assert read_rows(plain).attrs["classes"] == [] and rho_of("rho-1e-05") == 1e-5
     with pytest.raises(RedoubtError, match="no readable rows"):
         read_sources([tmp_path / "none.parquet"])
+    with pytest.raises(RedoubtError, match="a second universal attack on tiny-model"):
+        read_sources([crafted, crafted])

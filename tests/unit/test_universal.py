@@ -97,6 +97,8 @@ def test_steps_are_combined_by_direction():
     assert torch.allclose(universal.combined(steps, 0.1), torch.tensor([0.25, -0.75]) / 0.625**0.5 * 2)
     assert torch.equal(universal.combined(steps[2:], 1.0), torch.zeros(2))
     assert torch.allclose(universal.combined(torch.cat([steps, -steps]), 1.0), torch.zeros(2))
+    tiny = torch.tensor([[1e-22, 0.0], [0.0, 1.0]])  # of a gradient that nearly vanished
+    assert torch.allclose(universal.combined(tiny, 2.0), torch.tensor([0.5, 0.0]))
     pictures = torch.randn(5, 2, 3, 4, generator=seeded())
     flat = universal.combined(pictures.flatten(1), 9.0)
     assert torch.allclose(universal.combined(pictures, 9.0).flatten(), flat)

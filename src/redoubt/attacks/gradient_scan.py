@@ -50,19 +50,23 @@ def direction_of(gradient: torch.Tensor, kind: str) -> torch.Tensor:
 
 
 def shortest(
-    reaches: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], count: int, parameters: Parameters, device
-) -> tuple[torch.Tensor, torch.Tensor]:
+    step: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    inputs: torch.Tensor,
+    parameters: Parameters,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scan for the shortest length of each image.
 
     Args:
-        reaches: rows (A,) and one length for each (A,) to whether the step succeeds (A,).
-        count: number of images.
+        step: rows (A,) and one length for each (A,) to the points (A, ...) and whether they succeed (A,).
+        inputs: (N, ...) images.
         parameters: see `Parameters`.
-        device: where the images are.
 
     Returns:
-        lengths (N,), NaN where none succeeds; lengths tried (N,).
+        points (N, ...), the very ones that succeeded, and the inputs where none does; their lengths (N,), NaN where
+        none does; lengths tried (N,).
     """
+    count, device = len(inputs), inputs.device
+    points = inputs.clone()
     found = torch.full((count,), float("nan"), device=device)
     tried = torch.zeros(count, dtype=torch.int64, device=device)
     low = torch.zeros(count, device=device)
@@ -73,7 +77,9 @@ def shortest(
             if not len(rows):
                 return
             tried[rows] += ~over
-            won = reaches(rows, length[rows]) & ~over
+            tries, reached = step(rows, length[rows])
+            won = reached & ~over
+            points[rows] = torch.where(like(won, tries), tries, points[rows])
             found[rows] = torch.where(won, length[rows], found[rows])
             over = over | won
             low[rows] = torch.where(over, low[rows], length[rows])
@@ -81,12 +87,13 @@ def shortest(
                 left = (~over).nonzero()[:, 0]
                 rows, over = rows[left], over[left]
 
-    step = parameters.limit / parameters.scan
-    sweep(torch.arange(count, device=device), [torch.full_like(low, step * k) for k in range(1, parameters.scan + 1)])
+    unit_length = parameters.limit / parameters.scan
+    coarse = [torch.full_like(low, unit_length * k) for k in range(1, parameters.scan + 1)]
+    sweep(torch.arange(count, device=device), coarse)
     start, end = low.clone(), found.clone()
     finer = [start + (end - start) * (k / parameters.refine) for k in range(1, parameters.refine)]
     sweep((~found.isnan()).nonzero()[:, 0], finer)
-    return found, tried
+    return points, found, tried
 
 
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
@@ -100,21 +107,18 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
         own = (~goal.reached(logits, truth)).nonzero()[:, 0]
         inputs, labels, steps = images[own], truth[own], direction_of(gradient[own], parameters.direction)
 
-        def moved(rows, lengths, inputs=inputs, labels=labels, steps=steps):
+        def step(rows, lengths, inputs=inputs, labels=labels, steps=steps):
             if context.engine == "foolbox":
-                return foolbox_engine.one_step(network, inputs[rows], labels[rows], lengths, parameters, context.bounds)
-            return clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
-
-        def reaches(rows, lengths, labels=labels, moved=moved):
-            points = moved(rows, lengths)
+                points = foolbox_engine.one_step(
+                    network, inputs[rows], labels[rows], lengths, parameters, context.bounds
+                )
+            else:
+                points = clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
             with torch.no_grad():
-                return goal.reached(network(points), labels[rows])
+                return points, goal.reached(network(points), labels[rows])
 
-        lengths, tried = shortest(reaches, len(own), parameters, images.device)
         points = images.clone()
         epsilons, queries = torch.zeros(len(images)), torch.ones(len(images), dtype=torch.int64)
-        won = (~lengths.isnan()).nonzero()[:, 0]
-        if len(won):
-            points[own[won]] = moved(won, lengths[won])
+        points[own], lengths, tried = shortest(step, inputs, parameters)
         epsilons[own.cpu()], queries[own.cpu()] = lengths.cpu(), 1 + tried.cpu()
         yield interface.Crafted(start, points, {"epsilon": epsilons.numpy(), "queries": queries.numpy()})

@@ -57,6 +57,10 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
 def _universal(batches, context) -> Iterator[interface.Crafted]:
     sources = context.reads.attrs["shared"]
     for source, perturbations in sources.items():
+        for name, v in perturbations.items():
+            if not name.startswith("rho-") or v.shape != tuple(batches.images.shape[1:]):
+                size = "x".join(map(str, v.shape))
+                raise RedoubtError(f"replay: {source} holds {name}, {size}: no universal perturbation of these images")
         for name in sorted(perturbations, key=rho_of):
             v = torch.from_numpy(perturbations[name])
             facts = {"source": source, "rho": rho_of(name)}

@@ -11,8 +11,8 @@ import torch
 from redoubt.errors import RedoubtError
 
 
-class StraightThrough:
-    """A model as a callable with the same outputs, whose backward pass takes some layers as the identity.
+class StraightThrough(torch.nn.Module):
+    """A model with the same outputs, whose backward pass takes some layers as the identity.
 
     Args:
         network: a module that holds layers with a switch `straight_through`, as peer layers have.
@@ -22,12 +22,13 @@ class StraightThrough:
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
+        super().__init__()
+        self.network, self.training = network, network.training
         self.layers = [layer for layer in network.modules() if hasattr(layer, "straight_through")]
         if not self.layers:
             raise RedoubtError("gradient: straight-through: the model has no layer that gradients could pass by")
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the model's logits (B, classes)."""
         for layer in self.layers:
             layer.straight_through = True

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from redoubt.attacks import deepfool
+from redoubt.attacks.geometry import unit
 from redoubt.lazily import lazy
 from redoubt.schema import Positive, Strict
 
@@ -86,8 +87,8 @@ def combined(steps: torch.Tensor, radius: float) -> torch.Tensor:
     """
     lengths = steps.flatten(1).norm(dim=1)
     weights = torch.where(lengths > 0, lengths.reciprocal(), 0.0)
-    share = lengths.sum() / weights.sum().clamp(min=1e-30)
-    step = torch.einsum("a,a...->...", share * weights.square(), steps)
+    shares = weights / weights.sum().clamp(min=1e-30)
+    step = lengths.sum() * torch.einsum("a,a...->...", shares, unit(steps))
     mean = lengths.sum() / (lengths > 0).sum().clamp(min=1)
     return project(step, mean.clamp(min=radius / 4))
 

@@ -42,7 +42,8 @@ def change(
     Raises:
         RedoubtError: it has none.
     """
-    found = [(module, name) for module in network.modules() for name, child in module.named_children() if _relu(child)]
+    # Of a module that stands in two places, named_children would leave out the second.
+    found = [(module, name) for module in network.modules() for name, child in module._modules.items() if _relu(child)]
     if not found:
         raise RedoubtError("bounded-relu: this network has no ReLU to bound")
     for module, name in found:
@@ -50,7 +51,7 @@ def change(
     return network
 
 
-def _relu(module: torch.nn.Module) -> bool:
+def _relu(module: torch.nn.Module | None) -> bool:
     return isinstance(module, torch.nn.ReLU)
 
 

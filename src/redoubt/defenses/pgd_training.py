@@ -76,6 +76,8 @@ class Defense(BaseDefense):
                 yield
             return
         before = [(buffer, buffer.clone()) for buffer in self.network.buffers()]
-        yield
-        for buffer, value in before:
-            buffer.copy_(value)
+        try:
+            yield
+        finally:
+            for buffer, value in before:
+                buffer.copy_(value)

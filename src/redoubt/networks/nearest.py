@@ -1,23 +1,27 @@
 """Exact nearest neighbours by inner product, a stripe of queries at a time.
 
-A stripe of similarities lives in one buffer that is written again and again and stays in cache; the whole matrix never
-exists. The `count` best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the
-selection looks at maxima first, and then at the members of few groups.
+A stripe of similarities lives in one buffer that is written again and again; the whole matrix never exists. The `count`
+best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the selection looks at
+maxima first, and then at the members of few groups. Queries are the columns of a stripe, and few: a product of that
+shape, and maxima over its rows, run three times as fast on a CPU as those of its transpose.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from redoubt.errors import RedoubtError
 
-STRIPE = {"cpu": 1 << 20, "cuda": 1 << 26}  # similarities in one stripe: 4 MiB stay in cache
-GROUPS = (8, 16)  # maxima behind one maximum of maxima, and candidates behind one maximum
-CROWD = 3  # a level of maxima pays where it leaves so many times more groups than neighbours
+STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
+LANES = 32  # a stripe has a multiple of so many queries: maxima over its rows are slow elsewhere
+MOST = {"cpu": 128, "cuda": 1 << 20}  # queries in one stripe
+GROUP = 32  # candidates behind one maximum
+CROWD = 3  # maxima pay where there are so many times more groups than neighbours
 
 
 def nearest(
@@ -41,8 +45,7 @@ def nearest(
     Cost: Q x P inner products; memory of one stripe, of the indices and of one copy of the candidates.
     """
     starts, stops = own or ((0, len(queries)), (0, 0))
-    images = list(zip(itertools.pairwise(starts), itertools.pairwise(stops), strict=True))
-    left = len(candidates) - max((last - first for _, (first, last) in images), default=0)
+    left = len(candidates) - max((b - a for a, b in itertools.pairwise(stops)), default=0)
     if not 0 < count <= left:
         raise RedoubtError(
             f"{count} neighbours asked for, but a pixel has {left} candidates; use more peers (or a larger batch), "
@@ -50,48 +53,62 @@ def nearest(
         )
     with torch.no_grad():
         search = _Search(candidates, count)
-        found = [search(part, barred) for (a, b), barred in images for part in queries[a:b].split(search.rows)]
+        found = [
+            search(part, _overlaps(number * search.rows, len(part), starts, stops))
+            for number, part in enumerate(queries.split(search.rows))
+            if len(part)
+        ]
         return torch.cat(found) if found else queries.new_empty((0, count), dtype=torch.int64)
 
 
+def _overlaps(
+    first: int, count: int, starts: Sequence[int], stops: Sequence[int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield, for each image among queries from `first` on, its queries (a, b) in the stripe and its candidates."""
+    image = bisect.bisect_right(starts, first) - 1
+    while image + 1 < len(starts) and starts[image] < first + count:
+        a, b = max(starts[image] - first, 0), min(starts[image + 1] - first, count)
+        if a < b and stops[image] < stops[image + 1]:
+            yield a, b, stops[image], stops[image + 1]
+        image += 1
+
+
 class _Search:
-    """Candidates prepared for search: transposed, padded to whole groups, with one buffer for all stripes."""
+    """Candidates prepared for search: padded to whole groups, with one buffer for all stripes."""
 
     def __init__(self, candidates: torch.Tensor, count: int) -> None:
         self.count, self.total = count, len(candidates)
-        choices = (GROUPS, GROUPS[-1:], ())
-        self.levels = next(
-            levels for levels in choices if self.total >= CROWD * count * math.prod(levels) or not levels
-        )
-        unit = math.prod(self.levels)
-        self.width = -(-self.total // unit) * unit
-        self.columns = candidates.new_zeros(candidates.shape[1], self.width)
-        self.columns[:, : self.total] = candidates.T
-        self.rows = max(1, STRIPE[candidates.device.type] // self.width)
-        self.buffer = candidates.new_empty(self.rows, self.width)
-        self.offsets = [torch.arange(group, device=candidates.device) for group in self.levels]
+        self.group = GROUP if self.total >= CROWD * count * GROUP else 1
+        self.width = -(-self.total // self.group) * self.group
+        self.candidates = candidates
+        if self.width > self.total:
+            self.candidates = candidates.new_zeros(self.width, candidates.shape[1])
+            self.candidates[: self.total] = candidates
+        kind = candidates.device.type
+        self.rows = min(MOST[kind], max(1, STRIPE[kind] // self.width // LANES) * LANES)
+        self.buffer = candidates.new_empty(self.width * self.rows)
 
-    def __call__(self, queries: torch.Tensor, barred: tuple[int, int]) -> torch.Tensor:
-        """Return indices (B, count) for queries (B, d), none from `barred[0]` up to `barred[1]`."""
-        similarity = self.buffer[: len(queries)]
-        torch.mm(queries, self.columns, out=similarity)
-        similarity[:, self.total :] = -math.inf
-        similarity[:, barred[0] : barred[1]] = -math.inf
-        return self._select(similarity)
+    def __call__(self, queries: torch.Tensor, barred: Iterator[tuple[int, int, int, int]]) -> torch.Tensor:
+        """Return indices (B, count) for queries (B, d); the queries from a to b may not have candidates c to d."""
+        lanes = -(-len(queries) // LANES) * LANES
+        columns = queries.new_zeros(queries.shape[1], lanes)
+        columns[:, : len(queries)] = queries.T
+        similarity = self.buffer[: self.width * lanes].view(self.width, lanes)
+        torch.mm(self.candidates, columns, out=similarity)
+        similarity[self.total :] = -math.inf
+        for a, b, c, d in barred:
+            similarity[c:d, a:b] = -math.inf
+        return self._select(similarity)[: len(queries)]
 
     def _select(self, similarity: torch.Tensor) -> torch.Tensor:
-        # Members of a group lie one group count apart, so that a maximum runs over whole rows of memory.
-        pyramid = [similarity]
-        for group in reversed(self.levels):
-            level = pyramid[-1]
-            pyramid.append(level.view(len(level), group, level.shape[1] // group).amax(1))
-        found = pyramid.pop().topk(self.count, 1, sorted=not self.levels).indices
-        for level, offsets in zip(reversed(pyramid), self.offsets, strict=True):
-            apart = level.shape[1] // len(offsets)
-            members = (found[:, :, None] + apart * offsets).flatten(1)
-            best = level.gather(1, members).topk(self.count, 1, sorted=level is similarity).indices
-            found = members.gather(1, best)
-        return found
+        lanes, device = similarity.shape[1], similarity.device
+        if self.group == 1:
+            return similarity.T.contiguous().topk(self.count, 1).indices
+        maxima = similarity.view(-1, self.group, lanes).amax(1)
+        groups = maxima.T.contiguous().topk(self.count, 1, sorted=False).indices
+        members = (groups[:, :, None] * self.group + torch.arange(self.group, device=device)).flatten(1)
+        values = similarity.take(members * lanes + torch.arange(lanes, device=device)[:, None])
+        return members.gather(1, values.topk(self.count, 1).indices)
 
 
 def duplicates(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

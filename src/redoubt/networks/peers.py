@@ -19,6 +19,7 @@ from redoubt.modes import eval_mode
 from redoubt.networks.nearest import duplicates, nearest
 
 Attention = Literal["gat", "printed"]
+DEDUPLICATE = {"cpu"}  # kinds of device on which it pays to search once for all equal pixels
 SLOPE = 0.2  # of LeakyReLU, as in graph attention networks (Velickovic et al. 2018)
 
 
@@ -66,7 +67,7 @@ class PeerFeatures:
         """Keep all different pixels of peers (N, d, H, W), and `copies` of those that are equal, bit for bit."""
         features = pixels(maps)
         places = torch.arange(len(features), device=maps.device)
-        if maps.device.type == "cpu":
+        if maps.device.type in DEDUPLICATE:
             places = some_copies(*duplicates(features), copies)
         return cls(features[places], unit(features[places]), places)
 
@@ -134,7 +135,7 @@ class PeerRegularization(torch.nn.Module):
         parts = [maps] * len(self.draws) if everywhere else maps.chunk(len(self.draws))
         outputs = [_shaped(self.link(part, draw), part) for part, draw in zip(parts, self.draws, strict=True)]
         if self.straight_through:
-            outputs = [part + (output - part).detach() for part, output in zip(parts, outputs, strict=True)]
+            outputs = [output.detach() + (part - part.detach()) for part, output in zip(parts, outputs, strict=True)]
         return torch.stack(outputs).mean(0) if self.merges else torch.cat(outputs)
 
     def link(self, maps: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
@@ -146,7 +147,7 @@ class PeerRegularization(torch.nn.Module):
     def nearest_peers(self, queries: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
         """Return the K nearest of a draw's pixels for each query (Q, d): indices (Q, K) into its features."""
         fixed = queries.detach()
-        if fixed.device.type != "cpu":
+        if fixed.device.type not in DEDUPLICATE:
             return nearest(unit(fixed), draw.directions, self.neighbours)
         rows, inverse = _distinct(*duplicates(fixed), fixed.new_zeros(len(fixed), dtype=torch.int64))
         return nearest(unit(fixed[rows]), draw.directions, self.neighbours)[inverse]
@@ -196,7 +197,7 @@ class PeerRegularization(torch.nn.Module):
     def _search(self, features: torch.Tensor, directions: torch.Tensor, images: int, count: int) -> torch.Tensor:
         size = len(features) // images
         bounds = range(0, len(features) + 1, size)
-        if features.device.type != "cpu":
+        if features.device.type not in DEDUPLICATE:
             return nearest(directions, directions, count, None if self.own_pixels else (bounds, bounds))
         order, begins = duplicates(features)
         image = torch.arange(images).repeat_interleave(size)
@@ -386,9 +387,11 @@ def add_peer_regularization(
         The peer network. Train it; then call `set_peers(training_inputs)` and `eval()`.
 
     Raises:
-        RedoubtError: a name is unknown, or what the module returns is not a feature map.
+        RedoubtError: a name is unknown or comes twice, or what the module returns is not a feature map.
     """
     known = dict(network.named_modules())
+    if len(set(after)) < len(after):
+        raise RedoubtError(f"after: {', '.join(after)} names a module twice")
     channels: dict[str, int] = {}
 
     def note(name: str, output: torch.Tensor) -> None:

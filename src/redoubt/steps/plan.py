@@ -26,7 +26,7 @@ from redoubt.files import canonical_json, write_text
 from redoubt.layout import published_file
 
 TARGETS = "config/dvc-targets.yaml"
-_HEADER = "# What dvc.yaml walks over, beside the models of the studies.\n# Written by `make format`.\n"
+_HEADER = "# What dvc.yaml walks over.\n# Written by `make format`.\n"
 
 
 @cache
