@@ -54,7 +54,10 @@ def attacked(path, model, attack, seed):
         tensors = {f"rho-{rho:g}": np.full((1, 4, 4), rho * (seed - 0.5), np.float32) for rho in RHOS}
         facts["shared"] = safetensors.numpy.save(tensors)
     else:
-        rows = frame(draw, {"strong": 18, "weak": 5, "none": 0}[attack])
+        rows = frame(draw, {"strong": 18, "weak": 5, "none": 0, "graph": 0}[attack])
+    if attack == "graph":
+        rows = rows.assign(layer="stage2", draw=0, franken=rows["clean_picture"], franken_label=np.arange(COUNT) % 4)
+        rows.loc[1, "franken_label"] = 3
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(rows, path, facts)
 
@@ -98,9 +101,15 @@ COLUMNS = [
     for attack in ("strong", "weak", "none")
     for name, metric in (("fooled", "fooling-rate-of-correct"), ("l2", "l2-of-fooled"))
 ]
+
+
+def bar(label, column):
+    return {"label": label, "column": column}
+
+
 BARS = [
-    {"title": "fooled", "bars": {"S": "strong fooled", "W": "weak fooled"}},
-    {"title": "size", "bars": {"S": "strong l2", "N": "none l2"}, "log": True},
+    {"title": "fooled", "bars": [bar("S", "strong fooled"), bar("W", "weak fooled")]},
+    {"title": "size", "bars": [bar("S", "strong l2"), bar("N", "none l2")], "log": True},
 ]
 
 
@@ -119,6 +128,7 @@ FIGURES = {
     "bars": {"models": ["a", "gone"], "columns": COLUMNS, "panels": BARS, "printed": "table-1"},
     "universal-gallery": {"attack": "universal", "models": ["a", "b", "gone"], "images": 2},
     "example-gallery": {"attacks": GALLERY, "models": ["a", "gone"], "images": 2},
+    "franken-images": {"attack": "graph", "models": ["a", "gone"], "images": 3},
 }
 TABLES = {
     "checks": {
@@ -164,6 +174,7 @@ def test_figures_without_any_model_say_why(plot, entry, tmp_path):
         "bars": FIGURES["bars"] | {"models": ["gone"]},
         "universal-gallery": FIGURES["universal-gallery"] | {"models": ["gone"]},
         "example-gallery": FIGURES["example-gallery"] | {"models": ["gone"]},
+        "franken-images": FIGURES["franken-images"] | {"models": ["gone"]},
     }[plot]
     made = drawing.draw(entry(plot, parameters))
     drawing.write_figure(made, tmp_path / "f.svg")
@@ -199,6 +210,13 @@ def test_curves_hold_every_point_with_its_interval_and_printed_number(entry):
     assert data["published"].notna().sum() == 2 and set(data["name"]) == {"Plain", "Peers"}
 
 
+def test_panels_of_a_column_have_one_range(entry):
+    """Accuracy begins at the clean images, the fooling rate at the least rho: one rho lies in one line all the same."""
+    made = drawing.draw(entry("curves", curves("a", "b")))
+    above, below = made.figure.axes
+    assert above.get_xlim() == below.get_xlim() and above.get_xlim()[0] < 0 < RHOS[-1] < above.get_xlim()[1]
+
+
 def test_curves_put_seeds_together(entry):
     data = drawing.draw(entry("curves", curves("a"), seeds=(0, 3))).data
     assert set(data["n"]) == {40} and set(data["seeds"]) == {2}
@@ -227,7 +245,29 @@ def test_bars_hold_the_metrics_of_the_columns(entry):
 
 def test_bars_of_no_column_are_refused(entry):
     with pytest.raises(RedoubtError, match="'Speed' is not the label of a column"):
-        drawing.draw(entry("bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": {"S": "Speed"}}]}))
+        drawing.draw(entry("bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": [bar("S", "Speed")]}]}))
+
+
+def test_bars_stand_in_the_order_of_the_config(entry):
+    listed = [bar("W", "weak fooled"), bar("S", "strong fooled"), bar("N", "none fooled")]
+    parameters = FIGURES["bars"] | {"models": ["a"], "panels": [{"title": "x", "bars": listed}]}
+    made = drawing.draw(json.loads(json.dumps(entry("bars", parameters), sort_keys=True)))
+    assert made.data["bar"].tolist() == ["W", "S", "N"]
+    assert [label.get_text() for label in made.figure.axes[0].get_xticklabels()] == ["W", "S", "N"]
+
+
+def test_bars_of_one_label_are_refused():
+    listed = [bar("S", "weak fooled"), bar("S", "strong fooled")]
+    with pytest.raises(RedoubtError, match="each bar of 'x' a label of its own"):
+        registry.parameters("artifacts", "bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": listed}]})
+
+
+@pytest.mark.parametrize("printed", [[], ["table-1,a,weak fooled,99.0,percent"]])
+def test_values_stand_over_their_own_interval(printed, entry):
+    panels = [{"title": "x", "bars": [bar("W", "weak fooled")]}]
+    made = drawing.draw(entry("bars", FIGURES["bars"] | {"models": ["a"], "panels": panels}, printed))
+    (text,) = made.figure.axes[0].texts
+    assert text.get_text() == "27.8" and text.xy[1] == pytest.approx(made.data["ci_high"].iloc[0])
 
 
 def test_bars_whose_model_was_not_run_say_so_in_place(entry, tmp_path):
@@ -333,8 +373,13 @@ def test_universal_gallery_lists_what_it_shows(entry, tmp_path):
     data = made.data.set_index(["model", "index", "rho"])
     assert len(data) == 2 * 3 * 2 and set(made.data["index"]) == {0, 2, 4} and set(made.data["rho"]) == {0.1, 0.4}
     assert [data.loc[("a", index, 0.1), "fooled"] for index in (0, 2, 4)] == [1, 1, 0]
-    every = entry("universal-gallery", chosen | {"images": 20, "rhos": [0.1]})
-    wrong = drawing.draw(every).data.set_index(["model", "index"])
+    every = drawing.draw(entry("universal-gallery", chosen | {"images": 20, "rhos": [0.1]}))
+    wrong = every.data.set_index(["model", "index"])
+    assert tuple(wrong.loc[("b", 38), ["class", "seen"]]) == ("ship", "cat")
+    (told,) = (axis for axis in every.figure.axes if axis.get_xlabel() == "ship\nsees cat")
+    assert told.get_ylabel() == "Plain"
+    seen = [text.get_text() for axis in every.figure.axes for text in axis.texts]
+    assert len(seen) == 20 and seen[-1] == "sees cat"  # of the second model, which has no picture there
     assert wrong.loc[("a", 38), "clean_label"] != wrong.loc[("a", 38), "label"] and not wrong.loc[("a", 38), "fooled"]
     assert tuple(data.loc[("a", 2, 0.1), ["class", "predicted"]]) == ("dog", "ship")
     assert tuple(data.loc[("a", 4, 0.1), ["class", "predicted"]]) == ("frog", "frog")
@@ -372,6 +417,19 @@ def test_example_gallery_lists_what_it_shows(entry):
     )
     assert data.loc[("weak", "a", 4), "linf"] == pytest.approx(255 * 0.003)
     assert len([axis for axis in made.figure.axes if axis.images]) == 3 + 2 * 2 * 3 * 2
+    seen = [text.get_text() for axis in made.figure.axes for text in axis.texts if "sees" in text.get_text()]
+    assert seen == [f"Plain\nsees {label}\n\nPeers\nsees {label}" for label in ("cat", "dog", "frog")]
+
+
+def test_franken_images_tell_what_is_seen_in_them_and_in_the_image(entry):
+    made = drawing.draw(entry("franken-images", FIGURES["franken-images"] | {"models": ["a"]}))
+    assert made.data[["class", "seen", "predicted"]].to_numpy().tolist() == [
+        ["cat", "cat", "cat"],
+        ["dog", "dog", "ship"],
+        ["frog", "frog", "frog"],
+    ]
+    labels = {axis.get_xlabel(): axis.xaxis.label.get_color() for axis in made.figure.axes}
+    assert labels["sees ship\n(image: dog)"] == "#B00020" and labels["sees cat\n(image: cat)"] == "#222222"
 
 
 def test_unchanged_images_have_no_amplification(entry, tmp_path):

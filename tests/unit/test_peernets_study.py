@@ -11,7 +11,7 @@ from redoubt.artifacts.cells import read_published
 from redoubt.claims import Numbers, decide
 
 ROOT = Path(__file__).resolve().parents[2]
-UNPRINTED = {"extra-localisation", "figure-4"}  # they show numbers that the paper does not print
+UNPRINTED = {"extra-localisation", "extra-obfuscation", "figure-4"}  # they show numbers that the paper does not print
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_printed_columns_of_figures_are_known(study, published):
                 found += 1
         if artifact.plot == "bars":
             labels = {column["label"] for column in artifact.parameters["columns"]}
-            assert {label for panel in artifact.parameters["panels"] for label in panel["bars"].values()} == labels
+            assert {bar["column"] for panel in artifact.parameters["panels"] for bar in panel["bars"]} == labels
             found += 1
     assert found == 4
 
@@ -104,11 +104,13 @@ def test_no_printed_number_contradicts_a_claim(study, printed):
     wrong = {key: evidence for key, (verdict, evidence) in found.items() if verdict == "fails"}
     assert wrong == {}
     waiting = {key for key, (verdict, _) in found.items() if verdict == "not-run"}
-    assert waiting == {"claim-12", "claim-13"}, {key: found[key] for key in waiting}
+    assert waiting == {"claim-10", "claim-12", "claim-13"}, {key: found[key] for key in waiting}
 
 
 def test_every_check_names_a_cell_that_is_drawn(study, printed):
     """A check that names no printed number names one that the paper does not print, not a misspelt cell."""
+    (obfuscation,) = (artifact for (_, key), artifact in study.artifacts.items() if key == "extra-obfuscation")
+    titles = {check["title"] for check in obfuscation.parameters["checks"]}
     cells = {
         (key, row, column["label"])
         for (_, key), artifact in study.artifacts.items()
@@ -122,6 +124,27 @@ def test_every_check_names_a_cell_that_is_drawn(study, printed):
                 operand = check[side]
                 if isinstance(operand, dict) and operand["artifact"] not in UNPRINTED:
                     assert (operand["artifact"], operand["where"]["row"], operand["where"]["column"]) in cells
+                if isinstance(operand, dict) and operand["artifact"] == "extra-obfuscation":
+                    assert operand["where"]["check"] in titles and operand["column"] == "passed"
+
+
+def test_straight_through_gradients_can_refute_that_gradients_are_not_obfuscated(study):
+    """Every check of `extra-obfuscation` that passes the peer layers by is one of the claim."""
+    (obfuscation,) = (artifact for (_, key), artifact in study.artifacts.items() if key == "extra-obfuscation")
+    passing_by = {check["title"] for check in obfuscation.parameters["checks"] if "straight-through" in str(check)}
+    (claim,) = (claim for (_, key), claim in study.claims.items() if key == "claim-10")
+    asked = [
+        check["left"] for check in claim.model_dump()["checks"] if check["left"]["artifact"] == "extra-obfuscation"
+    ]
+    assert {operand["where"]["check"] for operand in asked} == passing_by and len(passing_by) == 4
+
+
+def test_attacks_of_the_named_public_codes_take_all_their_steps(study):
+    for key in ("pgd-challenge", "single-white", "single-black", "iterative-white", "iterative-black"):
+        assert study.attacks[key]["parameters"]["stop"] is False, key
+    for key, attack in study.attacks.items():
+        if attack["attack"] == "universal":
+            assert attack["parameters"]["project"] == "sphere", key
 
 
 @pytest.mark.parametrize(

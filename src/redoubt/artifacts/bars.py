@@ -6,9 +6,9 @@ Source: PeerNets, figure 5, which plots its table 2.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redoubt import registry
 from redoubt.artifacts import metric_table
@@ -25,11 +25,18 @@ style = lazy("redoubt.artifacts.style")
 ticker = lazy("matplotlib.ticker")
 
 
+class Bar(Strict):
+    """A column of the table."""
+
+    label: str = Field(description="what stands under its bars")
+    column: str = Field(description="label of the column")
+
+
 class Panel(Strict):
-    """One quantity: columns of the table by the name under their bars."""
+    """One quantity: columns of the table from left to right."""
 
     title: str
-    bars: dict[str, str] = Field(description="name under the bars: label of the column")
+    bars: Annotated[list[Bar], Field(min_length=1)]
     log: bool = Field(False, description="whether the axis is logarithmic")
 
 
@@ -40,6 +47,13 @@ class Parameters(Strict):
     columns: list[Column]
     panels: list[Panel]
     printed: str | None = Field(None, description="artifact whose printed numbers are drawn too")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Parameters:
+        for panel in self.panels:
+            if len({bar.label for bar in panel.bars}) < len(panel.bars):
+                raise ValueError(f"give each bar of {panel.title!r} a label of its own")
+        return self
 
 
 def needs(parameters: dict[str, Any]) -> list[Need]:
@@ -58,7 +72,8 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:
     published = read_published(entry["published"])
     columns = {column["label"]: column for column in options["columns"]}
     for panel in options["panels"]:
-        for bar, label in panel["bars"].items():
+        for bar in panel["bars"]:
+            label = bar["column"]
             if label not in columns:
                 raise RedoubtError(f"panels: {label!r} is not the label of a column")
             column = columns[label]
@@ -66,7 +81,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:
                 missing = inputs.missing(model, column["attack"])
                 own = None if missing else picked(inputs.rows(model, column["attack"]), column["where"])
                 printed = published.get((options["printed"], model, label))
-                place = {"panel": panel["title"], "bar": bar, "model": model, "column": label}
+                place = {"panel": panel["title"], "bar": bar["label"], "model": model, "column": label}
                 facts = {"metric": column["metric"], "published": printed.value if printed else None}
                 rows.append(place | facts | measured(column["metric"], own, missing))
     names = {model: style.name(entry["models"][model]["labels"]) for model in options["models"]}
@@ -95,9 +110,9 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
 def _bars(axis, data: pd.DataFrame, panel: dict[str, Any], looks: dict[str, dict]) -> None:
     if data["reproduced"].isna().all():
         return style.absent(axis, data["reason"].dropna().tolist())
-    width, hatches = 0.8 / len(looks), ["", "///", "...", "xxx"]
+    width, hatches, bars = 0.8 / len(looks), ["", "///", "...", "xxx"], [bar["label"] for bar in panel["bars"]]
     for number, (model, look) in enumerate(looks.items()):
-        own = data[data["model"] == model].set_index("bar").loc[list(panel["bars"])]
+        own = data[data["model"] == model].set_index("bar").loc[bars]
         places = [place + (number + 0.5) * width - 0.4 for place in range(len(own))]
         face = {"facecolor": look["color"], "alpha": 0.55, "edgecolor": look["color"], "hatch": hatches[number % 4]}
         axis.bar(places, own["reproduced"], width * 0.9, label=own["name"].iloc[0], **face)
@@ -108,8 +123,8 @@ def _bars(axis, data: pd.DataFrame, panel: dict[str, Any], looks: dict[str, dict
         axis.plot(places, own["published"], markersize=5, label=label, zorder=3, **printed)
         for place, (_, found) in zip(places, own.iterrows(), strict=True):
             _write(axis, place, found)
-    axis.set_xticks(range(len(panel["bars"])), list(panel["bars"]))
-    axis.set_xlim(-0.5, len(panel["bars"]) - 0.5)
+    axis.set_xticks(range(len(bars)), bars)
+    axis.set_xlim(-0.5, len(bars) - 0.5)
     axis.grid(axis="x", visible=False)
     if panel["log"]:
         heights = pd.concat([data["reproduced"], data["published"]]).dropna()
@@ -123,14 +138,14 @@ def _bars(axis, data: pd.DataFrame, panel: dict[str, Any], looks: dict[str, dict
 
 
 def _write(axis, place: float, found: pd.Series) -> None:
-    """Write the value over its bar, or in its place why there is none."""
-    style_of = {"ha": "center", "va": "bottom", "fontsize": 6, "textcoords": "offset points", "xytext": (0, 3)}
+    """Write the value over its bar's interval, or in its place why there is none."""
+    style_of = {"ha": "center", "va": "bottom", "fontsize": 6, "textcoords": "offset points", "xytext": (0, 4)}
     if pd.isna(found["reproduced"]):
         reason = found["reason"] if len(found["reason"]) < 25 else "not run"
         foot = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
         axis.annotate(reason, (place, 0.02), **style_of, **foot)
         return
-    top = found["ci_high"] if pd.isna(found["published"]) else max(found["ci_high"], found["published"])
     percent = registry.method("metrics", found["metric"]).UNIT == "percent"
     text = f"{100 * found['reproduced']:.1f}" if percent else shown(found["metric"], found["reproduced"])
-    axis.annotate(text, (place, top), color="#222222", **style_of)
+    ground = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}  # a diamond may lie under it
+    axis.annotate(text, (place, found["ci_high"]), color="#222222", bbox=ground, zorder=4, **style_of)

@@ -101,6 +101,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     """Draw the curves, with a legend under every column."""
     data, options = collect(entry, inputs), entry["parameters"]
     figure, axes = style.grid(len(options["measures"]), len(options["panels"]), 3.3, 2.5)
+    lowest = axes[-1]
     for column, panel in enumerate(options["panels"]):
         own = data[data["panel"] == panel["title"]]
         looks = style.variants(panel["models"], entry)
@@ -113,9 +114,10 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
                 axis.set_ylim(-0.03, 1.03)
                 axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
             axis.set_ylabel(measure["label"] if column == 0 else "")
-            if line == len(options["measures"]) - 1 and own["measure"].notna().any():
-                axis.set_xlabel(options["axis"])
-                _legend(axis, own, looks)
+        if own["measure"].notna().any():
+            _align([axis for axis in axes[:, column] if axis.lines])
+            lowest[column].set_xlabel(options["axis"], labelpad=3, fontsize=11)
+            _legend(lowest[column], own, looks)
     style.stamp(figure, entry["stamp"])
     return Drawing(data, figure=figure)
 
@@ -142,6 +144,14 @@ def _curves(axis, data: pd.DataFrame, measure: str, along: str, looks: dict[str,
         )
 
 
+def _align(axes: list) -> None:
+    """Give all panels of a column the range of the sweep that the widest of them shows."""
+    low, high = zip(*(axis.get_xlim() for axis in axes), strict=True)
+    for axis in axes:
+        axis.set_xlim(min(low), max(high))
+        axis.locator_params(axis="x", nbins=6)  # labels of small values are long
+
+
 def _legend(axis, data: pd.DataFrame, looks: dict[str, dict]) -> None:
     names, points = data.groupby("model")["name"].first(), data.groupby("model")["reproduced"].count()
     labels = {model: names[model] if points[model] else f"{names[model]} (not run)" for model in looks}
@@ -149,4 +159,4 @@ def _legend(axis, data: pd.DataFrame, looks: dict[str, dict]) -> None:
     if data["published"].notna().any():
         hollow = {"color": "#666666", "marker": "o", "linestyle": "none", "fillstyle": "none", "markersize": 7}
         handles.append(axis.plot([], [], label="as printed", **hollow)[0])
-    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, frameon=False, fontsize=7)
+    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, frameon=False, fontsize=7)

@@ -1,7 +1,8 @@
 """Adversarial examples of several attacks and models beside each other, with their perturbations and predicted classes.
 
-Every image has two lines: its examples, and under them the perturbations, amplified by a factor that is told. A class
-in red is another one than the model sees in the clean image. Source: PeerNets, figures 6 and 9 (arXiv v1: 5 and 10).
+Every image has two lines: its examples, and under them the perturbations, amplified by a factor that is told. Under the
+clean image stand its class and what each model sees in it; a class in red is another one.
+Source: PeerNets, figures 6 and 9 (arXiv v1: 5 and 10).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ np = lazy("numpy")
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts.style")
 
-FACTS = ["index", "label", "class", "clean_label", "adversarial_label", "predicted", "fooled", "l2", "linf"]
+FACTS = ["index", "label", "class", "clean_label", "seen", "adversarial_label", "predicted", "fooled", "l2", "linf"]
 COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"]
 
 
@@ -102,6 +103,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
                 facts |= {"index": image, "fooled": int(found["success"]), "amplification": factor if v.any() else None}
                 facts |= {key: found[key] for key in ("label", "clean_label", "adversarial_label")}
                 facts |= {"class": class_name(classes, found["label"]), "reason": None}
+                facts |= {"seen": class_name(classes, found["clean_label"])}
                 facts |= {"predicted": class_name(classes, found["adversarial_label"])}
                 rows.append(facts | {norm: 255.0 * found[norm] for norm in ("l2", "linf")})
     return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
@@ -125,7 +127,11 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     for line, image in enumerate(clean):
         axes[2 * line][0].set_axis_on()
         show(axes[2 * line][0], clean[image])
-        axes[2 * line][0].set_xlabel(data[data["index"] == image]["class"].iloc[0], fontsize=7)
+        own = data[data["index"] == image]
+        axes[2 * line][0].set_xlabel(own["class"].iloc[0], fontsize=7)
+        seen = [f"{name}\nsees {label}" for name, label in own.groupby("name", sort=False)["seen"].first().items()]
+        below = axes[2 * line + 1][0]
+        below.text(0.5, 0.95, "\n\n".join(seen), transform=below.transAxes, ha="center", va="top", fontsize=6)
     if clean:
         axes[0][0].set_title("clean", fontsize=7)
     style.stamp(figure, entry["stamp"])

@@ -1,6 +1,7 @@
 """Images over the Franken-images that peer networks make of them: every pixel a weighted sum of peer pixels.
 
-Under a Franken-image stands the class that its model sees in it, in red where that is not what it sees in the image.
+Under an image stands its class. Under a Franken-image stands what the model sees in it, in red where that is not what
+the model sees in the image, which stands in brackets.
 Source: PeerNets, figure 3. It reads the inspection `peer-graph`.
 """
 
@@ -22,7 +23,7 @@ pd = lazy("pandas")
 style = lazy("redoubt.artifacts.style")
 
 COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]
-COLUMNS = ["model", "name", *COPIED, "class", "predicted", "difference", "reason"]
+COLUMNS = ["model", "name", *COPIED, "class", "seen", "predicted", "difference", "reason"]
 
 
 class Parameters(Strict):
@@ -58,6 +59,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[i
             clean, franken = (np.asarray(found[name], dtype=float) for name in ("clean_picture", "franken"))
             own = facts | {key: found[key] for key in COPIED}
             own |= {"class": class_name(classes, found["label"])}
+            own |= {"seen": class_name(classes, found["clean_label"])}
             own |= {"predicted": class_name(classes, found["franken_label"])}
             rows.append(own | {"difference": float(np.sqrt(np.square(franken - clean).mean()))})
             images[found["index"]] = picture(clean, shape)
@@ -69,7 +71,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     """Draw the images in the first line, and a line of Franken-images for each model."""
     data, images, frankens = collect(entry, inputs)
     models = entry["parameters"]["models"]
-    figure, axes = style.grid(1 + len(models), max(1, len(images)), 1.0, 1.18)
+    figure, axes = style.grid(1 + len(models), max(1, len(images)), 1.0, 1.26)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (index, image) in zip(axes[0], images.items(), strict=False):
@@ -89,7 +91,8 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
             axis.set_axis_on()
             show(axis, frankens[model, found["index"]])
             changed = found["franken_label"] != found["clean_label"]
-            axis.set_xlabel(found["predicted"], fontsize=7, color="#B00020" if changed else "#222222")
+            text = f"sees {found['predicted']}\n(image: {found['seen']})"
+            axis.set_xlabel(text, fontsize=7, color="#B00020" if changed else "#222222")
         line[0].set_ylabel(own["name"].iloc[0], fontsize=7)
     style.stamp(figure, entry["stamp"])
     return Drawing(data, figure=figure)

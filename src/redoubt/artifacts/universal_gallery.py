@@ -1,7 +1,7 @@
 """Universal perturbations of several models and radii, and images that they are added to, with the predicted classes.
 
-A class in red is another one than the model sees in the clean image. Perturbations are amplified, each by its own
-factor, which is told: zero is mid-grey. Source: PeerNets, figures 4 and 8.
+At the left stands what each model sees in the clean image; a class in red is another one. Perturbations are amplified,
+each by its own factor, which is told: zero is mid-grey. Source: PeerNets, figures 4 and 8.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ np = lazy("numpy")
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts.style")
 
-COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "adversarial_label", "predicted"]
-COLUMNS += ["fooled", "l2", "linf", "amplification", "reason"]
+COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]
+COLUMNS += ["adversarial_label", "predicted", "fooled", "l2", "linf", "amplification", "reason"]
 COPIED = ["rho", "index", "label", "clean_label", "adversarial_label"]
 
 
@@ -74,6 +74,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, Pictur
                 continue
             place = facts | {key: found[key] for key in COPIED}
             place |= {"class": class_name(classes, found["label"]), "fooled": int(found["success"])}
+            place |= {"seen": class_name(classes, found["clean_label"])}
             place |= {"predicted": class_name(classes, found["adversarial_label"])}
             place |= {"amplification": pictures.perturbations[model, found["rho"]][1]}
             rows.append(place | {norm: 255.0 * found[norm] for norm in ("l2", "linf")})
@@ -91,7 +92,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     blocks = min(options["blocks"], len(images))
     lines, width = -(-len(images) // blocks), 1 + max(1, len(rhos)) * (1 + shows)
     columns = (width + 1) * blocks - 1  # a blank one parts two blocks
-    figure, axes = style.gallery(lines * len(models), columns, 0.85, (0.08, 0.24), 0.2)
+    figure, axes = style.gallery(lines * len(models), columns, 0.85, (0.08, 0.32), 0.2)
     for place, image in enumerate(images):
         line, block = divmod(place, blocks)
         for number, model in enumerate(models):
@@ -110,12 +111,18 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
 
 
 def _clean(axis, found: pd.Series, pictures: Pictures | None, named: bool) -> None:
-    """Show the clean image with its class in the line of the first model, and the model's name at the left."""
+    """Show the clean image over its class in the line of the first model, and what the model of each line sees in it.
+
+    The model's name stands at the left.
+    """
     axis.set_axis_on()
     image = None if pictures is None else pictures.clean.get(found["index"])
     show(axis, image)
+    seen = "" if pd.isna(found["seen"]) else f"sees {found['seen']}"
     if image is not None:
-        axis.set_xlabel(found["class"], fontsize=7)
+        axis.set_xlabel(f"{found['class']}\n{seen}", fontsize=7)
+    else:
+        axis.text(0.5, 0.5, seen, transform=axis.transAxes, ha="center", va="center", fontsize=7)
     if named:
         axis.set_ylabel(found["name"], fontsize=6)
 
