@@ -136,7 +136,7 @@ def test_straight_through_gradients_can_refute_that_gradients_are_not_obfuscated
     asked = [
         check["left"] for check in claim.model_dump()["checks"] if check["left"]["artifact"] == "extra-obfuscation"
     ]
-    assert {operand["where"]["check"] for operand in asked} == passing_by and len(passing_by) == 4
+    assert {operand["where"]["check"] for operand in asked} >= passing_by and len(passing_by) == 4
 
 
 def test_attacks_of_the_named_public_codes_take_all_their_steps(study):
