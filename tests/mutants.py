@@ -17,7 +17,19 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDED = ("src", "tests", "config", "workflow", "docs", "envs", "profiles", "Snakefile", "dvc.yaml", "pyproject.toml")
+NEEDED = (
+    "src",
+    "tests",
+    "config",
+    "workflow",
+    "docs",
+    "envs",
+    "profiles",
+    "Snakefile",
+    "dvc.yaml",
+    "pyproject.toml",
+    "README.md",
+)
 
 
 def copy_of_the_tree(folder: Path) -> Path:
