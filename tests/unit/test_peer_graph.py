@@ -18,7 +18,7 @@ from redoubt.attacks.craft import craft
 from redoubt.attacks.interface import Batches, Context
 from redoubt.classifier import Classifier
 from redoubt.errors import RedoubtError
-from redoubt.networks.peers import add_peer_regularization
+from redoubt.networks import add_peer_regularization
 from redoubt.preprocessing.layers import Standardised, Whitened
 from redoubt.rows import read_rows, read_shared
 
