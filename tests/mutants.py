@@ -23,6 +23,7 @@ NEEDED = (
     "config",
     "workflow",
     "docs",
+    "benchmarks",
     "envs",
     "profiles",
     "Snakefile",
