@@ -31,7 +31,9 @@ result.rows.groupby("epsilon").success.mean()  # one row per image and epsilon; 
 
 Random models: `draws: 20` in the entry averages the logits of so many forward passes at every step of crafting (in
 Python, `redoubt.attacks.expectation.Expectation`); `repetitions: 10` scores every crafted image so often, each time
-with draws of its own. Epsilons, radii and step sizes are in units of the attacked space: of images in [0, 1] for
+with draws of its own; `draws_apart: true` is for models that draw once a call. `gradient: straight-through` crafts
+with gradients that pass by the peer layers of a network (in Python, `redoubt.attacks.surrogate.StraightThrough`);
+scores are the model's own. Epsilons, radii and step sizes are in units of the attacked space: of images in [0, 1] for
 `space: pixels`, of the network's inputs for `space: preprocessed`.
 
 | attack | threat model | needs | cost of an image | engines |
