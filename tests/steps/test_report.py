@@ -264,6 +264,12 @@ def test_studies_without_claims_have_a_report(results):
     assert "0 holds" in report.summary(ENTRY, results)
 
 
+def test_contents_of_several_studies_are_told_apart(results):
+    two = ENTRY | {"studies": {**ENTRY["studies"], "next": ENTRY["studies"]["toy"] | {"title": "Next"}}}
+    alone, both = (report.page(entry, results).split("<main>")[0] for entry in (ENTRY, two))
+    assert "<h3>" not in alone and "<h3>Toy: a study</h3>" in both and "<h3>Next</h3>" in both
+
+
 def fits(text):
     lines = text.splitlines()
     return len(lines) <= 40 and max(map(len, lines)) <= 80
