@@ -29,7 +29,7 @@ class Verdict(Strict):
 class Config(Strict):
     """`config/config.yaml`."""
 
-    scale: Literal["demo", "laptop", "paper"] = Field("demo", description="how much is run")
+    scale: Literal["demo", "laptop", "laptop-jpeg", "paper"] = Field("demo", description="how much is run")
     studies: list[str] = Field(["deepdefense"], description="files of config/studies/ that take part")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"

@@ -43,7 +43,7 @@ def error(tree: Path, **changes) -> str:
 STUDY = "config/studies/deepdefense.yaml"
 
 
-@pytest.mark.parametrize("scale", ["demo", "laptop", "paper"])
+@pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "paper"])
 def test_every_scale_is_whole(scale):
     found = catalog.load(ROOT, {"scale": scale})
     drawn = {
