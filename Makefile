@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format bench restore save lock clean
+.PHONY: help demo test test-cluster mutants lint format bench restore save lock clean
 
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed (make PYTHON=...)" >&2; exit 1; }
@@ -26,6 +26,10 @@ demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile
+
+test-cluster: $(STAMP) ## the workflow and its faults on a real SLURM of one node (as root: Debian's slurm-wlm and munge)
+	python tests/cluster/slurm.py
+	python -m pytest tests/cluster
 
 mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py

@@ -1,20 +1,38 @@
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+if workflow.is_main_process:
+    sys.path.insert(0, f"{workflow.basedir}/src")
+from redoubt import frozen
 
-configfile: "config/config.yaml"
+# All jobs of a run use rules, config and code as they are at its start.
+SOURCES = frozen.freeze() if workflow.is_main_process else frozen.ROOT
 
 
-report: "workflow/report/workflow.rst"
+configfile: f"{SOURCES}/config/config.yaml"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/models.smk"
-include: "workflow/rules/attacks.smk"
-include: "workflow/rules/artifacts.smk"
-include: "workflow/rules/report.smk"
+report: f"{SOURCES}/workflow/report/workflow.rst"
+
+
+include: f"{SOURCES}/workflow/rules/common.smk"
+include: f"{SOURCES}/workflow/rules/data.smk"
+include: f"{SOURCES}/workflow/rules/models.smk"
+include: f"{SOURCES}/workflow/rules/attacks.smk"
+include: f"{SOURCES}/workflow/rules/artifacts.smk"
+include: f"{SOURCES}/workflow/rules/report.smk"
+
+
+# The GPUs of this machine (profiles/default) are no bound on those of a cluster.
+resource_scopes:
+    gpu="local",
+
+
+onstart:
+    cancel_leftovers()
 
 
 rule all:

@@ -146,6 +146,7 @@ class Trainer:
         """
         if (state := self.resume.load()) is not None:
             self._restore(*state)
+            print(f"taken up after step {self.done} of {self.last}", flush=True)
         if not self.history:
             self.history.append({"epoch": 0.0, **self.evaluate()})
         while self.done < self.last:

@@ -20,12 +20,14 @@ rule table:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
+        version=code_version,
         entry=artifact_entry,
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
 
 
 rule figure:
@@ -51,9 +53,11 @@ rule figure:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
+        version=code_version,
         entry=artifact_entry,
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

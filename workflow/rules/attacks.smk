@@ -18,14 +18,16 @@ rule attack:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
+        sources=f"{SOURCES}/src",
         gpu=GPUS,
         device=DEVICE,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=growing(8000),
+        runtime=growing(240),
     params:
+        version=code_version,
         entry=attack_entry,
         data=subpath(input.data, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
         "--weights {input.weights} --out {output} --reads {input.reads} --device {resources.device} "
         "--threads {threads} > {log} 2>&1"

@@ -1,14 +1,12 @@
 """The bridge from the catalog to the rules: entries, inputs and code of every job. The only file with functions."""
 
-import os
 import re
 import shlex
 import sys
-
-sys.path.insert(0, os.path.join(workflow.basedir, "src"))
+from pathlib import Path
 
 from redoubt import catalog as catalog_module
-from redoubt import layout
+from redoubt import cluster, frozen, layout
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 
@@ -16,7 +14,7 @@ from redoubt.files import canonical_json
 def load_catalog():
     """Read and check all config before any job starts; a mistake ends the run with one line."""
     try:
-        return catalog_module.load(workflow.basedir, config)
+        return catalog_module.load(SOURCES, config)
     except RedoubtError as error:
         raise SystemExit("error: " + " ".join(str(error).split()))
 
@@ -49,6 +47,32 @@ def either(names):
 def code(*modules):
     """Return the source files that a step reads."""
     return CATALOG.code(*modules)
+
+
+def cancel_leftovers():
+    """Cancel what a killed run of this folder has left in the cluster's queue, of the jobs that are to be run now."""
+    pending = workflow.dag.needrun_jobs()
+    known = {
+        name for job in pending for name in workflow.persistence.external_jobids(job)
+    }
+    try:
+        cancelled = cluster.cancel(known, Path.cwd())
+    except RedoubtError as error:
+        raise SystemExit(f"error: {error}")
+    if cancelled:
+        print(
+            f"cancelled jobs of an earlier run: {', '.join(cancelled)}", file=sys.stderr
+        )
+
+
+def growing(amount):
+    """Return a resource (memory, time) that grows with every retry."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def code_version(wildcards, input):
+    """Return a digest of the code that a job reads: times alone cannot tell what a run with changed sources used."""
+    return frozen.digest(SOURCES, [*input.code, *input.get("template", [])])
 
 
 def model_entry(wildcards):

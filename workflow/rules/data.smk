@@ -14,12 +14,14 @@ rule download:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(8000),
+        runtime=growing(120),
         mirrors=MIRRORS,
         imagenet=IMAGENET,
     params:
+        version=code_version,
         folder=subpath(output.meta, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
         "{resources.mirrors} {resources.imagenet} > {log} 2>&1"

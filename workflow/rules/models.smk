@@ -13,21 +13,23 @@ rule pretrain:
         "logs/benchmarks/{scale}/pretrain/{model}/seed-{seed}.tsv"
     wildcard_constraints:
         model=either(BASELINES),
-    retries: 1
+    retries: 2
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
+        sources=f"{SOURCES}/src",
         gpu=GPUS,
         device=DEVICE,
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=growing(8000),
+        runtime=growing(1440),
     params:
+        version=code_version,
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.pretrain --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.pretrain --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
         "--folder {params.folder} --device {resources.device} --threads {threads} > {log} 2>&1"
 
 
@@ -47,19 +49,21 @@ rule defend:
         "logs/benchmarks/{scale}/defend/{model}/seed-{seed}.tsv"
     wildcard_constraints:
         model=either(DEFENDED),
-    retries: 1
+    retries: 2
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
     resources:
+        sources=f"{SOURCES}/src",
         gpu=GPUS,
         device=DEVICE,
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=growing(8000),
+        runtime=growing(1440),
     params:
+        version=code_version,
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.defend --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.defend --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
         "--folder {params.folder} --start {input.start} --device {resources.device} --threads {threads} > {log} 2>&1"

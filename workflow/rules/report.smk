@@ -13,14 +13,16 @@ rule scorecard:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
+        version=code_version,
         digest=claims_entry,
         config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.scorecard --config {params.config:q} --results {params.folder} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --config {params.config:q} --results {params.folder} "
         "--scorecard {output.scorecard} --claims {output.claims} > {log} 2>&1"
 
 
@@ -46,11 +48,13 @@ rule report_page:
         "../../envs/redoubt.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=15,
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(2000),
+        runtime=growing(15),
     params:
+        version=code_version,
         entry=report_entry,
         folder=subpath(input.scorecard, parent=True),
     shell:
-        "PYTHONPATH=src python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
         "--out {output} > {log} 2>&1"

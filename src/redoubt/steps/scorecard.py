@@ -1,6 +1,6 @@
 """Set every published number beside the reproduced one, and decide the claims.
 
-The checks of all claims are too long for a command line, so this step reads the config itself.
+The checks of all claims are too long for a command line, so this step reads the config itself, beside its own code.
 
 Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from redoubt import catalog
+from redoubt import catalog, imports
 from redoubt.artifacts.cells import COLUMNS
 from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scorecard", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--claims", type=Path, required=True, help="CSV file to write")
     options = parser.parse_args(argv)
-    found = catalog.load(".", parse_json(options.config, "--config"))
+    found = catalog.load(imports.SOURCE.parent, parse_json(options.config, "--config"))
     write_text(options.scorecard, scorecard(found, options.results).to_csv(index=False, lineterminator="\n"))
     write_text(options.claims, claims(found, options.results).to_csv(index=False, lineterminator="\n"))
     return 0

@@ -1,0 +1,120 @@
+"""A SLURM of one node for the session, and copies of the tiny study that run on it."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from redoubt_tree import Tree, environment, tiny_copy
+from slurm import Cluster, missing, wait_for
+
+# What a site would put into a profile of its own; statuses are asked for often, for the tests' sake.
+SITE = """\
+slurm-no-account: true
+slurm-status-command: squeue
+slurm-init-seconds-before-status-checks: 2
+latency-wait: 10
+default-resources:
+  slurm_partition: long
+  mem_mb: 1000
+  runtime: 30
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A running SLURM; stopped, with all of its jobs, at the end."""
+    if lacks := missing():
+        pytest.fail(f"a SLURM for tests needs {'; '.join(lacks)}", pytrace=False)
+    found = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+
+
+class Site(Tree):
+    """A copy of the project on the cluster."""
+
+    def __init__(self, folder, cluster):
+        super().__init__(folder)
+        self.cluster = cluster
+        self.write("site/config.yaml", SITE)
+
+    def start(self, *arguments):
+        """Start a run on the cluster and return its process; its output goes to `driver.log`."""
+        command = ["snakemake", "--profile", "profiles/slurm", "--profile", "site", *arguments]
+        with (self.folder / "driver.log").open("a") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, env={**environment(), **self.cluster.environment, "PATH": self.path},
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def path(self):
+        """The tools of this Python, and SLURM's."""
+        return f"{environment()['PATH']}{os.pathsep}{self.cluster.environment['PATH']}"
+
+    def finish(self, running, seconds=400):
+        """Wait for a run that is to succeed and return what it said."""
+        try:
+            running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+            raise AssertionError(f"not done in {seconds} s\n{self.said()}{self.cluster.logs()}") from None
+        assert running.returncode == 0, f"{self.said()}{self.logs()}"
+        return self.read("driver.log")
+
+    def said(self):
+        """Return the end of what the driver said."""
+        return self.read("driver.log")[-5000:]
+
+    def logs(self):
+        """Return the ends of the jobs' logs."""
+        paths = sorted((self.folder / "logs").rglob("*.log"))
+        return "".join(f"\n--- {path}\n{path.read_text()[-1500:]}" for path in paths)
+
+    def jobs(self):
+        """Return how many jobs SLURM was given."""
+        return self.read("driver.log").count("has been submitted with SLURM jobid")
+
+    def wait(self, condition, running, what, seconds=200):
+        """Wait for a condition while a run goes on, and return its value."""
+
+        def checked():
+            value = condition()
+            assert value or running.poll() is None, f"{what}: the run has ended\n{self.said()}{self.logs()}"
+            return value
+
+        return wait_for(checked, seconds, what)
+
+
+@pytest.fixture(scope="session")
+def tiny_tree(tmp_path_factory):
+    """The tiny study, nothing run yet."""
+    return tiny_copy(tmp_path_factory.mktemp("tiny") / "redoubt")
+
+
+@pytest.fixture(scope="session")
+def here(tiny_tree, tmp_path_factory):
+    """The tiny study after a run on this machine, without the cluster."""
+    folder = tmp_path_factory.mktemp("here") / "redoubt"
+    shutil.copytree(tiny_tree.folder, folder)
+    Tree(folder).snakemake()
+    return Tree(folder)
+
+
+@pytest.fixture
+def fresh(tiny_tree, cluster, tmp_path):
+    """A fresh copy of the tiny study on the cluster."""
+    shutil.copytree(tiny_tree.folder, tmp_path / "redoubt")
+    return Site(tmp_path / "redoubt", cluster)
+
+
+@pytest.fixture
+def trained(here, cluster, tmp_path):
+    """The tiny study after a run on this machine, now on the cluster."""
+    shutil.copytree(here.folder, tmp_path / "redoubt", symlinks=True)
+    return Site(tmp_path / "redoubt", cluster)

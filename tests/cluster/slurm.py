@@ -1,0 +1,216 @@
+"""A real SLURM of one node, on this machine: its own key, ports and folder, gone when it is stopped.
+
+    python tests/cluster/slurm.py
+
+installs what is missing for that, where it may, and otherwise says in one line what is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+PACKAGES = "slurm-wlm munge"
+NODE = "redoubt"
+PLACES = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))  # where `srun` in a job looks
+CONFIGURATION = """\
+ClusterName=redoubt
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=2
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/none
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0
+ReturnToService=2
+SlurmdTimeout=30
+KillWait=5
+MinJobAge=600
+SlurmdParameters=config_overrides
+OverTimeLimit=0
+GresTypes=gpu
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
+PartitionName=short Nodes={node} Default=YES MaxTime=INFINITE State=UP
+PartitionName=long Nodes={node} MaxTime=INFINITE State=UP
+"""
+
+
+def absent_programs() -> list[str]:
+    """Return the programs that are not installed."""
+    return [program for program in PROGRAMS if shutil.which(program, path=_path()) is None]
+
+
+def missing() -> list[str]:
+    """Return what this machine lacks for a SLURM of its own."""
+    absent = absent_programs()
+    reasons = [f"{', '.join(absent)} (apt-get install {PACKAGES})"] if absent else []
+    reasons += [] if os.geteuid() == 0 else ["root"]
+    return reasons + [f"a machine without a SLURM of its own ({place} is there)" for place in PLACES if place.exists()]
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> object:
+    """Return the first true value of `condition`, asked again and again; fail after some seconds."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what}: not within {seconds} s"
+        time.sleep(0.1)
+    return value
+
+
+class Cluster:
+    """One node, two partitions; daemons are children of this process, in the foreground."""
+
+    def __init__(self, folder: Path, cpus: int = 2, memory: int = 64000) -> None:
+        self.folder = folder
+        self.configuration = folder / "slurm.conf"
+        self.daemons: dict[str, subprocess.Popen] = {}
+        for name in ("state", "spool"):
+            (folder / name).mkdir(parents=True)
+        folder.chmod(0o755)
+        key = folder / "munge.key"
+        key.write_bytes(secrets.token_bytes(1024))
+        key.chmod(0o400)
+        host = socket.gethostname().split(".")[0]
+        ports = {"controller_port": _free_port(), "node_port": _free_port()}
+        facts = {"folder": folder, "host": host, "node": NODE, "cpus": cpus, "memory": memory, **ports}
+        (folder / "gres.conf").write_text(f"NodeName={NODE} Name=gpu File=/dev/null\n")  # a GPU in name only
+        self.configuration.write_text(CONFIGURATION.format(**facts))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what a user's shell needs to reach this cluster."""
+        return {"SLURM_CONF": str(self.configuration), "PATH": _path()}
+
+    def start(self) -> Cluster:
+        """Start all daemons and wait until the node takes jobs."""
+        munge = [f"--{name}={self.folder / file}" for name, file in {
+            "key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid",
+            "log-file": "munge.log", "seed-file": "munge.seed",
+        }.items()]  # fmt: skip
+        place = PLACES[1]  # Snakemake hides SLURM_CONF from the `srun` of its jobs
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(self.configuration)
+        self._spawn("munged", "--foreground", "--force", *munge)
+        wait_for((self.folder / "munge.socket").exists, 20, "munged")
+        self.start_controller()
+        self._spawn("slurmd", "-D", "-N", NODE)
+        wait_for(lambda: self.state().startswith(("idle", "mixed")), 15, "the node")
+        return self
+
+    def start_controller(self) -> None:
+        """Start the scheduler, which finds its jobs again in its state folder."""
+        self._spawn("slurmctld", "-D", "-i")
+        wait_for(lambda: self.run("scontrol", "ping", check=False).returncode == 0, 30, "slurmctld")
+
+    def stop_controller(self) -> None:
+        """End the scheduler; jobs run on."""
+        self._end("slurmctld")
+
+    def stop(self) -> None:
+        """Cancel all jobs and end all daemons, by their process ids."""
+        if "slurmctld" in self.daemons:
+            self.run("scancel", "--user=root", check=False)
+            end = time.monotonic() + 20
+            while self.jobs() and time.monotonic() < end:
+                time.sleep(0.2)
+        for name in ("slurmd", "slurmctld", "munged"):
+            self._end(name)
+        PLACES[1].unlink(missing_ok=True)
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run one of SLURM's commands."""
+        done = subprocess.run(
+            command, env={**os.environ, **self.environment}, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stderr}{self.logs()}"
+        return done
+
+    def state(self) -> str:
+        """Return the node's state, such as `idle`."""
+        return self.run("sinfo", "-h", "-o", "%T", check=False).stdout.split("\n")[0]
+
+    def jobs(self) -> list[list[str]]:
+        """Return id, state, comment and restarts of the jobs that are queued or running."""
+        listed = self.run("squeue", "-h", "-o", "%i|%T|%k", check=False).stdout.splitlines()
+        return [line.split("|") for line in listed]
+
+    def logs(self) -> str:
+        """Return the ends of the daemons' logs."""
+        return "".join(f"\n--- {path.name}\n{path.read_text()[-2000:]}" for path in sorted(self.folder.glob("*.log")))
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        program = shutil.which(name, path=_path())
+        with (self.folder / f"{name}.out").open("ab") as out:
+            self.daemons[name] = subprocess.Popen(
+                [program, *arguments], env={**os.environ, **self.environment}, stdout=out, stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _end(self, name: str) -> None:
+        daemon = self.daemons.pop(name, None)
+        if daemon is None:
+            return
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            daemon.wait(15)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def main() -> int:
+    """Install SLURM where it is missing and may be installed; tell what stands in the way."""
+    if absent_programs() and os.geteuid() == 0 and shutil.which("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES.split()]):
+            done = subprocess.run(
+                ["apt-get", "--quiet", *command], env=environment, stdout=subprocess.DEVNULL, check=False
+            )
+            if done.returncode:
+                break  # `missing` tells
+    if lacks := missing():
+        print(f"error: a SLURM for tests needs {'; '.join(lacks)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

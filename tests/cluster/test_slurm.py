@@ -1,0 +1,189 @@
+"""The workflow on a real SLURM: the same results as here, and faults that it survives."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from slurm import wait_for
+
+STUDY = "config/studies/deepdefense.yaml"
+LONG = "share: 0.3}\n    training: {<<: *training, epochs: 60}"
+PARSEVAL = "results/demo/models/digits-mlp-parseval/seed-0"
+WEIGHTS = f"{PARSEVAL}/weights.safetensors"
+
+
+def lengthen(tree):
+    """Give one model a training of 60 epochs, each of which ends with a saved state."""
+    tree.replace(STUDY, "share: 0.3}\n    training: *training", LONG)
+
+
+@pytest.fixture(scope="module")
+def long_training(here, tmp_path_factory):
+    """The bytes of the long training when nothing disturbs it."""
+    folder = tmp_path_factory.mktemp("long") / "redoubt"
+    subprocess.run(["cp", "-a", here.folder, folder], check=True)
+    tree = type(here)(folder)
+    lengthen(tree)
+    tree.snakemake(WEIGHTS)
+    return {name: (folder / PARSEVAL / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
+
+
+@pytest.fixture
+def site(trained):
+    """The trained study on the cluster, one of its models to be trained anew, for long."""
+    lengthen(trained)
+    return trained
+
+
+def begin(site, *arguments):
+    """Start a run and return its driver once the long training has saved its state."""
+    running = site.start(*(arguments or [WEIGHTS]))
+    site.wait(lambda: state(site), running, "a saved state")
+    return running
+
+
+def state(site):
+    """Return the saved state of the long training, if there is one."""
+    return next((site.folder / "results/.resume").glob("digits-mlp-parseval-*/state.safetensors"), None)
+
+
+def contents(tree):
+    """Return the bytes of all weights, histories, rows, tables and of the scorecard."""
+    kinds = ("weights.safetensors", "history.csv", ".parquet", "table-1.csv", "table-2.csv", "scorecard.csv")
+    paths = [path for path in (tree.folder / "results/demo").rglob("*") if path.name.endswith(kinds)]
+    return {path.relative_to(tree.folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def step(site, name="defend"):
+    """Return the process id of a step that runs for this copy of the project."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, place = (folder / "cmdline").read_bytes().split(b"\0"), (folder / "cwd").readlink()
+        except OSError:
+            continue
+        if f"redoubt.steps.{name}".encode() in command and place == site.folder:
+            return int(folder.name)
+    return None
+
+
+def check(site, expected):
+    """The results are those of the undisturbed run, and the training was taken up, not begun again."""
+    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in expected} == expected
+    (done,) = re.findall(
+        r"taken up after step (\d+) of 240", site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
+    )
+    assert int(done) > 0
+    wait_for(lambda: not site.cluster.jobs(), 30, "an empty queue")
+
+
+def test_results_are_those_of_this_machine(fresh, here):
+    site = fresh
+    said = site.finish(site.start())
+    assert contents(site) == contents(here)
+    # download, 1 + 3 models, 5 attacks, scorecard, report; the 2 tables and the figure are one job
+    assert site.jobs() == 13, said[-3000:]
+    logs = {path.parts[-3] for path in (site.folder / "logs/slurm").rglob("*.log")}
+    assert {"rule_pretrain", "rule_defend", "rule_attack"} <= logs
+    assert "digits-mlp-clean" in site.read("logs/demo/defend/digits-mlp-clean/seed-0.log")
+
+
+def test_a_killed_step_goes_on_from_its_own_state(site, long_training):
+    running = begin(site)
+    os.kill(step(site), signal.SIGKILL)
+    assert "Trying to restart job" in site.finish(running)
+    check(site, long_training)
+
+
+def test_a_node_that_goes_down_and_comes_back(site, long_training):
+    running = begin(site)
+    site.cluster.run("scontrol", "update", "nodename=redoubt", "state=down", "reason=test")
+    site.wait(lambda: step(site) is None, running, "the end of the step")
+    site.cluster.run("scontrol", "update", "nodename=redoubt", "state=resume")
+    site.finish(running)
+    check(site, long_training)
+
+
+def test_a_scheduler_that_is_restarted(site, long_training):
+    running = begin(site)
+    site.cluster.stop_controller()
+    assert step(site) is not None, "jobs do not need the scheduler"
+    site.cluster.start_controller()
+    site.finish(running)
+    expected = {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training}
+    assert expected == long_training
+
+
+def test_a_driver_that_is_killed_and_started_again(site, long_training):
+    running = begin(site)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    ((left, *_),) = site.cluster.jobs()
+    site.finish(site.start("--unlock"))
+    said = site.finish(site.start(WEIGHTS))
+    assert f"cancelled jobs of an earlier run: {left}\n" in said
+    check(site, long_training)
+
+
+def test_a_second_driver_says_so_and_touches_nothing(site, long_training):
+    running = begin(site)
+    worker, before = step(site), site.cluster.jobs()
+    records = {path: path.stat().st_mtime_ns for path in (site.folder / ".snakemake/incomplete").rglob("*")}
+    second = site.start(WEIGHTS)
+    assert second.wait(60) != 0
+    assert "Directory cannot be locked" in site.said()
+    assert (step(site), site.cluster.jobs()) == (worker, before)
+    assert records == {path: path.stat().st_mtime_ns for path in (site.folder / ".snakemake/incomplete").rglob("*")}
+    assert running.poll() is None
+    site.finish(running)
+    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training} == long_training
+
+
+def test_a_job_out_of_memory_is_retried_with_more(trained):
+    site = trained
+    rows = "results/demo/attacks/digits-mlp-clean/seed-0/deepfool.parquet"
+    expected = (site.folder / rows).read_bytes()
+    (site.folder / rows).unlink()
+    said = site.finish(site.start("--set-resources", "attack:mem_mb=attempt * 450", "--", rows))
+    assert re.findall(r"mem_mb=(\d+)", said)[:2] == ["450", "900"], said[-3000:]
+    assert "Trying to restart job" in said
+    assert (site.folder / rows).read_bytes() == expected
+
+
+def test_a_job_out_of_time_is_retried_with_more(site, long_training):
+    site.replace(STUDY, "epochs: 60", "epochs: 2000")
+    running = begin(site, "--set-resources", "defend:runtime=attempt * attempt", "--", WEIGHTS)
+    said = site.finish(running, seconds=900)
+    assert re.findall(r"runtime=(\d+)", said)[:2] == ["1", "4"], said[-3000:]
+    assert "TIMEOUT" in said
+    assert "taken up after step" in site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
+
+
+def test_sources_changed_while_jobs_are_queued_are_not_mixed_in(site, long_training):
+    rows = "results/demo/attacks/digits-mlp-parseval/seed-0/deepfool.parquet"
+    running = begin(site, rows)
+    for name in ("src/redoubt/steps/attack.py", "workflow/rules/attacks.smk", "config/config.yaml", STUDY):
+        site.write(name, "broken: [")
+    said = site.finish(running)
+    assert "Trying to restart job" not in said
+    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training} == long_training
+
+
+def test_a_site_sets_partition_account_and_gpus(fresh):
+    site = fresh
+    asked = {"slurm-no-account: true\n": "", "slurm_partition: long": "slurm_partition: short\n  slurm_account: lab"}
+    for old, new in asked.items():
+        site.replace("site/config.yaml", old, new)
+    site.write(
+        "site/config.yaml",
+        site.read("site/config.yaml") + "set-resources: {pretrain: {gpu: 1}, defend: {gres: gpu:1}}\n",
+    )
+    said = site.finish(site.start("--verbose", "--", f"{PARSEVAL}/weights.safetensors"))
+    calls = dict(re.findall(r"sbatch call: (.*?--comment rule_([a-z]+).*?) --wrap", said)[::-1])
+    calls = {rule: call for call, rule in calls.items()}
+    assert set(calls) == {"download", "pretrain", "defend"}
+    assert all(" -p short " in call and " -A lab " in call for call in calls.values()), calls
+    assert ["gpu" in calls[rule] for rule in calls] == [rule != "download" for rule in calls], calls
+    assert "--gpus=1" in calls["pretrain"] and "--gres=gpu:1" in calls["defend"]
