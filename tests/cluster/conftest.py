@@ -56,7 +56,7 @@ class Site(Tree):
         """The tools of this Python, and SLURM's."""
         return f"{environment()['PATH']}{os.pathsep}{self.cluster.environment['PATH']}"
 
-    def finish(self, running, seconds=400):
+    def finish(self, running, seconds=2400):
         """Wait for a run that is to succeed and return what it said."""
         try:
             running.wait(seconds)
@@ -80,7 +80,7 @@ class Site(Tree):
         """Return how many jobs SLURM was given."""
         return self.read("driver.log").count("has been submitted with SLURM jobid")
 
-    def wait(self, condition, running, what, seconds=200):
+    def wait(self, condition, running, what, seconds=1200):
         """Wait for a condition while a run goes on, and return its value."""
 
         def checked():
@@ -110,11 +110,13 @@ def here(tiny_tree, tmp_path_factory):
 def fresh(tiny_tree, cluster, tmp_path):
     """A fresh copy of the tiny study on the cluster."""
     shutil.copytree(tiny_tree.folder, tmp_path / "redoubt")
-    return Site(tmp_path / "redoubt", cluster)
+    yield Site(tmp_path / "redoubt", cluster)
+    cluster.clear()
 
 
 @pytest.fixture
 def trained(here, cluster, tmp_path):
     """The tiny study after a run on this machine, now on the cluster."""
     shutil.copytree(here.folder, tmp_path / "redoubt", symlinks=True)
-    return Site(tmp_path / "redoubt", cluster)
+    yield Site(tmp_path / "redoubt", cluster)
+    cluster.clear()

@@ -7,6 +7,7 @@ installs what is missing for that, where it may, and otherwise says in one line 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
+PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PACKAGES = "slurm-wlm munge"
 NODE = "redoubt"
 PLACES = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))  # where `srun` in a job looks
@@ -50,7 +51,7 @@ JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0
-ReturnToService=2
+ReturnToService=0
 SlurmdTimeout=30
 KillWait=5
 MinJobAge=600
@@ -144,13 +145,15 @@ class Cluster:
         """End the scheduler; jobs run on."""
         self._end("slurmctld")
 
+    def clear(self) -> None:
+        """Cancel all jobs and wait until they are gone."""
+        self.run("scancel", "--user=root", check=False)
+        wait_for(lambda: not self.jobs(), 60, "an empty queue")
+
     def stop(self) -> None:
         """Cancel all jobs and end all daemons, by their process ids."""
-        if "slurmctld" in self.daemons:
-            self.run("scancel", "--user=root", check=False)
-            end = time.monotonic() + 20
-            while self.jobs() and time.monotonic() < end:
-                time.sleep(0.2)
+        with contextlib.suppress(AssertionError):  # the daemons are to end whatever the jobs do
+            self.clear()
         for name in ("slurmd", "slurmctld", "munged"):
             self._end(name)
         PLACES[1].unlink(missing_ok=True)
@@ -180,9 +183,12 @@ class Cluster:
         program = shutil.which(name, path=_path())
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                [program, *arguments], env={**os.environ, **self.environment}, stdout=out, stderr=out,
+                ["setpriv", "--pdeathsig", "TERM", program, *arguments],  # none outlives this process
+                env={**os.environ, **self.environment},
+                stdout=out,
+                stderr=out,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def _end(self, name: str) -> None:
         daemon = self.daemons.pop(name, None)

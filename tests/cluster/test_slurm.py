@@ -2,33 +2,45 @@
 
 import os
 import re
+import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
+from redoubt_tree import Tree
 from slurm import wait_for
 
 STUDY = "config/studies/deepdefense.yaml"
-LONG = "share: 0.3}\n    training: {<<: *training, epochs: 60}"
+LONG = "share: 0.3}\n    training: {<<: *training, epochs: 600}"
 PARSEVAL = "results/demo/models/digits-mlp-parseval/seed-0"
 WEIGHTS = f"{PARSEVAL}/weights.safetensors"
 
 
 def lengthen(tree):
-    """Give one model a training of 60 epochs, each of which ends with a saved state."""
+    """Give one model a training of 600 epochs, each of which ends with a saved state."""
     tree.replace(STUDY, "share: 0.3}\n    training: *training", LONG)
 
 
 @pytest.fixture(scope="module")
-def long_training(here, tmp_path_factory):
-    """The bytes of the long training when nothing disturbs it."""
+def long_tree(here, tmp_path_factory):
+    """The study after the long training, undisturbed and on this machine."""
     folder = tmp_path_factory.mktemp("long") / "redoubt"
-    subprocess.run(["cp", "-a", here.folder, folder], check=True)
-    tree = type(here)(folder)
+    shutil.copytree(here.folder, folder)
+    tree = Tree(folder)
     lengthen(tree)
     tree.snakemake(WEIGHTS)
-    return {name: (folder / PARSEVAL / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
+    return tree
+
+
+@pytest.fixture(scope="module")
+def long_training(long_tree):
+    """The bytes of the long training when nothing disturbs it."""
+    return of_training(long_tree)
+
+
+def of_training(tree):
+    """Return the bytes that the long training ended with."""
+    return {name: (tree.folder / PARSEVAL / name).read_bytes() for name in ("weights.safetensors", "history.csv")}
 
 
 @pytest.fixture
@@ -71,9 +83,9 @@ def step(site, name="defend"):
 
 def check(site, expected):
     """The results are those of the undisturbed run, and the training was taken up, not begun again."""
-    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in expected} == expected
+    assert of_training(site) == expected
     (done,) = re.findall(
-        r"taken up after step (\d+) of 240", site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
+        r"taken up after step (\d+) of 2400", site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
     )
     assert int(done) > 0
     wait_for(lambda: not site.cluster.jobs(), 30, "an empty queue")
@@ -112,8 +124,7 @@ def test_a_scheduler_that_is_restarted(site, long_training):
     assert step(site) is not None, "jobs do not need the scheduler"
     site.cluster.start_controller()
     site.finish(running)
-    expected = {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training}
-    assert expected == long_training
+    assert of_training(site) == long_training
 
 
 def test_a_driver_that_is_killed_and_started_again(site, long_training):
@@ -138,7 +149,7 @@ def test_a_second_driver_says_so_and_touches_nothing(site, long_training):
     assert records == {path: path.stat().st_mtime_ns for path in (site.folder / ".snakemake/incomplete").rglob("*")}
     assert running.poll() is None
     site.finish(running)
-    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training} == long_training
+    assert of_training(site) == long_training
 
 
 def test_a_job_out_of_memory_is_retried_with_more(trained):
@@ -152,10 +163,11 @@ def test_a_job_out_of_memory_is_retried_with_more(trained):
     assert (site.folder / rows).read_bytes() == expected
 
 
-def test_a_job_out_of_time_is_retried_with_more(site, long_training):
-    site.replace(STUDY, "epochs: 60", "epochs: 2000")
-    running = begin(site, "--set-resources", "defend:runtime=attempt * attempt", "--", WEIGHTS)
-    said = site.finish(running, seconds=900)
+def test_a_job_out_of_time_is_retried_with_more(site, long_tree):
+    header, row = long_tree.read("logs/benchmarks/demo/defend/digits-mlp-parseval/seed-0.tsv").splitlines()
+    seconds = float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"]) / 600  # of an epoch
+    site.replace(STUDY, "epochs: 600", f"epochs: {round(100 / seconds)}")  # the limit is a minute at first
+    said = site.finish(begin(site, "--set-resources", "defend:runtime=attempt * attempt", "--", WEIGHTS), seconds=900)
     assert re.findall(r"runtime=(\d+)", said)[:2] == ["1", "4"], said[-3000:]
     assert "TIMEOUT" in said
     assert "taken up after step" in site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
@@ -168,7 +180,7 @@ def test_sources_changed_while_jobs_are_queued_are_not_mixed_in(site, long_train
         site.write(name, "broken: [")
     said = site.finish(running)
     assert "Trying to restart job" not in said
-    assert {name: (site.folder / PARSEVAL / name).read_bytes() for name in long_training} == long_training
+    assert of_training(site) == long_training
 
 
 def test_a_site_sets_partition_account_and_gpus(fresh):

@@ -28,6 +28,8 @@ MIRRORS = shlex.join(f"--mirror={mirror}" for mirror in CATALOG.mirrors)
 IMAGENET = shlex.join(
     f"--imagenet={folder}" for folder in filter(None, [CATALOG.config.data.imagenet])
 )
+# A training goes on from its saved state. Who submits a job retries it, with more memory and time, not the job itself.
+RETRIES = 2 if workflow.is_main_process else 0
 TABLES = [
     key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "table"
 ]
@@ -50,19 +52,13 @@ def code(*modules):
 
 
 def cancel_leftovers():
-    """Cancel what a killed run of this folder has left in the cluster's queue, of the jobs that are to be run now."""
-    pending = workflow.dag.needrun_jobs()
-    known = {
-        name for job in pending for name in workflow.persistence.external_jobids(job)
-    }
+    """Cancel what a killed run of this folder has left in a cluster's queue, before anything is submitted."""
     try:
-        cancelled = cluster.cancel(known, Path.cwd())
+        cancelled = cluster.cancel_leftovers(Path.cwd())
     except RedoubtError as error:
         raise SystemExit(f"error: {error}")
     if cancelled:
-        print(
-            f"cancelled jobs of an earlier run: {', '.join(cancelled)}", file=sys.stderr
-        )
+        print(f"cancelled jobs of an earlier run: {', '.join(cancelled)}", file=sys.stderr)
 
 
 def growing(amount):

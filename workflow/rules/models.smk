@@ -13,7 +13,7 @@ rule pretrain:
         "logs/benchmarks/{scale}/pretrain/{model}/seed-{seed}.tsv"
     wildcard_constraints:
         model=either(BASELINES),
-    retries: 2
+    retries: RETRIES
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
@@ -49,7 +49,7 @@ rule defend:
         "logs/benchmarks/{scale}/defend/{model}/seed-{seed}.tsv"
     wildcard_constraints:
         model=either(DEFENDED),
-    retries: 2
+    retries: RETRIES
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
