@@ -104,8 +104,8 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            drawing.write_figure(made, tmp_path / f"{number}.{kind}")
-        drawing.write_data(made, tmp_path / f"{number}.csv")
+            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+        (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1]
     svg = found[0][0].decode()
@@ -138,7 +138,7 @@ def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
 def test_figures_without_any_model_say_why(plot, entry, tmp_path):
     one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
     parameters = one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
-    drawing.write_figure(drawing.draw(entry(plot, parameters)), tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(drawing.draw(entry(plot, parameters)), "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text()
 
 
