@@ -2,8 +2,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-
-configfile: "config/config.yaml"
+# The catalog reads config/config.yaml itself, so that a mistake in it is told in one line, with its key.
 
 
 report: "workflow/report/workflow.rst"
