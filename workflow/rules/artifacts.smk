@@ -23,6 +23,7 @@ rule table:
         mem_mb=2000,
         runtime=15,
     params:
+        sources=read_sources,
         entry=artifact_entry,
     shell:
         "PYTHONPATH=src python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
@@ -54,6 +55,7 @@ rule figure:
         mem_mb=2000,
         runtime=15,
     params:
+        sources=read_sources,
         entry=artifact_entry,
     shell:
         "PYTHONPATH=src python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

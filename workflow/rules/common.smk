@@ -1,9 +1,12 @@
 """The bridge from the catalog to the rules: entries, inputs and code of every job. The only file with functions."""
 
+import hashlib
 import os
 import re
 import shlex
 import sys
+from functools import cache
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 
@@ -49,6 +52,21 @@ def either(names):
 def code(*modules):
     """Return the source files that a step reads."""
     return CATALOG.code(*modules)
+
+
+@cache
+def content(file):
+    """Return the digest of a source file."""
+    return hashlib.sha256(Path(workflow.basedir, file).read_bytes()).hexdigest()
+
+
+def read_sources(wildcards, input):
+    """Return a digest of the files of the repository that a job reads: an edit counts whatever the clock says."""
+    parts = [input.get(name, []) for name in ("code", "published", "template")]
+    files = [
+        file for part in parts for file in ([part] if isinstance(part, str) else part)
+    ]
+    return catalog_module.entry_hash([content(file) for file in sorted(files)])
 
 
 def model_entry(wildcards):

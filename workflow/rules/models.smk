@@ -23,6 +23,7 @@ rule pretrain:
         mem_mb=8000,
         runtime=1440,
     params:
+        sources=read_sources,
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
@@ -57,6 +58,7 @@ rule defend:
         mem_mb=8000,
         runtime=1440,
     params:
+        sources=read_sources,
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),

@@ -16,6 +16,7 @@ rule scorecard:
         mem_mb=2000,
         runtime=15,
     params:
+        sources=read_sources,
         digest=claims_entry,
         config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
@@ -49,6 +50,7 @@ rule report_page:
         mem_mb=2000,
         runtime=15,
     params:
+        sources=read_sources,
         entry=report_entry,
         folder=subpath(input.scorecard, parent=True),
     shell:
