@@ -8,10 +8,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format bench restore save lock clean
+.PHONY: help demo test test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is too old; Python 3.11 or newer is needed (make PYTHON=...)" >&2; exit 1; }
@@ -26,6 +26,9 @@ demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile
+
+test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs/faults.md
+	python -m pytest tests/faults -m "slow or not slow" -n auto --faults-page docs/faults.md
 
 mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py
