@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faulty import commands, small_study
+from faulty import Run, Warm, commands, small_study
 from redoubt_tree import Tree
 
 HEAD = """\
@@ -90,6 +90,20 @@ def finished_study(tmp_path_factory, requests):
 def command(finished_study):
     """Function (step) to the shell command with which Snakemake would run it."""
     return commands(finished_study).__getitem__
+
+
+@pytest.fixture(scope="session")
+def again(finished_study):
+    """Function (tree, command) that runs a step which nothing disturbs to its end, and returns it."""
+    warm = Warm()
+
+    def run(tree, command):
+        found = Run(tree, command, **warm.variables)
+        found.end()
+        return found
+
+    yield run
+    warm.end()
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
 
 import numpy as np
-from redoubt_tree import STUDY_FILE, environment, tiny_copy
+from redoubt_tree import ROOT, STUDY_FILE, environment, tiny_copy
 
 from redoubt.data import digits
 from redoubt.data.sources import SOURCES
@@ -174,6 +175,28 @@ def commands(tree):
     return found
 
 
+class Warm:
+    """Where steps start from a process that has imported torch already, as in `make demo`; `variables` lead there."""
+
+    def __init__(self):
+        told = 'echo "$PATH"; echo "$REDOUBT_WARM"; cat'
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "redoubt.warm", "bash", "-c", told],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        path, address = (self.process.stdout.readline().strip() for _ in range(2))
+        self.variables = {"PATH": path, "REDOUBT_WARM": address} if address else {}
+
+    def end(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
 class Run:
     """A step that has been started by its shell command, in a process group of its own."""
 
@@ -222,6 +245,7 @@ class Pace:
         """Run a step and kill it at a random moment of its work, or of its start when `early`; return its log."""
         draw = random.Random(seed)
         for _ in range(5):
+            mark.unlink(missing_ok=True)
             run = Run(tree, command, FAULTS_MARK=mark)
             if not early:
                 while not mark.exists() and run.process.poll() is None:
@@ -232,7 +256,6 @@ class Pace:
             run.end()  # it was quicker than the one that was measured
         else:
             raise AssertionError("the step ended before it could be killed, five times")
-        mark.unlink(missing_ok=True)
         return run.log
 
 

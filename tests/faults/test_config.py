@@ -131,6 +131,50 @@ def root(tmp_path_factory):
     return folder
 
 
+STUDY = "config/studies/deepdefense.yaml"
+CERTAIN = {
+    "NaN": ("config/config.yaml", "rate: 0.01", "rate: .nan", "verdict.rate: nan: out of range"),
+    "a vast number": (STUDY, "batch_size: 100", "batch_size: 1" + "0" * 30, "out of range"),
+    "a date": (STUDY, 'title: "DeepDefense', 'title: 2001-01-01 #"', "title: datetime.date"),
+    "an impossible date": (STUDY, 'title: "DeepDefense', 'title: 2001-13-41 #"', "not YAML: month must be in 1..12"),
+    "a number of 5 000 digits": ("config/config.yaml", "rate: 0.01", "rate: " + "1" * 5000, "not YAML: "),
+    "a key that is a number": ("config/config.yaml", "scale: demo", "1: demo", "1: "),
+    "a key that is nothing": ("config/config.yaml", "scale: demo", "null: demo", "None: a key is text or a number"),
+    "an escape": ("config/config.yaml", "imagenet: null", r'imagenet: "\e"', "data.imagenet: '\\x1b': at most"),
+    "long text": ("config/config.yaml", "imagenet: null", "imagenet: " + "x" * 20_000, "at most 10000 characters"),
+    "a list": ("config/config.yaml", "scale: demo", "- demo\n#", "line "),
+    "nested deeply": (
+        "config/config.yaml",
+        "imagenet: null",
+        "imagenet: " + "[" * 2000 + "]" * 2000,
+        "nested too deeply",
+    ),
+    "no seed": (STUDY, "    dataset: mnist\n", "    dataset: mnist\n    seeds: []\n", ".seeds: []: "),
+    "a seed twice": (STUDY, "    dataset: mnist\n", "    dataset: mnist\n    seeds: [0, 0]\n", "a seed is given twice"),
+    "rows of no run": (
+        STUDY,
+        "evaluations:\n",
+        "evaluations:\n"
+        "  - {attack: deepfool, models: [mnist-mlp-reference], reads: [{model: mnist-mlp-clean, attack: deepfool}]}\n",
+        "evaluations.0.reads: no evaluation above runs attack 'deepfool' on 'mnist-mlp-clean'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CERTAIN)
+def test_a_certain_harm_is_refused(name, root):
+    file, old, new, expected = CERTAIN[name]
+    assert old in ORIGINALS[file]
+    (root / file).write_text(ORIGINALS[file].replace(old, new, 1), encoding="utf-8")
+    try:
+        with pytest.raises(RedoubtError) as caught:
+            asked_by_the_rules(catalogs.load(root, {"studies": ["deepdefense"]}, {}))
+        line = " ".join(str(caught.value).split())
+        assert line.startswith(f"{file}: ") and expected in line and len(line) < 1000, line
+    finally:
+        (root / file).write_text(ORIGINALS[file], encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "examples",
     [

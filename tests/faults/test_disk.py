@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from faulty import NOWHERE, OUTPUTS, Mirror, Run, contents, forget, refusal, temporaries
+from faulty import NOWHERE, OUTPUTS, Mirror, contents, forget, refusal, temporaries
 
 FULL = "exit code not 0, one line that names the file and the remedy, nothing half written; goes on once there is room"
 LOCKED = "exit code not 0, one line that names the file and the remedy, nothing changed; runs once it is writable"
@@ -57,12 +57,12 @@ def mirror():
         server.shutdown()
 
 
-def whole(study, command, step, mirror):
+def whole(study, command, step, mirror, again):
     """Run a step as it should run; return its command line, and all results before and after it."""
     text = command_of(step, command, mirror)
     forget(study, step)
     before = contents(study)
-    assert Run(study, text).end() == 0
+    assert again(study, text).end() == 0
     after = contents(study)
     forget(study, step)
     return text, before, after
@@ -77,18 +77,17 @@ def whole(study, command, step, mirror):
         for step in ("download", "defend", "figure")
     ],
 )
-def test_a_full_disk(step, share, study, command, mirror, disk):
-    text, before, after = whole(study, command, step, mirror)
+def test_a_full_disk(step, share, study, command, mirror, again, disk):
+    text, before, after = whole(study, command, step, mirror, again)
     size = shutil.disk_usage(disk).free
     filler = fill(disk, 0)
     if share:
         filler.unlink()
-        new = Run(study, text)
-        assert new.end() == 0
+        assert again(study, text).end() == 0
         used = size - shutil.disk_usage(disk).free
         forget(study, step)
         filler = fill(disk, int(share * used))
-    run = Run(study, text)
+    run = again(study, text)
     assert run.end() != 0
     line = refusal(run)
     assert "results/" in line and "no space" in line and ("make room" in line or "free some" in line), line
@@ -97,7 +96,7 @@ def test_a_full_disk(step, share, study, command, mirror, disk):
     kept = temporaries(found)
     assert {name: found[name] for name in found if name not in kept} == before, line
     assert all("/.resume/" in name or "/.partial/" in name for name in kept)
-    assert Run(study, text).end() == 0
+    assert again(study, text).end() == 0
     assert contents(study) == after
 
 
@@ -105,25 +104,25 @@ def test_a_full_disk(step, share, study, command, mirror, disk):
 @pytest.mark.parametrize(
     "step", [pytest.param(step, marks=pytest.mark.fault("results read-only", step, LOCKED)) for step in OUTPUTS]
 )
-def test_results_that_are_read_only(step, study, command, mirror, disk):
-    text, before, after = whole(study, command, step, mirror)
+def test_results_that_are_read_only(step, study, command, mirror, again, disk):
+    text, before, after = whole(study, command, step, mirror, again)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     try:
-        run = Run(study, text)
+        run = again(study, text)
         assert run.end() != 0
         line = refusal(run)
         assert "results/" in line and "read-only" in line and "make it writable" in line, line
         assert contents(study) == before
     finally:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
-    assert Run(study, text).end() == 0
+    assert again(study, text).end() == 0
     assert contents(study) == after
 
 
 @pytest.mark.slow
 @pytest.mark.fault("disk full, the log on it too", "table", "exit code not 0, nothing half written")
-def test_a_full_disk_that_holds_the_log_too(study, command, mirror, disk):
-    text, before, _ = whole(study, command, "table", mirror)
+def test_a_full_disk_that_holds_the_log_too(study, command, mirror, again, disk):
+    text, before, _ = whole(study, command, "table", mirror, again)
     filler = fill(disk, 0)
     log = disk / "log"
     log.touch()

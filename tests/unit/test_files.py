@@ -85,6 +85,14 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_no
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file.txt", "other.txt"]
 
 
+def test_several_files_appear_together_or_not_at_all(tmp_path):
+    files.write_all({tmp_path / "a": "one", tmp_path / "b": b"two"})
+    assert (tmp_path / "a").read_text() == "one" and (tmp_path / "b").read_bytes() == b"two"
+    with pytest.raises(TypeError):
+        files.write_all({tmp_path / "a": "three", tmp_path / "b": 4})
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "one", "b": "two"}
+
+
 def test_broken_json_is_one_line(tmp_path):
     for name, content in (("broken", b"{"), ("list", b"[1]"), ("binary", b"\xff"), ("deep", b"[" * 100_000)):
         (tmp_path / f"{name}.json").write_bytes(content)
