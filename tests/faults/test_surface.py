@@ -57,7 +57,7 @@ def test_download_asks_for_the_network_and_says_so(study, command, tmp_path):
     run = Run(study, command("download"), FAULTS_OFFLINE=tmp_path / "requests")
     assert run.end() == 2
     assert "no mirror delivers it" in refusal(run) and NOWHERE in refusal(run)
-    assert "redoubt.steps.download socket.connect" in (tmp_path / "requests").read_text()
+    assert "redoubt.steps.download socket." in (tmp_path / "requests").read_text()
 
 
 # -- hostile text -----------------------------------------------------------------------------------------------------
@@ -126,9 +126,9 @@ def untouched(tree):
 @pytest.mark.fault("hostile text in mirrors and folders", "download", AS_IS)
 @pytest.mark.parametrize("source", ["mirrors", "imagenet", "environment"])
 def test_hostile_places_reach_the_step_as_they_are(source, tree):
-    texts = [text for text in HOSTILE if text != "../../pwned"]
+    texts = [text for text in HOSTILE if text not in ("../../pwned", "~")]
     dataset = "imagenet" if source == "imagenet" else "mnist"
-    for text in ["".join(texts).replace("~", "")] if source != "mirrors" else [None]:
+    for text in ["".join(texts)] if source != "mirrors" else [None]:
         data = {"mirrors": texts} if text is None else {"imagenet": text} if source == "imagenet" else {}
         given = ["--config", f"data={json.dumps(data)}"] if data else []
         variables = ["env", f"REDOUBT_DATA_MIRROR={text}"] if source == "environment" else []
@@ -157,11 +157,8 @@ def test_hostile_words_reach_the_artifacts_as_they_are(study):
     scale = yaml.safe_load(study.read(SCALE_FILE))
     study.write(SCALE_FILE, yaml.safe_dump({**scale, "stamp": text}, allow_unicode=True))
     study.snakemake()
-    assert " ".join(text.split()) in " ".join(
-        study.read("results/demo/deepdefense/table-1.md").replace("\\", "").split()
-    )
-    assert "touch pwned" in study.read("results/demo/report/index.html")
-    assert "touch pwned" in study.read("results/demo/deepdefense/figure-4.svg")
+    for file in ("deepdefense/table-1.md", "deepdefense/figure-4.svg", "claims.csv", "report/index.html"):
+        assert "touch pwned" in study.read(f"results/demo/{file}"), file
     untouched(study)
 
 

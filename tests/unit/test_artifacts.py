@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from redoubt import registry
 from redoubt.artifacts import drawing, metric_table, style
-from redoubt.artifacts.interface import Inputs
+from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
 
@@ -184,3 +185,11 @@ def test_every_method_of_the_studies_has_its_own_style():
     assert len({str(style.method(name)) for name in names}) == len(names)
     with pytest.raises(RedoubtError, match=r"'New' has no style; add it to METHODS"):
         style.method("New")
+
+
+def test_a_label_that_is_no_formula_is_one_line():
+    figure = Figure()
+    figure.suptitle("$x_{$ and $(touch pwned)$")
+    with pytest.raises(RedoubtError, match=r"a title or label holds \$\.\.\.\$ that is no formula") as caught:
+        drawing.picture(Drawing(pd.DataFrame(), figure=figure), "svg")
+    assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ from typing import Any
 
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.errors import RedoubtError
 
 
 def draw(entry: dict[str, Any]) -> Drawing:
@@ -20,9 +21,21 @@ def data(drawing: Drawing) -> str:
 
 
 def picture(drawing: Drawing, kind: str) -> bytes:
-    """Return a figure as a file of some `kind`, svg or png."""
+    """Return a figure as a file of some `kind`, svg or png.
+
+    Raises:
+        RedoubtError: two dollar signs in a title or label enclose what is no formula.
+    """
     from redoubt.artifacts import style
 
     content = io.BytesIO()
-    style.save(drawing.figure, content, kind)
+    try:
+        style.save(drawing.figure, content, kind)
+    except ValueError as error:
+        if "Parse" not in str(error):  # what matplotlib's reader of formulas calls its errors
+            raise
+        told = " ".join(str(error).split())[:200]
+        raise RedoubtError(
+            f"a title or label holds $...$ that is no formula ({told}); write \\$ for a dollar"
+        ) from None
     return content.getvalue()
