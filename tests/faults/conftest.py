@@ -34,7 +34,7 @@ trial and writes this page; a trial passes when all of what its row expects is t
 
 
 def pytest_addoption(parser):
-    parser.addoption("--faults-page", type=Path, help="Markdown file to write the table of faults to")
+    parser.addoption("--faults-page", help="Markdown file to write the table of faults to")
 
 
 @pytest.fixture(autouse=True)
@@ -75,10 +75,10 @@ def pytest_terminal_summary(terminalreporter, config):
     reports = [
         report for kind in ("passed", "failed", "skipped", "error") for report in terminalreporter.getreports(kind)
     ]
-    text = page(reports)
-    if (path := config.getoption("--faults-page")) is not None:
+    if (path := config.getoption("faults_page", None)) is not None:
+        text = page(reports)
         terminalreporter.write("\n" + text)
-        path.write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -161,6 +161,11 @@ CERTAIN = {
 }
 
 
+def test_a_study_is_no_path(root):
+    with pytest.raises(RedoubtError, match=r"^config/config\.yaml: studies\.0: '\.\./studies/deepdefense': "):
+        catalogs.load(root, {"studies": ["../studies/deepdefense"]}, {})
+
+
 @pytest.mark.parametrize("name", CERTAIN)
 def test_a_certain_harm_is_refused(name, root):
     file, old, new, expected = CERTAIN[name]
