@@ -167,7 +167,7 @@ def commands(tree):
     found = {}
     for block in text.split("\nrule ")[1:]:
         outputs = re.search(r"^ +output: (.*)$", block, re.MULTILINE)
-        command = re.search(r"^Shell command: (.*(?:\n.+)*)", block, re.MULTILINE)
+        command = re.search(r"^Shell command: (.*)$", block, re.MULTILINE)
         for step, files in OUTPUTS.items():
             if outputs and files[0] in outputs[1].split(", "):
                 found[step] = command[1]
