@@ -23,7 +23,7 @@ rule table:
         mem_mb=2000,
         runtime=15,
     params:
-        sources=read_sources,
+        sources=contents(artifact_code, published),
         entry=artifact_entry,
     shell:
         "PYTHONPATH=src python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
@@ -55,7 +55,7 @@ rule figure:
         mem_mb=2000,
         runtime=15,
     params:
-        sources=read_sources,
+        sources=contents(artifact_code, published),
         entry=artifact_entry,
     shell:
         "PYTHONPATH=src python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

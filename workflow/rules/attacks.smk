@@ -23,7 +23,7 @@ rule attack:
         mem_mb=8000,
         runtime=240,
     params:
-        sources=read_sources,
+        sources=contents(attack_code),
         entry=attack_entry,
         data=subpath(input.data, parent=True),
     shell:

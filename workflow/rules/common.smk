@@ -39,7 +39,9 @@ TABLES = [
 FIGURES = [
     key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"
 ]
-REPORT_FILES = CATALOG.report_files
+SCORECARD_CODE = CATALOG.code("steps.scorecard")
+PUBLISHED = [layout.published_file(study) for study in CATALOG.studies]
+REPORT_CODE, REPORT_FILES = CATALOG.report_code(), CATALOG.report_files
 BASELINES = [key for key, model in CATALOG.models.items() if model.step == "pretrain"]
 DEFENDED = [key for key, model in CATALOG.models.items() if model.step == "defend"]
 
@@ -60,13 +62,20 @@ def content(file):
     return hashlib.sha256(Path(workflow.basedir, file).read_bytes()).hexdigest()
 
 
-def read_sources(wildcards, input):
-    """Return a digest of the files of the repository that a job reads: an edit counts whatever the clock says."""
-    parts = [input.get(name, []) for name in ("code", "published", "template")]
-    files = [
-        file for part in parts for file in ([part] if isinstance(part, str) else part)
-    ]
-    return catalog_module.entry_hash([content(file) for file in sorted(files)])
+def contents(*parts):
+    """Return a parameter, the digest of files of the repository that a job reads: an edit counts whatever the clock says.
+
+    `parts` name files, or are functions of the wildcards that do. (A parameter that asks for `input` would not count.)
+    """
+
+    def digest(wildcards):
+        found = [part(wildcards) if callable(part) else part for part in parts]
+        lists = [[part] if isinstance(part, str) else part for part in found]
+        return catalog_module.entry_hash(
+            [content(file) for files in lists for file in files]
+        )
+
+    return digest
 
 
 def model_entry(wildcards):

@@ -19,7 +19,7 @@ rule download:
         mirrors=MIRRORS,
         imagenet=IMAGENET,
     params:
-        sources=read_sources,
+        sources=contents(code("steps.download")),
         folder=subpath(output.meta, parent=True),
     shell:
         "PYTHONPATH=src python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "

@@ -23,7 +23,7 @@ rule pretrain:
         mem_mb=8000,
         runtime=1440,
     params:
-        sources=read_sources,
+        sources=contents(model_code),
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
@@ -58,7 +58,7 @@ rule defend:
         mem_mb=8000,
         runtime=1440,
     params:
-        sources=read_sources,
+        sources=contents(model_code),
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),

@@ -1,9 +1,9 @@
 rule scorecard:
     "Set every published number beside the reproduced one, and decide the claims."
     input:
-        code=code("steps.scorecard"),
+        code=SCORECARD_CODE,
         artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
-        published=[layout.published_file(study) for study in CATALOG.studies],
+        published=PUBLISHED,
     output:
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
@@ -16,7 +16,7 @@ rule scorecard:
         mem_mb=2000,
         runtime=15,
     params:
-        sources=read_sources,
+        sources=contents(SCORECARD_CODE, PUBLISHED),
         digest=claims_entry,
         config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
@@ -28,7 +28,7 @@ rule scorecard:
 rule report_page:
     "Write the report: one page that needs no network."
     input:
-        code=CATALOG.report_code(),
+        code=REPORT_CODE,
         template=REPORT_FILES,
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
@@ -50,7 +50,7 @@ rule report_page:
         mem_mb=2000,
         runtime=15,
     params:
-        sources=read_sources,
+        sources=contents(REPORT_CODE, REPORT_FILES),
         entry=report_entry,
         folder=subpath(input.scorecard, parent=True),
     shell:
