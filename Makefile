@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster mutants lint format bench restore save lock clean
+.PHONY: help demo test test-cluster test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(STAMP) ## all tests
 test-cluster: $(STAMP) ## the workflow and its faults on a real SLURM of one node (as root: Debian's slurm-wlm and munge)
 	python tests/cluster/slurm.py
 	python -m pytest tests/cluster
+
+test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs/faults.md
+	python -m pytest tests/faults -m "slow or not slow" -n auto --faults-page docs/faults.md
 
 mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py

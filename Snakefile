@@ -10,10 +10,7 @@ from redoubt import frozen
 
 # All jobs of a run use rules, config and code as they are at its start.
 SOURCES = frozen.freeze() if workflow.is_main_process else frozen.ROOT
-
-
-configfile: f"{SOURCES}/config/config.yaml"
-
+# The catalog reads config/config.yaml itself, so that a mistake in it is told in one line, with its key.
 
 report: f"{SOURCES}/workflow/report/workflow.rst"
 

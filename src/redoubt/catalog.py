@@ -21,7 +21,7 @@ from redoubt.data import sources
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 from redoubt.layout import attack_file, data_folder, model_file, published_file, scale_file, study_file
-from redoubt.reading import merged, named, read_yaml, typed
+from redoubt.reading import check_plain, merged, named, read_yaml, typed
 
 
 def matches(name: str, patterns: list[str]) -> bool:
@@ -71,8 +71,10 @@ class Catalog:
         if start is None:
             dataset = self.scale.stand_ins.get(raw.dataset, raw.dataset)
             if dataset not in sources.SOURCES:
-                raise RedoubtError(f"{where}.dataset: {dataset!r} is not one of {', '.join(sources.SOURCES)}")
-            network = self._checked("networks", self._network(raw.network), f"{where}.network")
+                place = self._place("stand_ins", raw.dataset) or f"{where}.dataset"
+                raise RedoubtError(f"{place}: {dataset!r} is not one of {', '.join(sources.SOURCES)}")
+            place = self._place("networks", named(raw.network)["name"]) or f"{where}.network"
+            network = self._checked("networks", self._network(raw.network), place)
             preprocessing = self._checked(
                 "preprocessing", named(raw.preprocessing or "identity"), f"{where}.preprocessing"
             )
@@ -112,6 +114,10 @@ class Catalog:
         given = named(method)
         substitute = self.scale.networks.get(given["name"])
         return given if substitute is None else merged(given if _same(substitute, given) else {}, named(substitute))
+
+    def _place(self, key: str, name: str) -> str | None:
+        """Return where the scale puts something else in the place of `name`, None where it does not."""
+        return f"{scale_file(self.config.scale)}: {key}.{name}" if name in getattr(self.scale, key) else None
 
     def _checked(self, kind: str, method: dict[str, Any], where: str, key: str = "") -> dict[str, Any]:
         where_name = f"{where}.{key}" if key else where
@@ -188,8 +194,15 @@ class Catalog:
                         raise RedoubtError(f"{where}.models: {pattern!r} matches no model of this study")
                     for model in found:
                         reads = tuple((source.model, source.attack) for source in raw.reads)
+                        self._possible(reads, result, f"{where}.reads")
                         result[model, raw.attack] = Run(model, raw.attack, reads)
         return result
+
+    @staticmethod
+    def _possible(reads: tuple[tuple[str, str], ...], known: Mapping, where: str) -> None:
+        for model, attack in reads:
+            if (model, attack) not in known:
+                raise RedoubtError(f"{where}: no evaluation above runs attack {attack!r} on {model!r}")
 
     @staticmethod
     def _known(key: str, known: Mapping, where: str) -> None:
@@ -409,7 +422,11 @@ def load(
     """
     root = Path(root)
     file = "config/config.yaml"
-    config = typed(Config, merged(read_yaml(root, file) or {}, changes or {}), file)
+    given = read_yaml(root, file) or {}
+    if isinstance(given, Mapping):
+        given = merged(given, changes or {})
+    check_plain(given, file)
+    config = typed(Config, given, file)
     file = scale_file(config.scale)
     scale = typed(Scale, read_yaml(root, file), file)
     studies = {}

@@ -13,7 +13,7 @@ import torch
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.files import atomic_path
+from redoubt.files import read_json, write_all
 
 
 class Classifier(torch.nn.Module):
@@ -54,8 +54,8 @@ def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int) -> C
     return Classifier(*parts)
 
 
-def save(model: torch.nn.Module, path: Path | str) -> None:
-    """Write weights and buffers as safetensors, whole or not at all.
+def encoded(model: torch.nn.Module, path: Path | str) -> bytes:
+    """Return weights and buffers as safetensors, for the file `path`.
 
     Raises:
         RedoubtError: a tensor is not finite.
@@ -65,15 +65,26 @@ def save(model: torch.nn.Module, path: Path | str) -> None:
         raise RedoubtError(
             f"{path}: not written: tensor {odd} is not finite; lower training.learning_rate in the entry"
         )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(state))
+    return safetensors.torch.save(state)
+
+
+def save(model: torch.nn.Module, path: Path | str) -> str:
+    """Write weights and buffers as safetensors, whole or not at all, and return the SHA-256 of the file.
+
+    Raises:
+        RedoubtError: a tensor is not finite.
+    """
+    content = encoded(model, path)
+    write_all({path: content})
+    return hashlib.sha256(content).hexdigest()
 
 
 def load(model: torch.nn.Module, path: Path | str) -> None:
     """Fill a model from a file of weights.
 
     Raises:
-        RedoubtError: the file is missing, broken, or holds other tensors than the model has.
+        RedoubtError: the file is missing or broken, is not the one that a `model.json` beside it describes, or holds
+            other tensors than the model has.
     """
     _fill(model, _read(path), path)
 
@@ -98,12 +109,23 @@ def adopt(model: Classifier, path: Path | str, adopter: Callable[[torch.nn.Modul
 
 def _read(path: Path | str) -> dict[str, torch.Tensor]:
     try:
-        state = safetensors.torch.load_file(path)
+        content = Path(path).read_bytes()
+        _vouched_for(content, Path(path))
+        state = safetensors.torch.load(content)
     except (OSError, safetensors.SafetensorError) as error:
         raise RedoubtError(f"{path}: no readable weights ({error}); run the step that makes them") from None
     if odd := _not_finite(state):
         raise RedoubtError(f"{path}: tensor {odd} is not finite; delete the file and run its step again")
     return state
+
+
+def _vouched_for(content: bytes, path: Path) -> None:
+    facts = path.with_name("model.json")
+    if facts.exists() and hashlib.sha256(content).hexdigest() != read_json(facts)["sha256"]:
+        raise RedoubtError(
+            f"{path}: not the weights that model.json beside it describes (wrong sha256); "
+            "delete both and run their step again"
+        )
 
 
 def _fill(module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path | str) -> None:

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from redoubt.schema import Share, Strict, Training
 
-Id = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$", description="lower case, fields joined by hyphens")]
+Id = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$", max_length=100, description="lower case, fields joined by hyphens"),
+]
+StudyId = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=100)]
 Method = str | dict[str, Any]
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
+
+
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
 
 
 class Data(Strict):
@@ -30,7 +47,7 @@ class Config(Strict):
     """`config/config.yaml`."""
 
     scale: Literal["demo", "laptop", "laptop-jpeg", "paper"] = Field("demo", description="how much is run")
-    studies: list[str] = Field(["deepdefense"], description="files of config/studies/ that take part")
+    studies: list[StudyId] = Field(["deepdefense"], description="files of config/studies/ that take part")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"
     )
@@ -46,7 +63,7 @@ class Baseline(Strict):
     preprocessing: Method = Field("identity", description="first layer of the model: a name, or name and parameters")
     training: Training
     labels: dict[str, str] = Field({}, description="what tables and legends call it: dataset, network, method")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], description="one run for each")
+    seeds: Seeds = Field([0], description="one run for each")
 
 
 class Defended(Strict):
@@ -66,7 +83,7 @@ class Defended(Strict):
     parameters: dict[str, Any] = Field({}, description="parameters of the defense")
     training: Training
     labels: dict[str, str] = Field({}, description="what tables and legends call it, over those of its start")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], description="one run for each, from the start's first seed")
+    seeds: Seeds = Field([0], description="one run for each, from the start's first seed")
 
     def problem(self) -> str | None:
         """Return what is wrong with the way in which the model comes to be, or None."""

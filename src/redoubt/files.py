@@ -1,36 +1,74 @@
-"""Files that are whole or absent: everything is written beside its final name and renamed."""
+"""Files that are whole or absent: everything is written beside its final name and renamed.
+
+A temporary file is locked for as long as its writer lives, so one that can be locked is what a killed run has left;
+the next writer of the same file removes it.
+"""
 
 import contextlib
+import fcntl
+import glob
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from redoubt.errors import RedoubtError
+from redoubt.errors import RedoubtError, storing
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it on success, remove it on failure."""
+    """Yield a temporary path in the folder of `path`; rename it on success, remove it on failure.
+
+    Raises:
+        RedoubtError: the disk is full, read-only or not ours; the message names `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        handle, temporary = _locked(path)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            os.fsync(handle)
+            temporary.replace(path)
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> tuple[int, Path]:
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there either
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another writer took it for abandoned before it was locked
+
+
+def _remove_abandoned(path: Path) -> None:
+    for old in path.parent.glob(f".{glob.escape(path.name)}.????????{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError), old.open("rb+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            old.unlink()
+
+
+def write_all(contents: Mapping[Path | str, str | bytes]) -> None:
+    """Write several files, text as UTF-8, all or none of them; the last one appears last."""
+    with contextlib.ExitStack() as stack:
+        temporary = {path: stack.enter_context(atomic_path(path)) for path in reversed(contents)}
+        for path, content in contents.items():
+            with storing(path):
+                temporary[path].write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_all({path: text})
 
 
 def canonical_json(value: Any) -> str:
@@ -38,38 +76,58 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def json_text(value: Any) -> str:
+    """Return `value` as indented JSON with sorted keys, for a file."""
+    return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, whole or not at all."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
 
 
 class _Entry(dict):
     """A mapping whose missing keys are told in one line."""
 
+    def __init__(self, pairs: Any, what: str, remedy: str) -> None:
+        super().__init__(pairs)
+        self.what, self.remedy = what, remedy
+
     def __missing__(self, key: str) -> Any:
-        raise RedoubtError(f"the entry has no key {key!r}")
+        raise RedoubtError(f"{self.what}: no key {key!r}{self.remedy}")
 
 
-def parse_json(text: str, what: str) -> Any:
+def parse_json(text: str, what: str, remedy: str = "") -> Any:
     """Return the mapping of JSON `text`, whose missing keys raise a `RedoubtError`; an error calls it `what`."""
     try:
-        value = json.loads(text, object_pairs_hook=_Entry)
-    except json.JSONDecodeError as error:
-        raise RedoubtError(f"{what}: not JSON: {error}") from None
+        value = json.loads(text, object_pairs_hook=lambda pairs: _Entry(pairs, what, remedy))
+    except (ValueError, RecursionError) as error:
+        raise RedoubtError(f"{what}: not JSON: {error}{remedy}") from None
     if not isinstance(value, dict):
-        raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}")
+        raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}{remedy}")
     return value
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON from `path`.
+    """Return the mapping that a file holds as JSON, whose missing keys raise a `RedoubtError`.
 
     Raises:
-        RedoubtError: the file is missing or is not JSON; the message names it.
+        RedoubtError: the file is missing or holds no mapping; the message names it.
     """
+    remedy = "; delete it and run its step again"
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_text(encoding="utf-8"), str(path), remedy)
     except FileNotFoundError:
         raise RedoubtError(f"{path}: no such file; run the step that makes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RedoubtError(f"{path}: not JSON ({error}); delete it and run its step again") from None
+    except UnicodeDecodeError as error:
+        raise RedoubtError(f"{path}: not UTF-8: {error}{remedy}") from None
+
+
+def tensor_digest(tensors: Mapping[str, Any], *texts: str) -> str:
+    """Return the SHA-256 of arrays in memory, their names, types and shapes included, and of some texts."""
+    digest = hashlib.sha256("".join(f"{text}\n" for text in texts).encode())
+    for name in sorted(tensors):
+        array = tensors[name]
+        digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from redoubt import classifier, device, registry
+from redoubt import classifier, device, imports, registry
 from redoubt.attacks import deepfool
 from redoubt.data import store
 from redoubt.defenses.interface import BaseDefense
 from redoubt.errors import RedoubtError
-from redoubt.files import canonical_json, read_json, write_json, write_text
+from redoubt.files import canonical_json, json_text, read_json, write_all
 from redoubt.modes import eval_mode
 from redoubt.progress import progress
 from redoubt.schema import Training, explain
@@ -187,16 +187,33 @@ def fit(
         batch=training.batch,
         count=len(training.labels),
         evaluate=evaluator(model, store.load(data, "test"), schedule, where),
-        resume=Resume(resume_root / f"{entry['id']}-seed-{seed}-{key}"),
+        resume=Resume(resume_root / f"{entry['id']}-seed-{seed}-{key}", origin=_origin(entry)),
         frozen_norms=start is not None,
     )
     history = trainer.run()
     defense.finish(training.walk)
-    classifier.save(model, folder / "weights.safetensors")
-    write_text(folder / "history.csv", history_csv(history))
-    write_json(folder / "model.json", provenance(entry, seed, meta, key, trainer, threads))
+    weights = classifier.encoded(model, folder / "weights.safetensors")
+    facts = provenance(entry, seed, meta, key, trainer, threads)
+    facts["sha256"] = hashlib.sha256(weights).hexdigest()
+    write_all(
+        {
+            folder / "weights.safetensors": weights,
+            folder / "history.csv": history_csv(history),
+            folder / "model.json": json_text(facts),
+        }
+    )
     trainer.resume.clear()
     return history
+
+
+def _origin(entry: dict[str, Any]) -> str:
+    """Return the hash of the code and the torch that train an entry: a state of others is not taken up."""
+    methods = [("networks", "network"), ("preprocessing", "preprocessing"), ("defenses", "defense")]
+    modules = [f"redoubt.{kind}.{entry[key]['name'].replace('-', '_')}" for kind, key in methods]
+    digest = hashlib.sha256(torch.__version__.encode())
+    for file in imports.closure(__name__, *modules):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def prepare(

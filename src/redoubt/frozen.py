@@ -11,8 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 from redoubt import imports
@@ -59,14 +58,3 @@ def freeze(root: Path = ROOT) -> Path:
     inherited = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(copy / "src"), inherited]))
     return copy
-
-
-@cache
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def digest(root: Path, files: Iterable[str]) -> str:
-    """Return a digest of the names and contents of some files below `root`."""
-    lines = [f"{file} {_digest(root / file)}\n" for file in sorted(files)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def read_yaml(root: Path, name: str) -> Any:
         RedoubtError: it is missing or not YAML; the message names file and line.
     """
     try:
-        return yaml.load((root / name).read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
+        value = yaml.load((root / name).read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
     except FileNotFoundError:
         raise RedoubtError(f"{name}: no such file") from None
     except UnicodeDecodeError as error:
@@ -29,10 +30,53 @@ def read_yaml(root: Path, name: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
-        raise RedoubtError(f"{name}: {line}{getattr(error, 'problem', error)}") from None
+        raise RedoubtError(f"{name}: {line}{getattr(error, 'problem', None) or error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # a date or number that only looks like one
+        raise RedoubtError(f"{name}: not YAML: {error}") from None
+    except RecursionError:
+        raise RedoubtError(f"{name}: nested too deeply") from None
+    check_plain(value, name)
+    return value
 
 
-class _UniqueKeys(yaml.SafeLoader):
+_DEEPEST = 30
+_LARGEST = 2**63
+_LONGEST = 10_000
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+def check_plain(value: Any, file: str, key: str = "", depth: int = 0) -> None:
+    """Refuse what YAML can hold and JSON, a command line or a tensor cannot.
+
+    Raises:
+        RedoubtError: a date, NaN, a vast number, text that is none; the message names file and key.
+    """
+    if isinstance(value, Mapping | list):
+        if depth == _DEEPEST:
+            raise RedoubtError(f"{file}: {key}: nested too deeply")
+        for name, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+            within = f"{key}.{name if str(name).isprintable() else repr(name)}".removeprefix(".")
+            if not isinstance(name, str | int | float):
+                raise RedoubtError(f"{file}: {within}: a key is text or a number, not {type(name).__name__}")
+            check_plain(name, file, within, depth)
+            check_plain(part, file, within, depth + 1)
+    elif isinstance(value, str):
+        if not _is_text(value):
+            expected = f"at most {_LONGEST} characters are expected, none of them a control character"
+            raise RedoubtError(f"{file}: {key[:80]}: {value!r:.40}: {expected}")
+    elif isinstance(value, int | float):
+        if not -_LARGEST < value < _LARGEST:  # NaN is refused too
+            raise RedoubtError(f"{file}: {key}: {value!r:.40}: out of range")
+    elif value is not None:
+        raise RedoubtError(f"{file}: {key}: {value!r}: text or a number is expected; put it in quotes")
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether all characters can be written in UTF-8 and passed on a command line."""
+    return len(value) <= _LONGEST and not _NO_TEXT.search(value)
+
+
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -50,7 +94,7 @@ def typed(kind: type[BaseModel], value: Any, file: str) -> Any:
     if not isinstance(value, Mapping):
         raise RedoubtError(f"{file}: expected a mapping of keys, got {type(value).__name__}")
     try:
-        return kind(**value)
+        return kind.model_validate(dict(value))
     except ValidationError as error:
         raise RedoubtError(f"{file}: {explain(error)}") from None
 
@@ -68,4 +112,4 @@ def named(method: Method) -> dict[str, Any]:
     """Return `{name, parameters}` of a method given by its name, or by a mapping of name and parameters."""
     if isinstance(method, str):
         return {"name": method, "parameters": {}}
-    return {"name": method.get("name", ""), "parameters": {k: v for k, v in method.items() if k != "name"}}
+    return {"name": str(method.get("name", "")), "parameters": {k: v for k, v in method.items() if k != "name"}}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from redoubt.errors import RedoubtError
@@ -15,7 +17,30 @@ pa = lazy("pyarrow")
 pq = lazy("pyarrow.parquet")
 safetensors = lazy("safetensors.numpy")
 
+SEAL = "sha256"  # key of the digest of column names, types and metadata; the pages of rows have checksums
 SHARED = "shared"  # key of the file's metadata under which tensors that all rows have in common are kept
+
+
+def seal(schema: pa.Schema) -> str:
+    """Return the digest of a file's column names, their types and its metadata, itself left out."""
+    columns = [(column.name, str(getattr(column.type, "value_type", column.type))) for column in schema]
+    facts = sorted((key, value) for key, value in (schema.metadata or {}).items() if key != SEAL.encode())
+    return hashlib.sha256(repr((columns, facts)).encode()).hexdigest()
+
+
+def _sealed(schema: pa.Schema) -> dict[bytes, bytes]:
+    """Return the metadata of a file, which are those that were written."""
+    if schema.metadata[SEAL.encode()] != seal(schema).encode():
+        raise ValueError("its columns or metadata have changed since they were written")
+    return schema.metadata
+
+
+@contextlib.contextmanager
+def _readable(path: Path | str, problem: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, MemoryError, pa.ArrowException) as error:
+        raise RedoubtError(f"{path}: {problem} ({error}); {remedy}") from None
 
 
 def read_rows(path: Path | str) -> pd.DataFrame:
@@ -26,14 +51,13 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     Raises:
         RedoubtError: the file is missing or was not written by an attack.
     """
-    try:
-        table = pq.read_table(path)
+    with _readable(path, "no readable rows of an attack", "delete it and run the attack again"):
+        table = pq.read_table(path, page_checksum_verification=True)
+        facts = _sealed(table.schema)
         frame = table.to_pandas()
-        frame["model"] = table.schema.metadata[b"model"].decode()
-        frame.attrs["shape"] = json.loads(table.schema.metadata[b"shape"])
-        frame.attrs["classes"] = json.loads(table.schema.metadata.get(b"classes", b"[]"))
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise RedoubtError(f"{path}: no readable rows of an attack ({error}); run the attack again") from None
+        frame["model"] = facts[b"model"].decode()
+        frame.attrs["shape"] = json.loads(facts[b"shape"])
+        frame.attrs["classes"] = json.loads(facts.get(b"classes", b"[]"))
     return frame
 
 
@@ -63,10 +87,8 @@ def read_shared(path: Path | str) -> dict[str, np.ndarray]:
     Raises:
         RedoubtError: the file is missing, was not written by an attack, or holds none.
     """
-    try:
-        found = safetensors.load(pq.read_schema(path).metadata[SHARED.encode()])  # in any order
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError) as error:
-        raise RedoubtError(f"{path}: no tensors that all rows share ({error}); is it a universal attack?") from None
+    with _readable(path, "no tensors that all rows share", "is it a whole file of a universal attack?"):
+        found = safetensors.load(_sealed(pq.read_schema(path))[SHARED.encode()])  # in any order
     return dict(sorted(found.items()))
 
 

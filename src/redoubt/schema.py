@@ -1,5 +1,6 @@
 """Typed pieces of the config that the steps read too: strict models and the training schedule."""
 
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,13 +18,14 @@ class Strict(BaseModel):
 def explain(error: ValidationError) -> str:
     """Return the first problem of a validation error as `key: what was expected`."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if not isinstance(part, str) or not part.startswith("function"))
+    parts = [str(part) for part in first["loc"] if not isinstance(part, str) or not part.startswith("function")]
+    where = ".".join(part if part.isprintable() else repr(part) for part in parts)
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     if first["type"] == "missing":
         return f"{where}: this key is required"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {first['input']!r}: {message}" if where else message
+    return f"{where}: {reprlib.repr(first['input'])}: {message}" if where else message
 
 
 class Named(Strict):
@@ -45,7 +47,9 @@ class Track(Strict):
 class Training(Strict):
     """A training schedule."""
 
-    epochs: Annotated[float, Field(ge=0)] = Field(description="passes over the training images; a fraction is allowed")
+    epochs: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        description="passes over the training images; a fraction is allowed"
+    )
     batch_size: Annotated[int, Field(gt=0)] = Field(description="images a step")
     learning_rate: Positive = Field(description="initial learning rate")
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="update rule")

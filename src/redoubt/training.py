@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import torch
 
 from redoubt.classifier import seed_everything
 from redoubt.errors import RedoubtError
-from redoubt.files import atomic_path
+from redoubt.files import atomic_path, tensor_digest
 from redoubt.progress import progress
 from redoubt.schema import Training
 from redoubt.updates import Updates
@@ -36,10 +37,12 @@ class Resume:
     Args:
         folder: its place, named by the hash of all that the result depends on; None keeps nothing.
         every: seconds between two saves.
+        origin: of the code that trains; a state of another origin is not taken up.
     """
 
     folder: Path | None
     every: float = SAVE_EVERY_SECONDS
+    origin: str = ""
     _saved: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
@@ -51,8 +54,9 @@ class Resume:
         if self.folder is None:
             return
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        metadata = {"facts": json.dumps(facts), "sha256": self._digest(tensors, json.dumps(facts))}
         with atomic_path(self.folder / "state.safetensors") as path:
-            path.write_bytes(safetensors.torch.save(tensors, {"facts": json.dumps(facts)}))
+            path.write_bytes(safetensors.torch.save(tensors, metadata))
         self._saved = time.monotonic()
 
     def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
@@ -61,10 +65,16 @@ class Resume:
             return None
         try:
             with safetensors.safe_open(path, "pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata["sha256"] == self._digest(tensors, metadata["facts"]):
+                return tensors, json.loads(metadata["facts"])
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError):
-            return None  # a torn state costs a restart, never a wrong result
+            pass
+        return None  # a torn state costs a restart, never a wrong result
+
+    def _digest(self, tensors: dict[str, torch.Tensor], facts: str) -> str:
+        return tensor_digest({name: tensor.numpy() for name, tensor in tensors.items()}, self.origin, facts)
 
     def clear(self) -> None:
         """Remove the folder."""
@@ -146,7 +156,7 @@ class Trainer:
         """
         if (state := self.resume.load()) is not None:
             self._restore(*state)
-            print(f"taken up after step {self.done} of {self.last}", flush=True)
+            print(f"resumed after step {self.done} of {self.last}", file=sys.stderr)
         if not self.history:
             self.history.append({"epoch": 0.0, **self.evaluate()})
         while self.done < self.last:

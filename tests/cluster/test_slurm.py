@@ -85,7 +85,7 @@ def check(site, expected):
     """The results are those of the undisturbed run, and the training was taken up, not begun again."""
     assert of_training(site) == expected
     (done,) = re.findall(
-        r"taken up after step (\d+) of 2400", site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
+        r"resumed after step (\d+) of 2400", site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
     )
     assert int(done) > 0
     wait_for(lambda: not site.cluster.jobs(), 30, "an empty queue")
@@ -170,7 +170,7 @@ def test_a_job_out_of_time_is_retried_with_more(site, long_tree):
     said = site.finish(begin(site, "--set-resources", "defend:runtime=attempt * attempt", "--", WEIGHTS), seconds=900)
     assert re.findall(r"runtime=(\d+)", said)[:2] == ["1", "4"], said[-3000:]
     assert "TIMEOUT" in said
-    assert "taken up after step" in site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
+    assert "resumed after step" in site.read("logs/demo/defend/digits-mlp-parseval/seed-0.log")
 
 
 def test_sources_changed_while_jobs_are_queued_are_not_mixed_in(site, long_training):

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from redoubt import registry
 from redoubt.artifacts import drawing, metric_table, style
-from redoubt.artifacts.interface import Inputs
+from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
 
@@ -104,8 +105,8 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            drawing.write_figure(made, tmp_path / f"{number}.{kind}")
-        drawing.write_data(made, tmp_path / f"{number}.csv")
+            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+        (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1]
     svg = found[0][0].decode()
@@ -138,7 +139,7 @@ def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
 def test_figures_without_any_model_say_why(plot, entry, tmp_path):
     one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
     parameters = one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
-    drawing.write_figure(drawing.draw(entry(plot, parameters)), tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(drawing.draw(entry(plot, parameters)), "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text()
 
 
@@ -184,3 +185,11 @@ def test_every_method_of_the_studies_has_its_own_style():
     assert len({str(style.method(name)) for name in names}) == len(names)
     with pytest.raises(RedoubtError, match=r"'New' has no style; add it to METHODS"):
         style.method("New")
+
+
+def test_a_label_that_is_no_formula_is_one_line():
+    figure = Figure()
+    figure.suptitle("$x_{$ and $(touch pwned)$")
+    with pytest.raises(RedoubtError, match=r"a title or label holds \$\.\.\.\$ that is no formula") as caught:
+        drawing.picture(Drawing(pd.DataFrame(), figure=figure), "svg")
+    assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ import torch
 from redoubt import classifier, registry
 from redoubt.artifacts import drawing
 from redoubt.artifacts.peer_graph import span
-from redoubt.attacking import attack
+from redoubt.attacking import attack, write_rows
 from redoubt.attacks import peer_graph
 from redoubt.attacks.craft import craft
 from redoubt.attacks.interface import Batches, Context
@@ -289,8 +289,8 @@ def inspected(tmp_path_factory, tiny_data, make_entry, make_attack):
     model = classifier.build(entry, (1, 28, 28), 10)
     model.preprocessing.mean.fill_(30.0)
     model.network.set_peers(model.preprocessing(drawn((1, 28, 28))))
-    classifier.save(model, folder / "weights.safetensors")
-    facts = {"entry": entry, "shape": [1, 28, 28], "classes": [f"digit {n}" for n in range(10)]}
+    digest = classifier.save(model, folder / "weights.safetensors")
+    facts = {"entry": entry, "shape": [1, 28, 28], "classes": [f"digit {n}" for n in range(10)], "sha256": digest}
     (folder / "model.json").write_text(json.dumps(facts))
     parameters = {"layer": "conv2", "draw": 1, "pixels": [(8, 9), (20, 14)]}
     task = make_attack("peer-graph", parameters=parameters, select={"images": 6}, space="pixels", keep_images=True)
@@ -337,8 +337,8 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            drawing.write_figure(made, tmp_path / f"{number}.{kind}")
-        drawing.write_data(made, tmp_path / f"{number}.csv")
+            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+        (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1] and "NOT comparable" in found[0][0].decode()
 
@@ -396,7 +396,7 @@ def test_the_franken_figure_sets_images_over_franken_images(entry, inspected):
 def test_figures_of_nothing_say_why(plot, entry, tmp_path):
     parameters = FIGURES[plot] | ({"model": "gone"} if plot == "peer-graph" else {"models": ["gone"]})
     made = drawing.draw(entry(plot, **parameters))
-    drawing.write_figure(made, tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
     assert made.data["reason"].tolist() == ["CIFAR-100 is not here"] and "not run" in (tmp_path / "f.svg").read_text()
 
 
@@ -411,7 +411,8 @@ def test_figures_ask_for_pictures(plot, entry, inspected, tmp_path):
 
     file = tmp_path / "seed-0" / "graph.parquet"
     file.parent.mkdir()
-    pq.write_table(pq.read_table(inspected).drop_columns(["clean_picture"]), file)
+    table = pq.read_table(inspected).drop_columns(["clean_picture"])
+    write_rows(table.to_pandas(), file, table.schema.metadata)
     given = entry(plot, **FIGURES[plot])
     given["inputs"][0]["files"] = [str(file)]
     with pytest.raises(RedoubtError, match=r"attack: graph has no .* keep_images"):

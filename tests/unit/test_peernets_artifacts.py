@@ -147,8 +147,8 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number_ in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            drawing.write_figure(made, tmp_path / f"{number_}.{kind}")
-        drawing.write_data(made, tmp_path / f"{number_}.csv")
+            (tmp_path / f"{number_}.{kind}").write_bytes(drawing.picture(made, kind))
+        (tmp_path / f"{number_}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number_}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1]
     svg = found[0][0].decode()
@@ -177,7 +177,7 @@ def test_figures_without_any_model_say_why(plot, entry, tmp_path):
         "franken-images": FIGURES["franken-images"] | {"models": ["gone"]},
     }[plot]
     made = drawing.draw(entry(plot, parameters))
-    drawing.write_figure(made, tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text() and set(made.data["reason"]) == {REASON}
 
 
@@ -271,7 +271,7 @@ def test_values_stand_over_their_own_interval(printed, entry):
 
 
 def test_bars_whose_model_was_not_run_say_so_in_place(entry, tmp_path):
-    drawing.write_figure(drawing.draw(entry("bars", FIGURES["bars"])), tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(drawing.draw(entry("bars", FIGURES["bars"])), "svg"))
     text = (tmp_path / "f.svg").read_text()
     assert text.count(">not run<") == 4 and ">no image was fooled<" in text and ">100.0<" in text
 
@@ -385,7 +385,7 @@ def test_universal_gallery_lists_what_it_shows(entry, tmp_path):
     assert tuple(data.loc[("a", 4, 0.1), ["class", "predicted"]]) == ("frog", "frog")
     assert data.loc[("a", 4, 0.1), "l2"] == pytest.approx(255 * 0.03)
     assert data.loc[("b", 0, 0.4), "amplification"] == pytest.approx(0.5 / (0.4 * 2.5))  # of seed 3, the first
-    drawing.write_figure(made, tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
     text = (tmp_path / "f.svg").read_text()
     assert text.count(">v, ρ = 0.1<") == 1 and text.count(">× 0.5<") == 2 * 3 and text.count(">ρ = 0.4<") == 1
     assert ">v, ρ = 0.2<" not in text and text.count("<image ") == 3 + 2 * 3 * 4
@@ -436,7 +436,7 @@ def test_unchanged_images_have_no_amplification(entry, tmp_path):
     shown = [{"title": "None", "attack": "none"}]
     made = drawing.draw(entry("example-gallery", {"attacks": shown, "models": ["a"], "images": 2}))
     assert made.data["amplification"].isna().all() and made.data["fooled"].tolist() == [0, 0]
-    drawing.write_figure(made, tmp_path / "f.svg")
+    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
     assert (tmp_path / "f.svg").read_text().count(">unchanged<") == 2
 
 

@@ -107,7 +107,15 @@ def test_resuming_does_not_repeat_finished_steps(data, trainer, tmp_path):
     assert len(made.run()) == 3 and made.defense.left == 0  # it went on after the 33 steps of the first epoch
 
 
-@pytest.mark.parametrize("harm", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * len(b)])
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+HARMS = [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b"\xff" * len(b)]
+HARMS += [lambda b: flipped(b, -3), lambda b: flipped(b, len(b) // 2), lambda b: b.replace(b"33", b"32", 1)]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_torn_state_restarts_with_the_same_bytes(harm, data, trainer, weights_bytes, tmp_path):
     whole, network = net(), net()
     trainer(whole, "clean", {}, *data).run()
@@ -118,6 +126,16 @@ def test_a_torn_state_restarts_with_the_same_bytes(harm, data, trainer, weights_
     made = trainer(network, "clean", {}, *data, tmp_path, wrap=lambda d: Fragile(d, 66))
     made.run()
     assert made.defense.left == 0 and weights_bytes(network) == weights_bytes(whole)
+
+
+def test_a_state_of_other_code_is_not_taken_up(data, trainer, tmp_path, capsys):
+    with pytest.raises(Interrupted):
+        trainer(net(), "clean", {}, *data, tmp_path, wrap=lambda d: Fragile(d, 40)).run()
+    for origin, left, told in (("other", 0, ""), ("", 33, "resumed after step 33 of 66\n")):
+        made = trainer(net(), "clean", {}, *data, tmp_path, wrap=lambda d: Fragile(d, 66))
+        made.resume.origin, made.resume.save = origin, lambda tensors, facts: None
+        made.run()
+        assert made.defense.left == left and capsys.readouterr().err == told
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path):

@@ -112,6 +112,16 @@ def test_a_change_reruns_what_reads_it(tree, name, old, new, expected):
     assert not tree.planned() or name == STUDY
 
 
+def test_an_edit_counts_whatever_its_date(tree):
+    name = "src/redoubt/artifacts/convergence.py"
+    text = tree.replace(name, "\n", "\n# a comment\n")
+    os.utime(tree.folder / name, (0, 0))  # as of a copy that keeps dates, or a clock that was set back
+    try:
+        assert tree.planned() == {"figure": 1, **RULE_OF_STEP}
+    finally:
+        tree.write(name, text)
+
+
 def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):
     tree = finished
     folder = tree.folder / "results/demo/models/digits-mlp-parseval/seed-0"

@@ -24,7 +24,7 @@ rule table:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=code_version,
+        version=contents(artifact_code, published),
         entry=artifact_entry,
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
@@ -57,7 +57,7 @@ rule figure:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=code_version,
+        version=contents(artifact_code, published),
         entry=artifact_entry,
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

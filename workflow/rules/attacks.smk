@@ -24,7 +24,7 @@ rule attack:
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        version=code_version,
+        version=contents(attack_code),
         entry=attack_entry,
         data=subpath(input.data, parent=True),
     shell:

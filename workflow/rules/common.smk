@@ -1,12 +1,15 @@
 """The bridge from the catalog to the rules: entries, inputs and code of every job. The only file with functions."""
 
+import hashlib
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
+
 from redoubt import catalog as catalog_module
-from redoubt import cluster, frozen, layout
+from redoubt import cluster, layout
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 
@@ -36,7 +39,9 @@ TABLES = [
 FIGURES = [
     key for (study, key), entry in CATALOG.artifacts.items() if entry.kind == "figure"
 ]
-REPORT_FILES = CATALOG.report_files
+SCORECARD_CODE = CATALOG.code("steps.scorecard")
+PUBLISHED = [layout.published_file(study) for study in CATALOG.studies]
+REPORT_CODE, REPORT_FILES = CATALOG.report_code(), CATALOG.report_files
 BASELINES = [key for key, model in CATALOG.models.items() if model.step == "pretrain"]
 DEFENDED = [key for key, model in CATALOG.models.items() if model.step == "defend"]
 
@@ -66,9 +71,26 @@ def growing(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
-def code_version(wildcards, input):
-    """Return a digest of the code that a job reads: times alone cannot tell what a run with changed sources used."""
-    return frozen.digest(SOURCES, [*input.code, *input.get("template", [])])
+@cache
+def content(file):
+    """Return the digest of a source file."""
+    return hashlib.sha256(Path(SOURCES, file).read_bytes()).hexdigest()
+
+
+def contents(*parts):
+    """Return a parameter, the digest of files of the repository that a job reads: an edit counts whatever the clock says.
+
+    `parts` name files, or are functions of the wildcards that do. (A parameter that asks for `input` would not count.)
+    """
+
+    def digest(wildcards):
+        found = [part(wildcards) if callable(part) else part for part in parts]
+        lists = [[part] if isinstance(part, str) else part for part in found]
+        return catalog_module.entry_hash(
+            [content(file) for files in lists for file in files]
+        )
+
+    return digest
 
 
 def model_entry(wildcards):

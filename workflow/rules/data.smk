@@ -20,7 +20,7 @@ rule download:
         mirrors=MIRRORS,
         imagenet=IMAGENET,
     params:
-        version=code_version,
+        version=contents(code("steps.download")),
         folder=subpath(output.meta, parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "

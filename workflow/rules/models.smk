@@ -24,7 +24,7 @@ rule pretrain:
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
-        version=code_version,
+        version=contents(model_code),
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),
@@ -60,7 +60,7 @@ rule defend:
         mem_mb=growing(8000),
         runtime=growing(1440),
     params:
-        version=code_version,
+        version=contents(model_code),
         entry=model_entry,
         data=subpath(input.data, parent=True),
         folder=subpath(output.weights, parent=True),

@@ -1,9 +1,9 @@
 rule scorecard:
     "Set every published number beside the reproduced one, and decide the claims."
     input:
-        code=code("steps.scorecard"),
+        code=SCORECARD_CODE,
         artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
-        published=[layout.published_file(study) for study in CATALOG.studies],
+        published=PUBLISHED,
     output:
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
@@ -17,7 +17,7 @@ rule scorecard:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=code_version,
+        version=contents(SCORECARD_CODE, PUBLISHED),
         digest=claims_entry,
         config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
@@ -29,7 +29,7 @@ rule scorecard:
 rule report_page:
     "Write the report: one page that needs no network."
     input:
-        code=CATALOG.report_code(),
+        code=REPORT_CODE,
         template=REPORT_FILES,
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
@@ -52,7 +52,7 @@ rule report_page:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=code_version,
+        version=contents(REPORT_CODE, REPORT_FILES),
         entry=report_entry,
         folder=subpath(input.scorecard, parent=True),
     shell:

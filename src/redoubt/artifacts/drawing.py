@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import Any
 
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.files import atomic_path, write_text
+from redoubt.errors import RedoubtError
 
 
 def draw(entry: dict[str, Any]) -> Drawing:
@@ -15,14 +15,27 @@ def draw(entry: dict[str, Any]) -> Drawing:
     return registry.method("artifacts", entry["plot"]).draw(entry, Inputs(entry))
 
 
-def write_data(drawing: Drawing, path: Path) -> None:
-    """Write the numbers behind a table or figure as CSV, every float spelt so that it reads back exactly."""
-    write_text(path, drawing.data.to_csv(index=False, lineterminator="\n"))
+def data(drawing: Drawing) -> str:
+    """Return the numbers behind a table or figure as CSV, every float spelt so that it reads back exactly."""
+    return drawing.data.to_csv(index=False, lineterminator="\n")
 
 
-def write_figure(drawing: Drawing, path: Path) -> None:
-    """Write a figure; the suffix of `path` says whether as svg or png."""
+def picture(drawing: Drawing, kind: str) -> bytes:
+    """Return a figure as a file of some `kind`, svg or png.
+
+    Raises:
+        RedoubtError: two dollar signs in a title or label enclose what is no formula.
+    """
     from redoubt.artifacts import style
 
-    with atomic_path(path) as temporary:
-        style.save(drawing.figure, temporary, path.suffix[1:])
+    content = io.BytesIO()
+    try:
+        style.save(drawing.figure, content, kind)
+    except ValueError as error:
+        if "Parse" not in str(error):  # what matplotlib's reader of formulas calls its errors
+            raise
+        told = " ".join(str(error).split())[:200]
+        raise RedoubtError(
+            f"a title or label holds $...$ that is no formula ({told}); write \\$ for a dollar"
+        ) from None
+    return content.getvalue()

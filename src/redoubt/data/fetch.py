@@ -20,8 +20,8 @@ from typing import Any
 from tqdm import tqdm
 
 from redoubt.data import verify
-from redoubt.data.sources import OFFICIAL, SourceFile, is_url
-from redoubt.errors import RedoubtError
+from redoubt.data.sources import OFFICIAL, SourceFile, is_url, local, tells
+from redoubt.errors import RedoubtError, storage_error
 
 TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 3
@@ -80,12 +80,12 @@ def _places(file: SourceFile, mirrors: Sequence[str]) -> Iterator[str]:
         elif is_url(mirror):
             yield f"{mirror.rstrip('/')}/{urllib.parse.quote(file.path)}"
         else:
-            yield str(Path(mirror).expanduser() / file.path)
+            yield str(local(mirror) / file.path)
 
 
 def _local(place: str, file: SourceFile) -> Path:
     path = Path(place)
-    if not path.is_file():
+    if not tells(Path.is_file, path):
         raise RedoubtError("no such file")
     verify.check(path, file)
     return path
@@ -147,9 +147,10 @@ def _storable(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "no space left for the download; free some, or choose another --partial folder"
-        raise Fatal(f"{cache}: {reason if full else error.strerror or error}") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "no space left for the download; free some, or choose another --partial folder"
+            raise Fatal(f"{cache}: {reason}") from None
+        raise Fatal(str(storage_error(error, cache) or f"{cache}: {error.strerror or error}")) from None
 
 
 def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from redoubt.data.sources import imagenet_problem
+from redoubt.data.sources import imagenet_problem, local
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 
@@ -49,7 +49,7 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
     """
     if problem := imagenet_problem(folder):
         raise RedoubtError(problem)
-    root = Path(folder).expanduser()
+    root = local(folder)
     classes = _classes(root / "train")
     if not classes:
         raise RedoubtError(f"imagenet: {root / 'train'} has no class folders")

@@ -5,7 +5,7 @@ Read while the workflow graph is built, so it imports neither torch nor NumPy an
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -290,10 +290,26 @@ def _within_reach(file: SourceFile, mirrors: Sequence[str]) -> bool:
         if mirror == OFFICIAL:
             found = bool(file.urls)
         else:
-            found = is_url(mirror) or (Path(mirror).expanduser() / file.path).is_file()
+            found = is_url(mirror) or tells(Path.is_file, local(mirror) / file.path)
         if found:
             return True
     return False
+
+
+def local(folder: Path | str) -> Path:
+    """Return a folder of the user's with its ~ resolved; one of nobody's home stays as it is written."""
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        return Path(folder)
+
+
+def tells(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Return `kind(path)`, and no where a path cannot be looked at."""
+    try:
+        return kind(path)
+    except OSError:  # not ours to look at, or longer than a path can be
+        return False
 
 
 def imagenet_problem(folder: Path | str | None) -> str | None:
@@ -301,7 +317,7 @@ def imagenet_problem(folder: Path | str | None) -> str | None:
     needed = "a folder with train/ and val/, one sub-folder of images per class in each"
     if not folder:
         return f"imagenet: set data.imagenet in config/config.yaml to {needed}"
-    absent = [part for part in ("train", "val") if not (Path(folder).expanduser() / part).is_dir()]
+    absent = [part for part in ("train", "val") if not tells(Path.is_dir, local(folder) / part)]
     if absent:
         return f"imagenet: {folder} has no {absent[0]}/; set data.imagenet in config/config.yaml to {needed}"
     return None

@@ -8,12 +8,8 @@ paths
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from redoubt.data.imagenet import FolderSplit
-from redoubt.errors import RedoubtError
-from redoubt.files import read_json, write_json
+from redoubt.errors import RedoubtError, storing
+from redoubt.files import atomic_path, json_text, read_json, tensor_digest
 from redoubt.lazily import lazy
 
 torch = lazy("torch")
@@ -31,7 +27,6 @@ torch = lazy("torch")
 SPLITS = ("train", "test")
 META = "meta.json"
 _DTYPES = {"images": "uint8", "labels": "int64", "paths": "uint8"}
-_ABANDONED = 3600.0  # seconds after which a folder of a killed run is nobody's
 
 
 class Split(Protocol):
@@ -101,7 +96,7 @@ def load(folder: Path | str, split: str) -> Split:
     """
     folder = Path(folder)
     meta = read_json(folder / META)
-    tensors = _verified(folder / f"{split}.safetensors", split, meta)
+    tensors = _verified(folder / _split_file(split), split, meta)
     labels = torch.from_numpy(tensors["labels"])
     if "images" in tensors:
         return MemorySplit(torch.from_numpy(tensors["images"]), labels)
@@ -127,47 +122,30 @@ def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], 
     whole = {
         **meta,
         "counts": {split: len(arrays[split]["labels"]) for split in SPLITS},
-        "sha256": {split: _digest(arrays[split]) for split in SPLITS},
+        "sha256": {split: tensor_digest(arrays[split]) for split in SPLITS},
     }
-    try:
-        with _sibling(folder) as temporary:
-            for split in SPLITS:
-                _write(temporary / f"{split}.safetensors", save(arrays[split]))
-            write_json(temporary / META, whole)
-            _swap(temporary, folder)
-    except OSError as error:
-        raise RedoubtError(f"{folder}: cannot be written: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
-def _sibling(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the same file system; it is gone afterwards."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.publishing-"
-    for old in folder.parent.glob(f"{prefix}*"):
-        if time.time() - old.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(old, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with contextlib.ExitStack() as stack:  # the last to be entered is the first to be renamed
+        meta_path, *paths = [
+            stack.enter_context(atomic_path(folder / name)) for name in (META, *map(_split_file, SPLITS))
+        ]
+        for split, path in zip(SPLITS, paths, strict=True):
+            with storing(folder / _split_file(split)):
+                _write(path, save(arrays[split]))
+        meta_path.write_text(json_text(whole), encoding="utf-8")
+        # Between the first and the last rename the folder holds a mixture; without its meta.json nothing vouches
+        # for it.
+        (folder / META).unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:
     with path.open("wb") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # before anything is renamed
 
 
-def _swap(temporary: Path, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    # Between the first and the last rename the folder holds a mixture; without its meta.json nothing vouches
-    # for it.
-    (folder / META).unlink(missing_ok=True)
-    for name in (*(f"{split}.safetensors" for split in SPLITS), META):
-        (temporary / name).replace(folder / name)
+def _split_file(split: str) -> str:
+    return f"{split}.safetensors"
 
 
 def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -187,15 +165,6 @@ def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndar
             expected = f"{_DTYPES.get(name)} {list(shapes.get(name, ()))}"
             found = f"{array.dtype} {list(array.shape)}"
             raise RedoubtError(f"{path}: {name} is {found}; meta.json promises {expected}; {remedy}")
-    if _digest(tensors) != digest:
+    if tensor_digest(tensors) != digest:
         raise RedoubtError(f"{path}: its tensors are not those that meta.json describes (wrong sha256); {remedy}")
     return tensors
-
-
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()

@@ -49,7 +49,7 @@ def run(
     meta: dict[str, Any] = {"name": source.name, "title": source.title, "shape": list(source.shape)}
     if source.layout == "imagenet":
         splits, classes = imagenet.scan(imagenet_folder)
-        root = str(Path(imagenet_folder).expanduser().resolve())
+        root = str(sources.local(imagenet_folder).resolve())
         meta |= {"classes": list(classes), "root": root, "sources": []}
     else:
         found = {file.path: fetch(file, mirrors, partial) for file in source.files}

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redoubt.artifacts.drawing import draw, write_data, write_figure
+from redoubt.artifacts.drawing import data, draw, picture
 from redoubt.errors import cli
-from redoubt.files import parse_json
+from redoubt.files import parse_json, write_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,9 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--png", type=Path, required=True, help="pixel graphic to write")
     options = parser.parse_args(argv)
     drawing = draw(parse_json(options.entry, "--entry"))
-    write_figure(drawing, options.svg)
-    write_figure(drawing, options.png)
-    write_data(drawing, options.data)
+    write_all(
+        {
+            options.svg: picture(drawing, "svg"),
+            options.png: picture(drawing, "png"),
+            options.data: data(drawing),
+        }
+    )
     return 0
 
 

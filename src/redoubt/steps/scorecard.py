@@ -16,7 +16,7 @@ from redoubt import catalog, imports
 from redoubt.artifacts.cells import COLUMNS
 from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
-from redoubt.files import parse_json, write_text
+from redoubt.files import parse_json, write_all
 
 
 def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--claims", type=Path, required=True, help="CSV file to write")
     options = parser.parse_args(argv)
     found = catalog.load(imports.SOURCE.parent, parse_json(options.config, "--config"))
-    write_text(options.scorecard, scorecard(found, options.results).to_csv(index=False, lineterminator="\n"))
-    write_text(options.claims, claims(found, options.results).to_csv(index=False, lineterminator="\n"))
+    frames = {options.scorecard: scorecard(found, options.results), options.claims: claims(found, options.results)}
+    write_all({path: frame.to_csv(index=False, lineterminator="\n") for path, frame in frames.items()})
     return 0
 
 

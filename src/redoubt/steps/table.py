@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redoubt.artifacts.drawing import draw, write_data
+from redoubt.artifacts.drawing import data, draw
 from redoubt.errors import cli
-from redoubt.files import parse_json, write_text
+from redoubt.files import parse_json, write_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,8 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", type=Path, required=True, help="Markdown file to write")
     options = parser.parse_args(argv)
     drawing = draw(parse_json(options.entry, "--entry"))
-    write_text(options.text, drawing.text)
-    write_data(drawing, options.data)
+    write_all({options.text: drawing.text, options.data: data(drawing)})
     return 0
 
 
