@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format bench restore save lock clean
+.PHONY: help demo plan test mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(STAMP):
 demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
 	python -m redoubt.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
 	@python -m redoubt.steps.summary --scale $(SCALE)
+
+plan: $(STAMP) ## before a start: jobs, hours, disk, and what cannot be had (SCALE=paper)
+	@python -m redoubt.steps.cost --scale $(SCALE)
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile

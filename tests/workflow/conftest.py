@@ -25,3 +25,27 @@ def finished(finished_tree, tmp_path):
 def tiny(tmp_path):
     """The tiny study, nothing run yet."""
     return tiny_copy(tmp_path / "redoubt")
+
+
+@pytest.fixture(scope="session")
+def saved(finished_tree, tmp_path_factory):
+    """The finished study, recorded, pushed to a remote in a folder, and committed; tests leave it untouched."""
+    folder = tmp_path_factory.mktemp("saved")
+    shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
+    tree = Tree(folder / "redoubt")
+    tree.run("git", "init", "-q")
+    tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
+    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
+    tree.commit("results")
+    return tree
+
+
+@pytest.fixture
+def clone(saved, tmp_path):
+    """A fresh clone with a copy of the remote for its own, nothing pulled."""
+    tree = Tree(tmp_path / "clone")
+    saved.run("git", "clone", "-q", saved.folder, tree.folder)
+    shutil.copytree(saved.folder.parent / "store", tmp_path / "store")
+    tree.run("dvc", "remote", "modify", "-q", "store", "url", tmp_path / "store")
+    tree.commit("another remote")
+    return tree

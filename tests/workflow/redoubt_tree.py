@@ -152,6 +152,11 @@ class Tree:
         del counts["total"], counts["all"]
         return counts
 
+    def commit(self, message):
+        """Commit all changes."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
     def read(self, name):
         """Return the text of a file."""
         return (self.folder / name).read_text(encoding="utf-8")

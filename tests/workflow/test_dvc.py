@@ -1,10 +1,8 @@
 """DVC around Snakemake: stages match the catalog, `restore` rebuilds nothing, `status` names what changed."""
 
 import re
-import shutil
 
-import pytest
-from redoubt_tree import ROOT, STUDY_FILE, Tree, tracked_copy
+from redoubt_tree import ROOT, STUDY_FILE, tracked_copy
 
 from redoubt import catalog as catalogs
 from redoubt.steps import plan, restore
@@ -15,36 +13,12 @@ PARSEVAL = (
 )
 
 
+STYLE = "src/redoubt/artifacts/style.py"
+
+
 def stale(tree):
     """Return the stages that `dvc status` names."""
     return set(re.findall(r"^(\S+):$", tree.run("dvc", "status").stdout, re.MULTILINE))
-
-
-def commit(tree, message):
-    tree.run("git", "add", "-A")
-    tree.run("git", "commit", "-q", "-m", message)
-
-
-@pytest.fixture(scope="module")
-def saved(finished_tree, tmp_path_factory):
-    """The finished study, recorded, pushed to a remote in a folder, and committed."""
-    folder = tmp_path_factory.mktemp("saved")
-    shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
-    tree = Tree(folder / "redoubt")
-    tree.run("git", "init", "-q")
-    tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
-    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
-    commit(tree, "results")
-    assert not stale(tree)
-    return tree
-
-
-@pytest.fixture
-def clone(saved, tmp_path):
-    """A fresh clone with access to the remote, nothing pulled."""
-    tree = Tree(tmp_path / "clone")
-    saved.run("git", "clone", "-q", saved.folder, tree.folder)
-    return tree
 
 
 def test_targets_are_in_step_with_the_studies():
@@ -78,13 +52,45 @@ def test_restore_refuses_results_of_another_config(clone):
     assert "defend@digits-mlp-parseval" in line
 
 
-def test_a_changed_learning_rate_is_named_and_one_figure_is_rebuilt(clone):
+def rules(done):
+    """Return which rules the Snakemake runs of a command have run, each as often as it did."""
+    return sorted(re.findall(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, re.MULTILINE))
+
+
+def results(tree):
+    """Return the bytes of all results by their place."""
+    files = (tree.folder / "results/demo").rglob("*.*")
+    return {str(path.relative_to(tree.folder / "results/demo")): path.read_bytes() for path in files if path.is_file()}
+
+
+def changed(tree, before):
+    """Return the results that are not what they were, plan files left out."""
+    now = results(tree)
+    return {name for name in now.keys() | before.keys() if now.get(name) != before.get(name) and "plan/" not in name}
+
+
+def test_a_change_of_style_redraws_one_figure_alone(clone):
+    clone.run("python", "-m", "redoubt.steps.restore")
+    before = results(clone)
+    clone.replace(STYLE, '"figure.dpi"', '"axes.facecolor": "#eeeeee",\n    "figure.dpi"')
+    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
+    assert rules(done) == ["figure"]
+    assert changed(clone, before) == {f"deepdefense/figure-4.{suffix}" for suffix in ("svg", "png")}
+    assert "figure@deepdefense-figure-4" not in stale(clone)
+
+
+def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(clone):
     clone.run("python", "-m", "redoubt.steps.restore", "--with-data")
     clone.replace(STUDY_FILE, *PARSEVAL)
     assert stale(clone) == {"plan", "defend@digits-mlp-parseval"}
-    before = clone.read("results/demo/deepdefense/figure-4.csv")
-    other = clone.read("results/demo/models/digits-mlp-clean/seed-0/model.json")
-    clone.run("dvc", "repro", "figure@deepdefense-figure-4")
-    assert clone.read("results/demo/deepdefense/figure-4.csv") != before
-    assert clone.read("results/demo/models/digits-mlp-clean/seed-0/model.json") == other
-    assert not {"plan", "figure@deepdefense-figure-4", "defend@digits-mlp-clean"} & stale(clone)
+    before = results(clone)
+    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
+    assert rules(done) == ["defend", "figure"]
+    done = clone.run("dvc", "repro")
+    assert rules(done) == ["attack", "attack", "report_page", "scorecard", "table", "table"]
+    parseval = {
+        f"models/digits-mlp-parseval/seed-0/{name}" for name in ("weights.safetensors", "model.json", "history.csv")
+    }
+    assert parseval <= changed(clone, before)
+    assert not {name for name in changed(clone, before) if "digits-mlp-" in name and "parseval" not in name}
+    assert not stale(clone)
