@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from redoubt_tree import Tree, tiny_copy
+from redoubt_tree import Tree, clone_of, tiny_copy
 
 
 @pytest.fixture(scope="session")
@@ -43,9 +43,4 @@ def saved(finished_tree, tmp_path_factory):
 @pytest.fixture
 def clone(saved, tmp_path):
     """A fresh clone with a copy of the remote for its own, nothing pulled."""
-    tree = Tree(tmp_path / "clone")
-    saved.run("git", "clone", "-q", saved.folder, tree.folder)
-    shutil.copytree(saved.folder.parent / "store", tmp_path / "store")
-    tree.run("dvc", "remote", "modify", "-q", "store", "url", tmp_path / "store")
-    tree.commit("another remote")
-    return tree
+    return clone_of(saved, tmp_path)

@@ -198,3 +198,13 @@ def tiny_copy(folder):
     tree.write("config/config.yaml", config)
     tree.run("python", "-m", "redoubt.steps.plan", "--targets")
     return tree
+
+
+def clone_of(saved, folder):
+    """Return a fresh clone of a tree with a copy of its DVC remote for its own, nothing pulled."""
+    tree = Tree(folder / "clone")
+    saved.run("git", "clone", "-q", saved.folder, tree.folder)
+    shutil.copytree(saved.folder.parent / "store", folder / "store")
+    tree.run("dvc", "remote", "modify", "-q", "store", "url", folder / "store")
+    tree.commit("another remote")
+    return tree

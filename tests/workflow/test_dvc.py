@@ -1,8 +1,10 @@
 """DVC around Snakemake: stages match the catalog, `restore` rebuilds nothing, `status` names what changed."""
 
+import json
 import re
 
-from redoubt_tree import ROOT, STUDY_FILE, tracked_copy
+import pytest
+from redoubt_tree import ROOT, STUDY_FILE, clone_of, tracked_copy
 
 from redoubt import catalog as catalogs
 from redoubt.steps import plan, restore
@@ -79,18 +81,60 @@ def test_a_change_of_style_redraws_one_figure_alone(clone):
     assert "figure@deepdefense-figure-4" not in stale(clone)
 
 
-def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(clone):
-    clone.run("python", "-m", "redoubt.steps.restore", "--with-data")
-    clone.replace(STUDY_FILE, *PARSEVAL)
-    assert stale(clone) == {"plan", "defend@digits-mlp-parseval"}
-    before = results(clone)
-    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
-    assert rules(done) == ["defend", "figure"]
-    done = clone.run("dvc", "repro")
-    assert rules(done) == ["attack", "attack", "report_page", "scorecard", "table", "table"]
-    parseval = {
-        f"models/digits-mlp-parseval/seed-0/{name}" for name in ("weights.safetensors", "model.json", "history.csv")
-    }
-    assert parseval <= changed(clone, before)
-    assert not {name for name in changed(clone, before) if "digits-mlp-" in name and "parseval" not in name}
-    assert not stale(clone)
+@pytest.fixture(scope="module")
+def retrained(saved, tmp_path_factory):
+    """A clone with another learning rate of one model, one figure and then all made anew by DVC, and committed.
+
+    Beside it: which stages were stale, the results before, and the rules that ran for the figure and for the rest.
+    """
+    tree = clone_of(saved, tmp_path_factory.mktemp("retrained"))
+    tree.run("python", "-m", "redoubt.steps.restore", "--with-data")
+    tree.replace(STUDY_FILE, *PARSEVAL)
+    named, before = stale(tree), results(tree)
+    ran = [rules(tree.run("dvc", "repro", *stage)) for stage in (["figure@deepdefense-figure-4"], [])]
+    tree.commit("another learning rate")
+    return tree, named, before, ran
+
+
+def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(retrained):
+    tree, named, before, (figure, rest) = retrained
+    assert named == {"plan", "defend@digits-mlp-parseval"}
+    assert figure == ["defend", "figure"]
+    assert rest == ["attack", "attack", "report_page", "scorecard", "table", "table"]
+    new = changed(tree, before)
+    assert {f"models/digits-mlp-parseval/seed-0/{name}" for name in ("weights.safetensors", "history.csv")} <= new
+    assert {"deepdefense/figure-4.csv", "deepdefense/table-1.csv", "metrics.json"} <= new
+    assert not {name for name in new if "digits-mlp-" in name and "parseval" not in name}
+    assert not stale(tree)
+
+
+def test_metrics_of_two_commits_differ_in_the_cells_of_the_changed_model(retrained):
+    tree, *_ = retrained
+    told = json.loads(tree.run("dvc", "metrics", "diff", "--json", "HEAD~1").stdout)["diff"]
+    cells = {name for name in told["results/demo/metrics.json"] if name.startswith("cells.")}
+    assert cells and all(name.startswith("cells.deepdefense.table-") for name in cells)
+    assert {name.split(".")[3] for name in cells} == {"digits-mlp-parseval"}
+    assert "cells.deepdefense.table-1.digits-mlp-parseval.rho_2" in cells
+    shown = tree.run("dvc", "metrics", "diff", "HEAD~1").stdout
+    assert re.search(r"digits-mlp-parseval\.rho_2 +0\.\d+ +0\.\d+ +-?[\d.e-]+", shown), shown
+    parameters = tree.run("dvc", "params", "diff", "HEAD~1").stdout
+    assert "models.digits-mlp-parseval.training.learning_rate" in parameters and "0.02" in parameters
+
+
+def test_plots_of_two_commits_show_histories_and_the_scorecard(retrained):
+    tree, *_ = retrained
+    plots = json.loads(tree.run("dvc", "plots", "diff", "--json", "HEAD~1").stdout)["data"]
+    places = {name.split("::")[-1]: parts for name, parts in plots.items()}
+    history = places["results/demo/models/digits-mlp-parseval/seed-0/history.csv"][0]
+    curves = {revision: _points(history, revision) for revision in history["revisions"]}
+    assert len(curves) == 2 and len({tuple(curve) for curve in curves.values()}) == 2, curves
+    title = json.dumps(history)
+    assert "digits-mlp-parseval, scale demo" in title and "accuracy on tracked test images" in title
+    assert "results/demo/scorecard.csv" in places
+    tree.run("dvc", "plots", "diff", "HEAD~1", "-o", "plots")
+    assert "digits-mlp-clean, scale demo" in tree.read("plots/index.html")
+
+
+def _points(plot, revision):
+    data = plot["datapoints"][revision] if "datapoints" in plot else []
+    return [(float(row["epoch"]), float(row["test_accuracy"])) for row in data]
