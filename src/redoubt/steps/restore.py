@@ -138,16 +138,21 @@ def restore(catalog: Catalog, with_data: bool) -> str:
     mended = _pull(catalog, found)
     plan.write(catalog)
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
-    if stale := [name for name in status if name in found]:
-        shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
-        raise RedoubtError(
-            f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew"
-        )
+    stale = [name for name in found if name in status]
+    for file in (file for name in stale for file in stages(catalog)[name]):
+        (
+            catalog.root / file
+        ).unlink()  # without a record of its own Snakemake would take it for a result of this config
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
     if with_data:
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
         _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
     _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
+    if stale:
+        shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        raise RedoubtError(
+            f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew"
+        )
     planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
     left = "nothing is left to be done"
     if "Nothing to be done" not in planned:
