@@ -152,16 +152,15 @@ def test_plots_of_two_commits_show_histories_and_the_scorecard(retrained):
     tree, *_ = retrained
     plots = json.loads(tree.run("dvc", "plots", "diff", "--json", "HEAD~1").stdout)["data"]
     places = {name.split("::")[-1]: parts for name, parts in plots.items()}
-    history = places["results/demo/models/digits-mlp-parseval/seed-0/history.csv"][0]
-    curves = {revision: _points(history, revision) for revision in history["revisions"]}
-    assert len(curves) == 2 and len({tuple(curve) for curve in curves.values()}) == 2, curves
-    title = json.dumps(history)
-    assert "digits-mlp-parseval, scale demo" in title and "accuracy on tracked test images" in title
-    assert "results/demo/scorecard.csv" in places
+    (history,) = places["results/demo/models/digits-mlp-parseval/seed-0/history.csv"]
+    curves = {}
+    for row in history["content"]["data"]["values"]:
+        curves.setdefault(row["rev"], []).append((float(row["epoch"]), float(row["test_accuracy"])))
+    assert set(curves) == {"HEAD~1", "workspace"} and curves["HEAD~1"] != curves["workspace"], curves
+    assert [epoch for epoch, _ in curves["workspace"]] == [0.0, 1.0]
+    text = json.dumps(history["content"])
+    assert "digits-mlp-parseval, scale demo" in text and "accuracy on tracked test images" in text
+    (scorecard,) = places["results/demo/scorecard.csv"]
+    assert "every number of every table, scale demo" in json.dumps(scorecard["content"])
     tree.run("dvc", "plots", "diff", "HEAD~1", "-o", "plots")
     assert "digits-mlp-clean, scale demo" in tree.read("plots/index.html")
-
-
-def _points(plot, revision):
-    data = plot["datapoints"][revision] if "datapoints" in plot else []
-    return [(float(row["epoch"]), float(row["test_accuracy"])) for row in data]

@@ -163,8 +163,9 @@ def report(catalog: Catalog, jobs: list[Job], rates: dict[str, Any], ran: dict[s
     left = [(job, costs[job.name]) for job in jobs if job.name not in made]
     lines = [catalog.scale.stamp, *table(jobs, costs, made, ran, gpu)]
     total = sum(cost.seconds or 0.0 for _, cost in left)
-    at_once = 1 if gpu else max(1, (os.cpu_count() or 1) // catalog.scale.threads)
-    lines.append(f"\nAt best {hours(total / at_once)} hours, {at_once} jobs at a time. The longest of those left:")
+    cores = 1 if gpu else os.cpu_count() or 1
+    where = "one GPU" if gpu else f"{cores} cores"
+    lines.append(f"\nAt best {hours(total / cores)} hours on {where}. The longest of those left:")
     longest = sorted((pair for pair in left if pair[1].seconds), key=lambda pair: -pair[1].seconds)[:3]
     lines += [f"  {hours(cost.seconds)} h  {job.name}" for job, cost in longest]
     unknown: dict[str, list[str]] = {}
