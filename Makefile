@@ -49,8 +49,8 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
-restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote, and rebuild nothing
-	python -m redoubt.steps.restore --scale $(SCALE)
+restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote (DATA=1: datasets too), and rebuild nothing
+	python -m redoubt.steps.restore --scale $(SCALE) $(if $(DATA),--with-data)
 
 save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
 	python -m redoubt.steps.restore --scale $(SCALE) --save

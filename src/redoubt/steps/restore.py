@@ -144,7 +144,7 @@ def restore(catalog: Catalog, with_data: bool) -> str:
             catalog.root / file
         ).unlink()  # without a record of its own Snakemake would take it for a result of this config
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
-    if with_data:
+    if with_data or stale:  # data that come later are new, and make everything that reads them anew
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
         _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
     _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
