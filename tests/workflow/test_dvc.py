@@ -137,13 +137,11 @@ def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(retr
 
 def test_metrics_of_two_commits_differ_in_the_cells_of_the_changed_model(retrained):
     tree, *_ = retrained
-    told = json.loads(tree.run("dvc", "metrics", "diff", "--json", "HEAD~1").stdout)["diff"]
+    told = json.loads(tree.run("dvc", "metrics", "diff", "--json", "HEAD~1").stdout)
     cells = {name for name in told["results/demo/metrics.json"] if name.startswith("cells.")}
     assert cells and all(name.startswith("cells.deepdefense.table-") for name in cells)
     assert {name.split(".")[3] for name in cells} == {"digits-mlp-parseval"}
     assert "cells.deepdefense.table-1.digits-mlp-parseval.rho_2" in cells
-    shown = tree.run("dvc", "metrics", "diff", "HEAD~1").stdout
-    assert re.search(r"digits-mlp-parseval\.rho_2 +0\.\d+ +0\.\d+ +-?[\d.e-]+", shown), shown
     parameters = tree.run("dvc", "params", "diff", "HEAD~1").stdout
     assert "models.digits-mlp-parseval.training.learning_rate" in parameters and "0.02" in parameters
 
@@ -155,9 +153,9 @@ def test_plots_of_two_commits_show_histories_and_the_scorecard(retrained):
     (history,) = places["results/demo/models/digits-mlp-parseval/seed-0/history.csv"]
     curves = {}
     for row in history["content"]["data"]["values"]:
-        curves.setdefault(row["rev"], []).append((float(row["epoch"]), float(row["test_accuracy"])))
+        curves.setdefault(row.pop("rev"), []).append(row)
     assert set(curves) == {"HEAD~1", "workspace"} and curves["HEAD~1"] != curves["workspace"], curves
-    assert [epoch for epoch, _ in curves["workspace"]] == [0.0, 1.0]
+    assert [row["epoch"] for row in curves["workspace"]] == ["0.0", "1.0"]
     text = json.dumps(history["content"])
     assert "digits-mlp-parseval, scale demo" in text and "accuracy on tracked test images" in text
     (scorecard,) = places["results/demo/scorecard.csv"]
