@@ -31,7 +31,7 @@ elif arguments[:2] == ["env", "create"]:
     inside = folder / "python"
     inside.write_text(f'#!/bin/sh\\necho "$*" >> {{folder.parent}}/ran\\nexec {python} "$@"\\n')
     inside.chmod(0o755)
-else:
+elif arguments[0] != "clean":
     sys.exit(f"not a call of conda that Snakemake makes: {{arguments}}")
 """
 ACTIVATE = 'export CONDA_PREFIX="$1" PATH="$1/bin:$PATH"\n'
@@ -105,6 +105,6 @@ def test_a_channel_out_of_reach_ends_the_run_and_leaves_nothing(tiny, conda):
     (conda / "offline").touch()
     done = snakemake(tiny, conda, ROWS)
     assert done.returncode != 0
-    assert f"Could not create conda environment from {tiny.folder / ENVIRONMENT}" in done.stdout + done.stderr
+    assert "Could not create conda environment from" in done.stdout + done.stderr
     assert "CONNECTION FAILED" in done.stdout + done.stderr
     assert not made(tiny) and not (tiny.folder / "results").exists()
