@@ -42,7 +42,7 @@ def test_draws_and_repetitions_multiply(make_attack):
 
 
 def test_a_search_for_errors_ends_though_the_model_is_firm(make_attack):
-    found = rates.of_attack(make_attack("fgs", space="pixels", parameters={"error": 0.5}), [], SHAPE, 10)
+    found = rates.of_attack(make_attack("fgs", parameters={"error": 0.5}), [], SHAPE, 10)
     assert found["image"]["rows"] == 1 and 15 < found["image"]["forward"] < 40
 
 
