@@ -176,7 +176,7 @@ def report(catalog: Catalog, jobs: list[Job], rates: dict[str, Any], ran: dict[s
         lines.append("\nNot known, and in no sum:")
         lines += [f"  {why}: {_some(names)}" for why, names in unknown.items()]
     if missing := workload.absent(catalog):
-        lines.append("\nData that cannot be had, and models that the scale leaves out; in no sum, their rows will read not-run:")
+        lines.append("\nNot run here, and in no sum; their rows will read not-run:")
         lines += [f"  {why}: {len(models)} models" for why, models in missing.items()]
     return "\n".join(lines) + "\n\n" + BASIS.format(gpu="" if gpu else NO_GPU)
 
