@@ -91,9 +91,10 @@ def test_a_file_that_the_remote_lacks_is_named(dvc):
         pull(dvc)
 
 
-def test_a_damaged_object_of_the_cache_is_mended_before_a_push(dvc):
+def test_a_damaged_object_of_the_cache_is_dropped_before_a_commit(dvc):
     pull(dvc)
-    file = "results/demo/a.csv"
-    dvc.put(dvc.cache / dvc.objects[file], b"First file")
-    restore._check_cache(found := SimpleNamespace(root=dvc.root), restore._recorded(found, ["table@a"]))
-    assert (dvc.cache / dvc.objects[file]).read_bytes() == FILES[file]
+    damaged, whole = FILES
+    dvc.put(dvc.cache / dvc.objects[damaged], b"First file")
+    restore._drop_damaged(SimpleNamespace(root=dvc.root), FILES)
+    assert not (dvc.cache / dvc.objects[damaged]).exists()
+    assert (dvc.cache / dvc.objects[whole]).exists() and contents(dvc) == FILES

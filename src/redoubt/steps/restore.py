@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,6 @@ from redoubt import catalog as catalogs
 from redoubt import workload
 from redoubt.catalog import Catalog
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import atomic_path
 from redoubt.layout import attack_file, data_file
 from redoubt.steps import plan
 
@@ -90,13 +88,13 @@ def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) ->
         (cache / _object(recorded[file])).unlink(missing_ok=True)
 
 
-def _check_cache(catalog: Catalog, recorded: dict[str, str]) -> None:
-    """Replace what DVC's cache keeps of files by the files themselves where it is damaged; DVC would push it so."""
+def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
+    """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
     cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
-    for file, digest in recorded.items():
+    for file in files:
+        digest = hashlib.md5((catalog.root / file).read_bytes(), usedforsecurity=False).hexdigest()
         if _differs(kept := cache / _object(digest), digest):
-            with atomic_path(kept) as temporary:
-                shutil.copyfile(catalog.root / file, temporary)
+            kept.unlink()
 
 
 def _pull(catalog: Catalog, names: list[str]) -> list[str]:
@@ -177,8 +175,8 @@ def save(catalog: Catalog) -> str:
     unfinished = _groups(name for name in stages(catalog) if name not in found)
     complete = [group for group in _groups(found) if group not in unfinished]
     single = [name for name in found if name.split("@")[0] in unfinished]
+    _drop_damaged(catalog, targets)
     _call("dvc", "commit", "--force", "plan", *complete, *single, problem="dvc commit")
-    _check_cache(catalog, _recorded(catalog, found))
     if not _call("dvc", "remote", "list", problem="dvc remote list").strip():
         return f"recorded {len(found)} stages in dvc.lock; there is no remote to push to (dvc remote add)"
     _call("dvc", "push", "--quiet", *_groups(found), problem="dvc push")
