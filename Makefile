@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo plan test test-cluster test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ $(STAMP):
 demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
 	python -m redoubt.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
 	@python -m redoubt.steps.summary --scale $(SCALE)
+
+plan: $(STAMP) ## before a start: jobs, hours, disk, and what cannot be had (SCALE=paper)
+	@python -m redoubt.steps.cost --scale $(SCALE)
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile
@@ -53,8 +56,8 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
-restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote, and rebuild nothing
-	python -m redoubt.steps.restore --scale $(SCALE)
+restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote (DATA=1: datasets too), and rebuild nothing
+	python -m redoubt.steps.restore --scale $(SCALE) $(if $(DATA),--with-data)
 
 save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
 	python -m redoubt.steps.restore --scale $(SCALE) --save

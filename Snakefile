@@ -12,6 +12,7 @@ from redoubt import frozen
 SOURCES = frozen.freeze() if workflow.is_main_process else frozen.ROOT
 # The catalog reads config/config.yaml itself, so that a mistake in it is told in one line, with its key.
 
+
 report: f"{SOURCES}/workflow/report/workflow.rst"
 
 

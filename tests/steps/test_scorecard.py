@@ -13,6 +13,7 @@ from redoubt.artifacts.cells import COLUMNS, read_published
 from redoubt.steps import reference, scorecard
 
 ROOT = Path(__file__).resolve().parents[2]
+SUFFIXES = {"scorecard": ".csv", "claims": ".csv", "metrics": ".json"}
 
 
 @pytest.fixture
@@ -40,10 +41,40 @@ def printed(tmp_path, monkeypatch):
 
 
 def run(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    out = ["--scorecard", str(tmp_path / "scorecard.csv"), "--claims", str(tmp_path / "claims.csv")]
+    out = [f"--{name}={tmp_path / name}{suffix}" for name, suffix in SUFFIXES.items()]
     change = json.dumps({"scale": "paper"})
     assert scorecard.main(["--config", change, "--results", str(tmp_path / "results/paper"), *out]) == 0
     return pd.read_csv(tmp_path / "scorecard.csv"), pd.read_csv(tmp_path / "claims.csv").set_index("claim")
+
+
+def test_metrics_hold_every_number_by_its_place(printed, tmp_path):
+    cells, claims = run(tmp_path)
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    numbers = [
+        value
+        for study in found["cells"].values()
+        for artifact in study.values()
+        for row in artifact.values()
+        for value in row.values()
+    ]
+    assert len(numbers) == len(cells)
+    assert found["cells"]["deepdefense"]["table-1"]["mnist-mlp-deepdefense"]["rho_2"] == 0.225
+    assert found["verdicts"] == {"reproduced": len(cells)}
+    assert found["claims"] == claims["verdict"].value_counts().to_dict()
+
+
+def test_a_cell_without_a_number_is_in_no_metric():
+    cells = pd.DataFrame(
+        [
+            {"study": "s", "artifact": "a", "row": "r", "column": "x", "reproduced": 0.5, "verdict": "deviates"},
+            {"study": "s", "artifact": "a", "row": "r", "column": "y", "reproduced": None, "verdict": "not-run"},
+        ]
+    )
+    assert scorecard.metrics(cells, pd.DataFrame()) == {
+        "cells": {"s": {"a": {"r": {"x": 0.5}}}},
+        "claims": {},
+        "verdicts": {"deviates": 1, "not-run": 1},
+    }
 
 
 def test_the_printed_numbers_bear_out_the_claims_that_rest_on_tables(printed, tmp_path):

@@ -1,7 +1,10 @@
 """The house: lock, environments and schemas say the same thing as the code."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from redoubt.steps.schemas import ATTACKS, FOLDER, attacks_page, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch"}
+IMPORTED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml"}
 
 
 def locked() -> dict[str, str]:
@@ -23,17 +27,45 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def environment() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the versions that the conda environment asks of conda, and of pip inside it."""
+    dependencies = yaml.safe_load((ROOT / "envs/redoubt.yaml").read_text())["dependencies"]
+    plain = dict(item.split("=", 1) for item in dependencies if isinstance(item, str) and "=" in item)
+    pip = dict(item.split("==") for group in dependencies if isinstance(group, dict) for item in group["pip"])
+    return plain, {canonical(name): version for name, version in pip.items()}
+
+
 def test_conda_environment_has_the_versions_of_the_lock():
     lock = {canonical(name): version for name, version in locked().items()}
-    dependencies = yaml.safe_load((ROOT / "envs/redoubt.yaml").read_text())["dependencies"]
-    plain = [item.split("=", 1) for item in dependencies if isinstance(item, str) and "=" in item]
-    pip = [item.split("==") for group in dependencies if isinstance(group, dict) for item in group["pip"]]
-    checked = 0
-    for name, version in [*plain, *pip]:
-        if name != "python":
-            assert lock[canonical(CONDA_NAMES.get(name, name))] == version, name
-            checked += 1
-    assert checked >= 14
+    plain, pip = environment()
+    assert plain.pop("python") == "3.11"
+    for name, version in (plain | pip).items():
+        assert lock[canonical(CONDA_NAMES.get(name, name))] == version, name
+    assert len(plain) >= 15 and "foolbox" in pip
+
+
+def test_conda_environment_has_all_that_the_sources_import():
+    names = set()
+    for path in (ROOT / "src/redoubt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "lazy":
+                names.add(node.args[0].value)
+    packages = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"redoubt"}
+    plain, pip = environment()
+    assert {"torch", "foolbox", "yaml"} <= packages
+    assert {canonical(IMPORTED_AS.get(name, name)) for name in packages} <= set(plain) | set(pip)
+
+
+def test_pip_resolves_nothing_inside_the_conda_environment():
+    plain, pip = environment()
+    given = {"setuptools", *plain, *pip}  # conda's pip brings setuptools
+    for name in pip:
+        asked = [item for item in requires(name) or [] if "extra ==" not in item]
+        assert {canonical(re.match(r"[\w.-]+", item)[0]) for item in asked} <= given, name
 
 
 def test_lock_holds_every_direct_requirement():

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from redoubt_tree import Tree, tiny_copy
+from redoubt_tree import Tree, clone_of, tiny_copy
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,22 @@ def finished(finished_tree, tmp_path):
 def tiny(tmp_path):
     """The tiny study, nothing run yet."""
     return tiny_copy(tmp_path / "redoubt")
+
+
+@pytest.fixture(scope="session")
+def saved(finished_tree, tmp_path_factory):
+    """The finished study, recorded, pushed to a remote in a folder, and committed; tests leave it untouched."""
+    folder = tmp_path_factory.mktemp("saved")
+    shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
+    tree = Tree(folder / "redoubt")
+    tree.run("git", "init", "-q")
+    tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
+    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
+    tree.commit("results")
+    return tree
+
+
+@pytest.fixture
+def clone(saved, tmp_path):
+    """A fresh clone with a copy of the remote for its own, nothing pulled."""
+    return clone_of(saved, tmp_path)

@@ -152,6 +152,11 @@ class Tree:
         del counts["total"], counts["all"]
         return counts
 
+    def commit(self, message):
+        """Commit all changes."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
     def read(self, name):
         """Return the text of a file."""
         return (self.folder / name).read_text(encoding="utf-8")
@@ -192,4 +197,14 @@ def tiny_copy(folder):
     config = re.sub(r"^studies:.*$", "studies: [deepdefense]", tree.read("config/config.yaml"), flags=re.MULTILINE)
     tree.write("config/config.yaml", config)
     tree.run("python", "-m", "redoubt.steps.plan", "--targets")
+    return tree
+
+
+def clone_of(saved, folder):
+    """Return a fresh clone of a tree with a copy of its DVC remote for its own, nothing pulled."""
+    tree = Tree(folder / "clone")
+    saved.run("git", "clone", "-q", saved.folder, tree.folder)
+    shutil.copytree(saved.folder.parent / "store", folder / "store")
+    tree.run("dvc", "remote", "modify", "-q", "store", "url", folder / "store")
+    tree.commit("another remote")
     return tree

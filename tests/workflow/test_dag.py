@@ -2,9 +2,12 @@
 
 import json
 import time
+from collections import Counter
 
 import pytest
 from redoubt_tree import tiny_copy, tracked_copy
+
+from redoubt import catalog, workload
 
 HOOK = '''\
 """Write the package's modules that a step has loaded when it ends."""
@@ -36,6 +39,9 @@ def test_graph_of_all_studies_at_paper_scale(tree, capsys):
         print(f"\ngraph of {planned.total()} jobs in {time.monotonic() - started:.1f} s", end=" ")
     assert planned["pretrain"] and planned["defend"] and planned["attack"] and planned["table"] and planned["figure"]
     assert planned["scorecard"] == planned["report_page"] == 1
+    told = Counter(job.step for job in workload.jobs(catalog.load(tree.folder, {"scale": "paper"}, {})))
+    told["report_page"] = told.pop("report")
+    assert told == planned, "`make plan` counts other jobs"
 
 
 def test_graph_is_built_without_torch(tree):

@@ -1,10 +1,11 @@
 """DVC around Snakemake: stages match the catalog, `restore` rebuilds nothing, `status` names what changed."""
 
+import json
 import re
-import shutil
+from collections import Counter
 
 import pytest
-from redoubt_tree import ROOT, STUDY_FILE, Tree, tracked_copy
+from redoubt_tree import ROOT, STUDY_FILE, clone_of, tracked_copy
 
 from redoubt import catalog as catalogs
 from redoubt.steps import plan, restore
@@ -15,36 +16,13 @@ PARSEVAL = (
 )
 
 
+DEPENDENTS = {"defend": 1, "attack": 2, "table": 2, "figure": 1, "scorecard": 1, "report_page": 1}
+STYLE = "src/redoubt/artifacts/style.py"
+
+
 def stale(tree):
     """Return the stages that `dvc status` names."""
     return set(re.findall(r"^(\S+):$", tree.run("dvc", "status").stdout, re.MULTILINE))
-
-
-def commit(tree, message):
-    tree.run("git", "add", "-A")
-    tree.run("git", "commit", "-q", "-m", message)
-
-
-@pytest.fixture(scope="module")
-def saved(finished_tree, tmp_path_factory):
-    """The finished study, recorded, pushed to a remote in a folder, and committed."""
-    folder = tmp_path_factory.mktemp("saved")
-    shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
-    tree = Tree(folder / "redoubt")
-    tree.run("git", "init", "-q")
-    tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
-    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
-    commit(tree, "results")
-    assert not stale(tree)
-    return tree
-
-
-@pytest.fixture
-def clone(saved, tmp_path):
-    """A fresh clone with access to the remote, nothing pulled."""
-    tree = Tree(tmp_path / "clone")
-    saved.run("git", "clone", "-q", saved.folder, tree.folder)
-    return tree
 
 
 def test_targets_are_in_step_with_the_studies():
@@ -76,15 +54,111 @@ def test_restore_refuses_results_of_another_config(clone):
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2
     assert "defend@digits-mlp-parseval" in line
+    # What was made by the old config is gone, and what is left is known to Snakemake.
+    assert clone.planned() == DEPENDENTS
 
 
-def test_a_changed_learning_rate_is_named_and_one_figure_is_rebuilt(clone):
+def test_results_of_a_bare_pull_are_not_built_upon(clone):
+    clone.run("dvc", "pull", "-q", "--allow-missing")
+    clone.replace(STUDY_FILE, *PARSEVAL)
+    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4", check=False)
+    assert done.returncode != 0 and "run `make restore SCALE=demo` first" in done.stderr
+    assert rules(done) == []
+
+
+def rules(done):
+    """Return which rules the Snakemake runs of a command have run, each as often as it did."""
+    return sorted(re.findall(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, re.MULTILINE))
+
+
+def results(tree):
+    """Return the bytes of all results by their place."""
+    files = (tree.folder / "results/demo").rglob("*.*")
+    return {str(path.relative_to(tree.folder / "results/demo")): path.read_bytes() for path in files if path.is_file()}
+
+
+def changed(tree, before):
+    """Return the results that are not what they were, plan files left out."""
+    now = results(tree)
+    return {name for name in now.keys() | before.keys() if now.get(name) != before.get(name) and "plan/" not in name}
+
+
+def test_a_change_of_style_redraws_one_figure_alone(clone):
+    clone.run("python", "-m", "redoubt.steps.restore")
+    before = results(clone)
+    clone.replace(STYLE, '"figure.dpi"', '"axes.facecolor": "#eeeeee",\n    "figure.dpi"')
+    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
+    assert rules(done) == ["figure"]
+    assert changed(clone, before) == {f"deepdefense/figure-4.{suffix}" for suffix in ("svg", "png")}
+    assert "figure@deepdefense-figure-4" not in stale(clone)
+
+
+def test_one_figure_is_made_anew_with_what_it_shows(clone):
     clone.run("python", "-m", "redoubt.steps.restore", "--with-data")
     clone.replace(STUDY_FILE, *PARSEVAL)
-    assert stale(clone) == {"plan", "defend@digits-mlp-parseval"}
-    before = clone.read("results/demo/deepdefense/figure-4.csv")
-    other = clone.read("results/demo/models/digits-mlp-clean/seed-0/model.json")
-    clone.run("dvc", "repro", "figure@deepdefense-figure-4")
-    assert clone.read("results/demo/deepdefense/figure-4.csv") != before
-    assert clone.read("results/demo/models/digits-mlp-clean/seed-0/model.json") == other
+    before = results(clone)
+    done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
+    assert rules(done) == ["defend", "figure"]
+    new = changed(clone, before)
+    assert {name.split("/")[1] for name in new} == {
+        "digits-mlp-parseval",
+        "figure-4.csv",
+        "figure-4.svg",
+        "figure-4.png",
+    }
     assert not {"plan", "figure@deepdefense-figure-4", "defend@digits-mlp-clean"} & stale(clone)
+
+
+@pytest.fixture(scope="module")
+def retrained(saved, tmp_path_factory):
+    """A clone with another learning rate of one model, made anew by DVC and committed.
+
+    Beside it: which stages were stale, the results before, and the rules that ran.
+    """
+    tree = clone_of(saved, tmp_path_factory.mktemp("retrained"))
+    tree.run("python", "-m", "redoubt.steps.restore", "--with-data")
+    tree.replace(STUDY_FILE, *PARSEVAL)
+    named, before = stale(tree), results(tree)
+    ran = rules(tree.run("dvc", "repro"))
+    tree.commit("another learning rate")
+    return tree, named, before, ran
+
+
+def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(retrained):
+    tree, named, before, ran = retrained
+    assert named == {"plan", "defend@digits-mlp-parseval"}
+    assert Counter(ran) == DEPENDENTS
+    new = changed(tree, before)
+    assert {f"models/digits-mlp-parseval/seed-0/{name}" for name in ("weights.safetensors", "history.csv")} <= new
+    assert {"deepdefense/figure-4.csv", "deepdefense/table-1.csv", "metrics.json"} <= new
+    assert not {name for name in new if "digits-mlp-" in name and "parseval" not in name}
+    assert not stale(tree)
+
+
+def test_metrics_of_two_commits_differ_in_the_cells_of_the_changed_model(retrained):
+    tree, *_ = retrained
+    told = json.loads(tree.run("dvc", "metrics", "diff", "--json", "HEAD~1").stdout)
+    cells = {name for name in told["results/demo/metrics.json"] if name.startswith("cells.")}
+    assert cells and all(name.startswith("cells.deepdefense.table-") for name in cells)
+    assert {name.split(".")[3] for name in cells} == {"digits-mlp-parseval"}
+    assert "cells.deepdefense.table-1.digits-mlp-parseval.rho_2" in cells
+    parameters = tree.run("dvc", "params", "diff", "HEAD~1").stdout
+    assert "models.digits-mlp-parseval.training.learning_rate" in parameters and "0.02" in parameters
+
+
+def test_plots_of_two_commits_show_histories_and_the_scorecard(retrained):
+    tree, *_ = retrained
+    plots = json.loads(tree.run("dvc", "plots", "diff", "--json", "HEAD~1").stdout)["data"]
+    places = {name.split("::")[-1]: parts for name, parts in plots.items()}
+    (history,) = places["results/demo/models/digits-mlp-parseval/seed-0/history.csv"]
+    curves = {}
+    for row in history["content"]["data"]["values"]:
+        curves.setdefault(row.pop("rev"), []).append(row)
+    assert set(curves) == {"HEAD~1", "workspace"} and curves["HEAD~1"] != curves["workspace"], curves
+    assert [row["epoch"] for row in curves["workspace"]] == ["0.0", "1.0"]
+    text = json.dumps(history["content"])
+    assert "digits-mlp-parseval, scale demo" in text and "accuracy on tracked test images" in text
+    (scorecard,) = places["results/demo/scorecard.csv"]
+    assert "every number of every table, scale demo" in json.dumps(scorecard["content"])
+    tree.run("dvc", "plots", "diff", "HEAD~1", "-o", "plots")
+    assert "digits-mlp-clean, scale demo" in tree.read("plots/index.html")

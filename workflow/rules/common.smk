@@ -63,7 +63,9 @@ def cancel_leftovers():
     except RedoubtError as error:
         raise SystemExit(f"error: {error}")
     if cancelled:
-        print(f"cancelled jobs of an earlier run: {', '.join(cancelled)}", file=sys.stderr)
+        print(
+            f"cancelled jobs of an earlier run: {', '.join(cancelled)}", file=sys.stderr
+        )
 
 
 def growing(amount):

@@ -7,6 +7,7 @@ rule scorecard:
     output:
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
+        metrics="results/{scale}/metrics.json",
     log:
         "logs/{scale}/scorecard.log",
     conda:
@@ -23,7 +24,7 @@ rule scorecard:
         folder=subpath(output.scorecard, parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --config {params.config:q} --results {params.folder} "
-        "--scorecard {output.scorecard} --claims {output.claims} > {log} 2>&1"
+        "--scorecard {output.scorecard} --claims {output.claims} --metrics {output.metrics} > {log} 2>&1"
 
 
 rule report_page:

@@ -21,7 +21,7 @@ import yaml
 from redoubt import catalog as catalogs
 from redoubt.catalog import Catalog
 from redoubt.catalog_types import Need
-from redoubt.errors import cli
+from redoubt.errors import RedoubtError, cli
 from redoubt.files import canonical_json, write_text
 from redoubt.layout import published_file
 
@@ -95,6 +95,16 @@ def write(catalog: Catalog) -> None:
             write_text(path, text)
 
 
+def fetched_unseen(catalog: Catalog) -> bool:
+    """Tell whether results lie here of which Snakemake has no record, as after a bare `dvc pull`.
+
+    Snakemake would take them for results of whatever the config now says.
+    """
+    results = catalog.root / "results" / catalog.config.scale
+    found = any(path.is_file() for kind in ("models", "attacks") for path in (results / kind).rglob("*"))
+    return found and not any((catalog.root / ".snakemake/metadata").glob("*"))
+
+
 def targets(catalog: Catalog) -> dict[str, dict[str, dict[str, str]]]:
     """Return the mappings that `dvc.yaml` walks over.
 
@@ -140,6 +150,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
     if options.targets:
         write_text(TARGETS, targets_text(catalog))
+    elif fetched_unseen(catalog):
+        raise RedoubtError(
+            f"results/{catalog.config.scale} was fetched, but Snakemake does not know what it was made from; "
+            f"run `make restore SCALE={catalog.config.scale}` first"
+        )
     else:
         write(catalog)
     return 0

@@ -6,6 +6,7 @@ With --save the other way round: record in dvc.lock what the workflow has made; 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from pathlib import Path
 import yaml
 
 from redoubt import catalog as catalogs
+from redoubt import workload
 from redoubt.catalog import Catalog
 from redoubt.errors import RedoubtError, cli
-from redoubt.layout import artifact_file, attack_file, data_file, model_file
+from redoubt.layout import attack_file, data_file
 from redoubt.steps import plan
 
 LOCK = Path("dvc.lock")
@@ -28,14 +30,12 @@ def stages(catalog: Catalog) -> dict[str, list[str]]:
     scale, result = catalog.config.scale, {}
     for key, model in catalog.models.items():
         name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
-        files = ("weights.safetensors", "model.json", "history.csv")
-        result[f"{name}@{key}"] = [model_file(scale, key, 0, file) for file in files]
+        result[f"{name}@{key}"] = list(workload.model_files(scale, key, 0))
     for model, attack in catalog.runs:
         result[f"attack@{model}-{attack}"] = [attack_file(scale, model, 0, attack)]
     for (study, key), raw in catalog.artifacts.items():
-        suffixes = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}[raw.kind]
-        result[f"{raw.kind}@{study}-{key}"] = [artifact_file(scale, study, key, suffix) for suffix in suffixes]
-    result["scorecard"] = [f"results/{scale}/scorecard.csv", f"results/{scale}/claims.csv"]
+        result[f"{raw.kind}@{study}-{key}"] = list(workload.artifact_files(scale, study, key, raw.kind))
+    result["scorecard"] = list(workload.scorecard_files(scale))
     result["report"] = [f"results/{scale}/report/index.html"]
     return result
 
@@ -64,6 +64,63 @@ def _locked(catalog: Catalog) -> list[str]:
     return found
 
 
+def _recorded(catalog: Catalog, names: Iterable[str]) -> dict[str, str]:
+    """Return the MD5 that dvc.lock records of every file of some stages."""
+    recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    return {out["path"]: out["md5"] for name in names for out in recorded[name]["outs"]}
+
+
+def _object(digest: str) -> str:
+    """Return where DVC keeps a file, below its cache and below a remote."""
+    return f"files/md5/{digest[:2]}/{digest[2:]}"
+
+
+def _differs(path: Path, digest: str) -> bool:
+    """Tell whether a file is there and is not the one that was recorded; DVC itself takes fetched bytes on trust."""
+    return path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != digest
+
+
+def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) -> None:
+    """Remove damaged files, and what DVC's cache keeps of them, so that nothing uses them."""
+    cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
+    for file in wrong:
+        (catalog.root / file).unlink()
+        (cache / _object(recorded[file])).unlink(missing_ok=True)
+
+
+def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
+    """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
+    cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
+    for file in files:
+        digest = hashlib.md5((catalog.root / file).read_bytes(), usedforsecurity=False).hexdigest()
+        if _differs(kept := cache / _object(digest), digest):
+            kept.unlink()
+
+
+def _pull(catalog: Catalog, names: list[str]) -> list[str]:
+    """Fetch the files of some stages and return those of which a damaged copy lay here, fetched anew.
+
+    Raises:
+        RedoubtError: the remote fails, lacks a file, or has a damaged one.
+    """
+    recorded, mended = _recorded(catalog, names), []
+    while True:
+        # What was never made is missing by right; what was made must come.
+        _call("dvc", "pull", "--allow-missing", *_groups(names), problem="dvc pull")
+        wrong = [file for file, digest in recorded.items() if _differs(catalog.root / file, digest)]
+        if lost := [file for file in recorded if not (catalog.root / file).is_file()]:
+            raise RedoubtError(f"dvc pull: {lost[0]} is recorded in dvc.lock, but the remote does not have it")
+        if not wrong:
+            return mended
+        _forget(catalog, recorded, wrong)
+        if mended:
+            raise RedoubtError(
+                f"not restored: {wrong[0]} is damaged in the DVC remote ({_object(recorded[wrong[0]])} is not what "
+                "dvc.lock records), and was removed here; push a whole copy, or make it anew with `snakemake`"
+            )
+        mended = wrong
+
+
 def _groups(names: Iterable[str]) -> list[str]:
     """Return the groups that stages belong to: DVC reads all of its files anew for every target that it is given."""
     return list(dict.fromkeys(name.split("@")[0] for name in names))
@@ -73,30 +130,33 @@ def restore(catalog: Catalog, with_data: bool) -> str:
     """Fetch, check and bless everything that is recorded; return what was done.
 
     Raises:
-        RedoubtError: the remote fails, or what is recorded was made from other config or code.
+        RedoubtError: the remote fails or is damaged, or what is recorded was made from other config or code.
     """
     found = _locked(catalog)
-    # What was never made is missing by right; what was made must come.
-    _call("dvc", "pull", "--allow-missing", *_groups(found), problem="dvc pull")
-    lost = [file for name in found for file in stages(catalog)[name] if not (catalog.root / file).is_file()]
-    if lost:
-        raise RedoubtError(f"dvc pull: {lost[0]} is recorded in dvc.lock, but the remote does not have it")
+    mended = _pull(catalog, found)
     plan.write(catalog)
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
-    if stale := [name for name in status if name in found]:
+    stale = [name for name in found if name in status]
+    for file in (file for name in stale for file in stages(catalog)[name]):
+        (
+            catalog.root / file
+        ).unlink()  # without a record of its own Snakemake would take it for a result of this config
+    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
+    if with_data or stale:  # data that come later are new, and make everything that reads them anew
+        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
+        _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
+    _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
+    if stale:
         shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
         raise RedoubtError(
             f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew"
         )
-    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
-    if with_data:
-        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
-        _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
-    _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
     planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
+    left = "nothing is left to be done"
     if "Nothing to be done" not in planned:
-        return f"restored {len(found)} stages; the rest has not been recorded, `snakemake -n` tells what it is"
-    return f"restored {len(found)} stages; nothing is left to be done"
+        left = "the rest has not been recorded, `snakemake -n` tells what it is"
+    healed = f"; damaged here and fetched anew: {', '.join(mended)}" if mended else ""
+    return f"restored {len(found)} stages{healed}; {left}"
 
 
 def save(catalog: Catalog) -> str:
@@ -115,6 +175,7 @@ def save(catalog: Catalog) -> str:
     unfinished = _groups(name for name in stages(catalog) if name not in found)
     complete = [group for group in _groups(found) if group not in unfinished]
     single = [name for name in found if name.split("@")[0] in unfinished]
+    _drop_damaged(catalog, targets)
     _call("dvc", "commit", "--force", "plan", *complete, *single, problem="dvc commit")
     if not _call("dvc", "remote", "list", problem="dvc remote list").strip():
         return f"recorded {len(found)} stages in dvc.lock; there is no remote to push to (dvc remote add)"

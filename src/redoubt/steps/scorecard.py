@@ -2,13 +2,15 @@
 
 The checks of all claims are too long for a command line, so this step reads the config itself, beside its own code.
 
-Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv.
+Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv, and
+metrics.json, the numbers of both for `dvc metrics`.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +18,7 @@ from redoubt import catalog, imports
 from redoubt.artifacts.cells import COLUMNS
 from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
-from redoubt.files import parse_json, write_all
+from redoubt.files import json_text, parse_json, write_all
 
 
 def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
@@ -45,6 +47,19 @@ def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def metrics(cells: pd.DataFrame, decided: pd.DataFrame) -> dict[str, Any]:
+    """Return what two commits are compared by: verdicts counted, and our number of every cell by its place."""
+    numbers: dict[str, Any] = {}
+    for cell in cells[cells["reproduced"].notna()].itertuples():
+        place = numbers.setdefault(cell.study, {}).setdefault(cell.artifact, {}).setdefault(cell.row, {})
+        place[cell.column] = float(cell.reproduced)
+    return {
+        "cells": numbers,
+        "claims": decided["verdict"].value_counts().to_dict() if len(decided) else {},
+        "verdicts": cells["verdict"].value_counts().to_dict(),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -52,10 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="folder of the scale's results")
     parser.add_argument("--scorecard", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--claims", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)
     found = catalog.load(imports.SOURCE.parent, parse_json(options.config, "--config"))
-    frames = {options.scorecard: scorecard(found, options.results), options.claims: claims(found, options.results)}
-    write_all({path: frame.to_csv(index=False, lineterminator="\n") for path, frame in frames.items()})
+    cells, decided = scorecard(found, options.results), claims(found, options.results)
+    texts = {options.scorecard: cells, options.claims: decided}
+    texts = {path: frame.to_csv(index=False, lineterminator="\n") for path, frame in texts.items()}
+    write_all({**texts, options.metrics: json_text(metrics(cells, decided))})
     return 0
 
 

@@ -1,0 +1,198 @@
+"""`make plan`: jobs, sums and gaps, from rates made up here."""
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from redoubt import catalog as catalogs
+from redoubt import workload
+from redoubt.steps import cost
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEED = {"step": 2.0, "prepare": 0.5, "forward": 0.001, "backward": 0.003, "bytes": 1000.0}
+PASSES = {
+    "fixed": {"forward": 0.0, "backward": 0.0, "rows": 0.0},
+    "image": {"forward": 10.0, "backward": 4.0, "rows": 3.0},
+    "crafting": {"forward": 7.0, "backward": 2.0, "rows": 0.0},
+}
+TRACKED = 10 * 0.001 + 4 * 0.003
+
+
+@cache
+def parsed(scale, mirror):
+    return catalogs.load(ROOT, {"scale": scale}, {"REDOUBT_DATA_MIRROR": mirror})
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Function (scale, mirror) to a catalog whose results lie in an empty folder; all data are at hand by default."""
+    return lambda scale="paper", mirror="official": replace(parsed(scale, mirror), root=tmp_path)
+
+
+def rates_of(found):
+    """Return one speed for every model, and one number of passes for every attack."""
+    keys = cost.works(found, list(workload.jobs(found)))
+    kinds = {"start": 5.0, "model": SPEED, "attack": PASSES}
+    return {key: kinds[key.split(" ", 1)[0]] for key in keys}
+
+
+def costs_of(found, rates=None):
+    rates = rates_of(found) if rates is None else rates
+    return {job.name: workload.cost(found, job, rates) for job in workload.jobs(found)}
+
+
+def test_training_costs_its_steps_and_its_looks_at_test_images(load):
+    costs = costs_of(load())
+    # 20 epochs of 600 steps; 21 looks at 10 000 images, with a DeepFool that measures rho_2
+    expected = 5.0 + 60_000 * 0.5 + 20 * 600 * 2.0 + 21 * 10_000 * 0.001
+    assert costs["pretrain/mnist-mlp-reference/seed-0"].seconds == pytest.approx(expected)
+    # 5 epochs, each look with the DeepFool that measures rho_2
+    expected = 5.0 + 60_000 * 0.5 + 5 * 600 * 2.0 + 6 * 10_000 * (0.001 + TRACKED)
+    assert costs["defend/mnist-mlp-deepdefense/seed-0"].seconds == pytest.approx(expected)
+    assert costs["defend/mnist-mlp-deepdefense/seed-0"].bytes == 1000.0
+
+
+def test_an_attack_costs_its_passes(load):
+    costs = costs_of(load())
+    assert costs["attack/mnist-mlp-reference/seed-0/deepfool"].seconds == pytest.approx(5.0 + 10_000 * TRACKED)
+    expected = 5.0 + 10_000 * TRACKED + 10_000 * (7 * 0.001 + 2 * 0.003)
+    assert costs["attack/mnist-lenet5-none/seed-0/universal-mnist"].seconds == pytest.approx(expected)
+    pixels = 3 * 4 * 3 * 32 * 32
+    kept = costs["attack/cifar10-resnet32-none/seed-0/fgsm-examples"]
+    assert kept.bytes == 24 * 3 * (workload.ROW_BYTES + pixels)
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ({"images": None, "label": None}, 450),
+        ({"images": 100, "label": None}, 100),
+        ({"images": 500, "label": None}, 450),
+        ({"images": None, "label": 1}, 45),
+        ({"images": 1, "label": 1}, 1),
+        ({"images": None, "label": None, "not_label": 3}, 405),
+    ],
+)
+def test_images_that_an_attack_selects(select, expected):
+    assert workload.selected(select, 450, 10) == expected
+
+
+def test_the_table_adds_up(load):
+    found = load("demo")
+    page = cost.report(found, jobs := list(workload.jobs(found)), rates := rates_of(found), {})
+    costs = [workload.cost(found, job, rates) for job in jobs]
+    rows = {line.split()[0]: line.split()[1:] for line in page.splitlines() if re.match(r"\w+ +\d+ +\d+ ", line)}
+    assert list(rows) == [*workload.STEPS, "all"]
+    assert sum(int(rows[step][0]) for step in workload.STEPS) == int(rows["all"][0]) == len(jobs)
+    assert rows["all"][2] == cost.hours(sum(one.seconds for one in costs))
+    assert rows["attack"][2] == cost.hours(
+        sum(one.seconds for job, one in zip(jobs, costs, strict=True) if job.step == "attack")
+    )
+    assert "unknown" in rows["all"] and "no GPU here" in page
+    assert "Not known" not in page and len(page.splitlines()) < 30
+
+
+def test_what_is_made_costs_nothing_more(load):
+    found = load("demo")
+    job = next(job for job in workload.jobs(found) if job.step == "pretrain")
+    before = cost.report(found, list(workload.jobs(found)), rates_of(found), {})
+    for file in job.files:
+        (found.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (found.root / file).touch()
+    after = cost.report(found, list(workload.jobs(found)), rates_of(found), {})
+    assert re.search(r"^pretrain +\d+ +0 ", before, re.MULTILINE)
+    assert re.search(r"^pretrain +\d+ +1 ", after, re.MULTILINE)
+    (found.root / job.files[0]).unlink()
+    assert cost.report(found, list(workload.jobs(found)), rates_of(found), {}) == before
+
+
+def test_data_that_cannot_be_had_are_named_and_their_jobs_are_not_counted(load, tmp_path):
+    (tmp_path / "mirror").mkdir()
+    found = load("paper", str(tmp_path / "mirror"))
+    jobs = list(workload.jobs(found))
+    assert {job.step for job in jobs} == {"table", "figure", "scorecard", "report"}
+    page = cost.report(found, jobs, rates_of(found), {})
+    for dataset in ("mnist", "cifar10", "cifar100", "imagenet"):
+        assert re.search(rf"^  {dataset}: .*: \d+ models$", page, re.MULTILINE), dataset
+
+
+def test_what_is_not_known_is_named_and_in_no_sum(load):
+    found = load("demo")
+    jobs, rates = list(workload.jobs(found)), rates_of(found)
+    job = next(job for job in jobs if job.attack == "timing")
+    key = workload.attack_key(found.attacks["timing"], [], job.dataset)
+    page = cost.report(found, jobs, {**rates, key: None}, {})
+    assert f"its passes cannot be counted: {job.name}" in page
+    assert re.search(r"^attack .* \+ ", page, re.MULTILINE)
+    known = sum(workload.cost(found, other, rates).seconds for other in jobs if other != job)
+    assert f" {cost.hours(known)} " in next(line for line in page.splitlines() if line.startswith("all"))
+    found = load("paper")
+    paper = cost.report(found, list(workload.jobs(found)), {}, {})
+    assert "its speed is that of the connection: download/mnist" in paper
+    assert "its model was not measured" in paper
+
+
+def test_jobs_that_have_run_are_set_beside_their_estimates(load):
+    found = load("demo")
+    jobs = [job for job in workload.jobs(found) if job.step == "defend"][:10]
+    costs = {job.name: workload.Cost(10.0, 0.0) for job in jobs}
+    ran = {job.name: 10.0 * (place + 1) for place, job in enumerate(jobs)}
+    assert cost.compared(jobs, costs, ran) == "5.5 (2 to 9) of 10"
+    assert cost.compared(jobs, costs, {}) == "-"
+
+
+def test_seconds_of_jobs_come_from_the_reference_and_rather_from_here(load, monkeypatch):
+    found = load("demo")
+    monkeypatch.chdir(found.root)
+    kept = found.root / "results/reference/demo/provenance.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"job_seconds": {"defend/a/seed-0": 7.0, "defend/b/seed-0": 8.0}}))
+    bench = found.root / "logs/benchmarks/demo/defend/b/seed-0.tsv"
+    bench.parent.mkdir(parents=True)
+    bench.write_text("s\th:m:s\n3.0\t0:00:03\n")
+    assert cost.job_seconds(found) == {"defend/a/seed-0": 7.0, "defend/b/seed-0": 3.0}
+
+
+def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):
+    found, calls = load("demo"), []
+    monkeypatch.setattr(cost, "works", lambda *_: {key: lambda key=key: calls.append(key) or 1.0 for key in "ab"})
+    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0}
+    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0} and calls == ["a", "b"]
+    monkeypatch.setattr(cost, "works", lambda *_: {key: lambda key=key: calls.append(key) or 2.0 for key in "bc"})
+    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0, "c": 2.0}
+    assert cost.measured(found, [], anew=True) == {"b": 2.0, "c": 2.0}
+    monkeypatch.setattr(cost, "version", lambda _: "another torch")
+    calls.clear()
+    assert cost.measured(found, []) == {"b": 2.0, "c": 2.0} and calls == ["b", "c"]
+
+
+def test_a_defense_is_measured_again_for_other_steps_and_not_for_other_weights(load):
+    found = load()
+    entry = found.models["mnist-lenet-deepdefense"].entry
+
+    def key(**changes):
+        defense = {**entry["defense"], "parameters": {**entry["defense"]["parameters"], **changes}}
+        return workload.model_key({**entry, "defense": defense})
+
+    assert key() == key(c=99.0) == workload.model_key({**entry, "id": "other"})
+    assert key(iterations=3) != key()
+    sweep = [model.entry for name, model in found.models.items() if "-deepdefense-lambda" in name]
+    assert len(sweep) > 10 and {workload.model_key(entry) for entry in sweep} == {key()}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, "0"), (10, "< 0.01"), (360, "0.1"), (3600 * 9.96, "10"), (3600 * 1234.5, "1,234")]
+)
+def test_hours(value, expected):
+    assert cost.hours(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0, "0 B"), (999, "999 B"), (54_900_000, "54.9 MB"), (2e12, "2 TB"), (2e15, "2e+03 TB")]
+)
+def test_sizes(value, expected):
+    assert cost.size(value) == expected
