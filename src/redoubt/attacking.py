@@ -193,6 +193,6 @@ def attack(
 def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str | bytes]) -> None:
     """Write rows as parquet with `facts` as the file's metadata, whole or not at all."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(facts)
-    table = table.replace_schema_metadata({**table.schema.metadata, SEAL: seal(table.schema)})
+    table = table.replace_schema_metadata({**table.schema.metadata, SEAL.encode(): seal(table.schema)})
     with atomic_path(out) as temporary:
         pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)

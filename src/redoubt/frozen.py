@@ -16,7 +16,7 @@ from pathlib import Path
 
 from redoubt import imports
 
-FOLDERS = ("config", "envs", "src/redoubt", "workflow")
+FOLDERS = ("config", "envs", "src", "workflow")
 STORE = Path(".snakemake/sources")
 KEEP_SECONDS = 90 * 86400.0  # longer than any job is queued
 ROOT = imports.SOURCE.parent

@@ -57,7 +57,9 @@ def code(*modules):
 
 
 def cancel_leftovers():
-    """Cancel what a killed run of this folder has left in a cluster's queue, before anything is submitted."""
+    """Cancel what a killed run of this folder has left in a cluster's queue, before anything is submitted there."""
+    if workflow.local_exec:
+        return
     try:
         cancelled = cluster.cancel_leftovers(Path.cwd())
     except RedoubtError as error:

@@ -15,6 +15,7 @@ rule scorecard:
     threads: 1
     resources:
         sources=f"{SOURCES}/src",
+        root=str(SOURCES),
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
@@ -23,8 +24,9 @@ rule scorecard:
         config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
         folder=subpath(output.scorecard, parent=True),
     shell:
-        "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --config {params.config:q} --results {params.folder} "
-        "--scorecard {output.scorecard} --claims {output.claims} --metrics {output.metrics} > {log} 2>&1"
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --root {resources.root} "
+        "--config {params.config:q} --results {params.folder} --scorecard {output.scorecard} --claims {output.claims} "
+        "--metrics {output.metrics} > {log} 2>&1"
 
 
 rule report_page:

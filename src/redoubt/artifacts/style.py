@@ -137,11 +137,11 @@ def stamp(figure: Figure, text: str) -> None:
 
 
 def absent(axis, reasons: list[str]) -> None:
-    """Say in an empty panel why there is nothing to see."""
-    text = "not run\n" + "\n".join(dict.fromkeys(reasons))
-    axis.text(
-        0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", fontsize=7, color="#666666", wrap=True
-    )
+    """Say in an empty panel why there is nothing to see, in lines that fit in and take no room from other panels."""
+    points = axis.get_position().width * axis.figure.get_figwidth() * 72
+    lines = ["not run", *(textwrap.fill(reason, max(16, int(points / 4))) for reason in dict.fromkeys(reasons))]
+    place = {"transform": axis.transAxes, "ha": "center", "va": "center", "in_layout": False}
+    axis.text(0.5, 0.5, "\n".join(lines), fontsize=7, color="#666666", **place)
     axis.set_xticks([])
     axis.set_yticks([])
 

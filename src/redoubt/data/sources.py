@@ -279,10 +279,9 @@ def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str |
     if missing is None:
         return None
     remedy = f"add it there, or add '{OFFICIAL}' to data.mirrors" if missing.urls else "add it to one of them"
-    listed = ", ".join(mirror for mirror in mirrors if mirror != OFFICIAL)
-    if not listed:
+    if all(mirror == OFFICIAL for mirror in mirrors):
         return f"{name}: {missing.path} has no official source; name a mirror that holds it in data.mirrors"
-    return f"{name}: {missing.path} is in none of the data mirrors ({listed}); {remedy}"
+    return f"{name}: {missing.path} is in none of the data mirrors; {remedy}"
 
 
 def _within_reach(file: SourceFile, mirrors: Sequence[str]) -> bool:

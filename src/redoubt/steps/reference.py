@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from redoubt import catalog
-from redoubt.data import sources
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_json, write_text
 from redoubt.steps import scorecard
@@ -58,14 +57,6 @@ def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> d
     }
 
 
-def anonymous(text: str, found: catalog.Catalog) -> str:
-    """Return `text` without the folders of this machine: reasons name the data mirrors that were asked."""
-    for mirror in found.mirrors:
-        if mirror != sources.OFFICIAL:
-            text = text.replace(mirror, "a local mirror")
-    return text
-
-
 def keep(found: catalog.Catalog, out: Path) -> list[str]:
     """Copy what is drawn to `out` and return the names of the artifacts.
 
@@ -80,13 +71,11 @@ def keep(found: catalog.Catalog, out: Path) -> list[str]:
         for path in files:
             (out / study).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, out / study / path.name)
-            if path.suffix != ".png":
-                write_text(out / study / path.name, anonymous(path.read_text(encoding="utf-8"), found))
     if not drawn:
         raise RedoubtError(f"{results}: nothing is drawn there; run snakemake first")
     frames = {"scorecard": scorecard.scorecard(found, results), "claims": scorecard.claims(found, results)}
     for name, frame in frames.items():
-        write_text(out / f"{name}.csv", anonymous(frame.to_csv(index=False, lineterminator="\n"), found))
+        write_text(out / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     write_json(out / "provenance.json", provenance(found, drawn, absent))
     return drawn
 

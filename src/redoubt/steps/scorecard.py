@@ -1,6 +1,6 @@
 """Set every published number beside the reproduced one, and decide the claims.
 
-The checks of all claims are too long for a command line, so this step reads the config itself, beside its own code.
+The checks of all claims are too long for a command line, so this step reads the config itself.
 
 Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv, and
 metrics.json, the numbers of both for `dvc metrics`.
@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from redoubt import catalog, imports
+from redoubt import catalog
 from redoubt.artifacts.cells import COLUMNS
 from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
@@ -64,12 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="{}", help="changes of config/config.yaml, as JSON")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds config/")
     parser.add_argument("--results", type=Path, required=True, help="folder of the scale's results")
     parser.add_argument("--scorecard", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--claims", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)
-    found = catalog.load(imports.SOURCE.parent, parse_json(options.config, "--config"))
+    found = catalog.load(options.root, parse_json(options.config, "--config"))
     cells, decided = scorecard(found, options.results), claims(found, options.results)
     texts = {options.scorecard: cells, options.claims: decided}
     texts = {path: frame.to_csv(index=False, lineterminator="\n") for path, frame in texts.items()}
