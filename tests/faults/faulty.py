@@ -32,7 +32,7 @@ OUTPUTS = {
     "attack": [ROWS],
     "table": [f"results/demo/deepdefense/table-1.{suffix}" for suffix in ("csv", "md")],
     "figure": [f"results/demo/deepdefense/figure-4.{suffix}" for suffix in ("csv", "svg", "png")],
-    "scorecard": ["results/demo/scorecard.csv", "results/demo/claims.csv"],
+    "scorecard": [f"results/demo/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json")],
     "report": ["results/demo/report/index.html"],
 }
 
