@@ -49,8 +49,6 @@ def freeze(root: Path = ROOT) -> Path:
                 Path(part).rename(copy)
             except OSError:  # another run has made the same copy meanwhile
                 assert copy.is_dir()
-            else:
-                Path(part).mkdir()  # for the context to remove
     os.utime(copy)
     for other in STORE.iterdir():
         if time.time() - other.stat().st_mtime > KEEP_SECONDS:

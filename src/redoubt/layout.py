@@ -1,5 +1,8 @@
 """Where every file lies, relative to the root; a path holds ids, never parameters."""
 
+SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
+"""Of the files of an artifact, by its kind."""
+
 
 def study_file(study: str) -> str:
     """Return the config file of a study."""
@@ -39,3 +42,18 @@ def attack_file(scale: str, model: str, seed: int, attack: str) -> str:
 def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
     """Return a file of a table or figure."""
     return f"results/{scale}/{study}/{artifact}.{suffix}"
+
+
+def model_files(scale: str, model: str, seed: int) -> tuple[str, ...]:
+    """Return the files of a trained model."""
+    return tuple(model_file(scale, model, seed, name) for name in ("weights.safetensors", "model.json", "history.csv"))
+
+
+def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[str, ...]:
+    """Return the files of a table or figure."""
+    return tuple(artifact_file(scale, study, artifact, suffix) for suffix in SUFFIXES[kind])
+
+
+def scorecard_files(scale: str) -> tuple[str, ...]:
+    """Return the files of the scorecard."""
+    return tuple(f"results/{scale}/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json"))

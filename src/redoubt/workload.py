@@ -14,7 +14,7 @@ from redoubt.catalog import Catalog
 from redoubt.catalog_types import Need
 from redoubt.data import sources
 from redoubt.files import canonical_json, read_json
-from redoubt.layout import artifact_file, attack_file, data_file, model_file
+from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
 
 STEPS = ("download", "pretrain", "defend", "attack", "table", "figure", "scorecard", "report")
 ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
@@ -39,22 +39,6 @@ class Cost:
     seconds: float | None
     bytes: float | None
     why: str = ""
-
-
-def model_files(scale: str, model: str, seed: int) -> tuple[str, ...]:
-    """Return the files of a trained model."""
-    return tuple(model_file(scale, model, seed, name) for name in ("weights.safetensors", "model.json", "history.csv"))
-
-
-def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[str, ...]:
-    """Return the files of a table or figure."""
-    suffixes = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}[kind]
-    return tuple(artifact_file(scale, study, artifact, suffix) for suffix in suffixes)
-
-
-def scorecard_files(scale: str) -> tuple[str, ...]:
-    """Return the files of the scorecard."""
-    return tuple(f"results/{scale}/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json"))
 
 
 def jobs(catalog: Catalog) -> Iterator[Job]:

@@ -173,11 +173,7 @@ def artifact_files(suffixes):
 def study_targets(name):
     """Return the tables and figures of one study, none when it does not take part."""
     return [
-        file
-        for file in artifact_files(
-            {"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}
-        )
-        if file.split("/")[2] == name
+        file for file in artifact_files(layout.SUFFIXES) if file.split("/")[2] == name
     ]
 
 

@@ -36,9 +36,7 @@ rule report_page:
         template=REPORT_FILES,
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
-        artifacts=artifact_files(
-            {"table": ["csv", "md"], "figure": ["csv", "svg", "png"]}
-        ),
+        artifacts=artifact_files(layout.SUFFIXES),
     output:
         report(
             "results/{scale}/report/index.html",

@@ -16,10 +16,9 @@ from pathlib import Path
 import yaml
 
 from redoubt import catalog as catalogs
-from redoubt import workload
 from redoubt.catalog import Catalog
 from redoubt.errors import RedoubtError, cli
-from redoubt.layout import attack_file, data_file
+from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
 from redoubt.steps import plan
 
 LOCK = Path("dvc.lock")
@@ -30,12 +29,12 @@ def stages(catalog: Catalog) -> dict[str, list[str]]:
     scale, result = catalog.config.scale, {}
     for key, model in catalog.models.items():
         name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
-        result[f"{name}@{key}"] = list(workload.model_files(scale, key, 0))
+        result[f"{name}@{key}"] = list(model_files(scale, key, 0))
     for model, attack in catalog.runs:
         result[f"attack@{model}-{attack}"] = [attack_file(scale, model, 0, attack)]
     for (study, key), raw in catalog.artifacts.items():
-        result[f"{raw.kind}@{study}-{key}"] = list(workload.artifact_files(scale, study, key, raw.kind))
-    result["scorecard"] = list(workload.scorecard_files(scale))
+        result[f"{raw.kind}@{study}-{key}"] = list(artifact_files(scale, study, key, raw.kind))
+    result["scorecard"] = list(scorecard_files(scale))
     result["report"] = [f"results/{scale}/report/index.html"]
     return result
 
@@ -75,9 +74,13 @@ def _object(digest: str) -> str:
     return f"files/md5/{digest[:2]}/{digest[2:]}"
 
 
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
 def _differs(path: Path, digest: str) -> bool:
     """Tell whether a file is there and is not the one that was recorded; DVC itself takes fetched bytes on trust."""
-    return path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != digest
+    return path.is_file() and _md5(path) != digest
 
 
 def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) -> None:
@@ -92,7 +95,7 @@ def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
     """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
     cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
     for file in files:
-        digest = hashlib.md5((catalog.root / file).read_bytes(), usedforsecurity=False).hexdigest()
+        digest = _md5(catalog.root / file)
         if _differs(kept := cache / _object(digest), digest):
             kept.unlink()
 
@@ -138,9 +141,8 @@ def restore(catalog: Catalog, with_data: bool) -> str:
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
     stale = [name for name in found if name in status]
     for file in (file for name in stale for file in stages(catalog)[name]):
-        (
-            catalog.root / file
-        ).unlink()  # without a record of its own Snakemake would take it for a result of this config
+        # Without a record of its own Snakemake would take it for a result of this config.
+        (catalog.root / file).unlink()
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
     if with_data or stale:  # data that come later are new, and make everything that reads them anew
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
