@@ -7,19 +7,7 @@ import subprocess
 
 import pytest
 from redoubt_tree import Tree, environment, tiny_copy
-from slurm import Cluster, missing, wait_for
-
-# What a site would put into a profile of its own; statuses are asked for often, for the tests' sake.
-SITE = """\
-slurm-no-account: true
-slurm-status-command: squeue
-slurm-init-seconds-before-status-checks: 2
-latency-wait: 10
-default-resources:
-  slurm_partition: long
-  mem_mb: 1000
-  runtime: 30
-"""
+from slurm import SITE, Cluster, missing, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +44,7 @@ class Site(Tree):
         """The tools of this Python, and SLURM's."""
         return f"{environment()['PATH']}{os.pathsep}{self.cluster.environment['PATH']}"
 
-    def finish(self, running, seconds=2400):
+    def finish(self, running, seconds=900):
         """Wait for a run that is to succeed and return what it said."""
         try:
             running.wait(seconds)
@@ -80,7 +68,7 @@ class Site(Tree):
         """Return how many jobs SLURM was given."""
         return self.read("driver.log").count("has been submitted with SLURM jobid")
 
-    def wait(self, condition, running, what, seconds=1200):
+    def wait(self, condition, running, what, seconds=300):
         """Wait for a condition while a run goes on, and return its value."""
 
         def checked():

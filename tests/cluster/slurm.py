@@ -2,7 +2,7 @@
 
     python tests/cluster/slurm.py
 
-installs what is missing for that, where it may, and otherwise says in one line what is missing.
+installs what is missing for that, where it may, and tries it; otherwise it says in one line what is missing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,18 @@ PartitionName=short Nodes={node} Default=YES MaxTime=INFINITE State=UP
 PartitionName=long Nodes={node} MaxTime=INFINITE State=UP
 """
 
+# What a site would put into a profile of its own; statuses are asked for often, for the tests' sake.
+SITE = """\
+slurm-no-account: true
+slurm-status-command: squeue
+slurm-init-seconds-before-status-checks: 2
+latency-wait: 10
+default-resources:
+  slurm_partition: long
+  mem_mb: 1000
+  runtime: 30
+"""
+
 
 def absent_programs() -> list[str]:
     """Return the programs that are not installed."""
@@ -100,7 +113,7 @@ class Cluster:
     """One node, two partitions; daemons are children of this process, in the foreground."""
 
     def __init__(self, folder: Path, cpus: int = 2, memory: int = 64000) -> None:
-        self.folder = folder
+        self.folder, self.cpus = folder, cpus
         self.configuration = folder / "slurm.conf"
         self.daemons: dict[str, subprocess.Popen] = {}
         for name in ("state", "spool"):
@@ -215,6 +228,15 @@ def main() -> int:
     if lacks := missing():
         print(f"error: a SLURM for tests needs {'; '.join(lacks)}", file=sys.stderr)
         return 2
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(Path(folder) / "slurm")
+        try:
+            cluster.start()
+        except AssertionError as error:
+            print(f"error: a SLURM for tests does not start here: {error}{cluster.logs()}", file=sys.stderr)
+            return 2
+        finally:
+            cluster.stop()
     return 0
 
 

@@ -43,6 +43,7 @@ def trial(request, record_property):
     mark = request.node.get_closest_marker("fault")
     if mark is not None:
         record_property("fault", list(mark.args))
+        record_property("trials", mark.kwargs.get("trials", 1))
     return lambda note: record_property("note", note)
 
 
@@ -53,7 +54,7 @@ def _rows(reports):
         facts = dict(report.user_properties)
         if "fault" in facts and (report.when == "call" or report.outcome != "passed"):
             row = rows.setdefault(tuple(facts["fault"]), {"outcomes": Counter(), "notes": Counter(), "why": set()})
-            row["outcomes"][report.outcome] += 1
+            row["outcomes"][report.outcome] += facts["trials"]
             row["notes"].update(value for name, value in report.user_properties if name == "note")
             if report.outcome == "skipped":
                 row["why"].add(report.longrepr[2].removeprefix("Skipped: "))

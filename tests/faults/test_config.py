@@ -185,7 +185,11 @@ def test_a_certain_harm_is_refused(name, root):
     [
         20,
         pytest.param(
-            200, marks=[pytest.mark.slow, pytest.mark.fault("200 config files harmed at random", "config", EXPECTED)]
+            200,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.fault("a config file harmed at random", "config", EXPECTED, trials=200),
+            ],
         ),
     ],
 )
