@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PACKAGES = "slurm-wlm munge"
@@ -109,6 +111,14 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> obje
     return value
 
 
+class Job(NamedTuple):
+    """A job that has ended: seconds of its start and end, and the cores that it took."""
+
+    start: float
+    end: float
+    cores: int
+
+
 class Cluster:
     """One node, two partitions; daemons are children of this process, in the foreground."""
 
@@ -187,6 +197,13 @@ class Cluster:
         """Return id, state, comment and restarts of the jobs that are queued or running."""
         listed = self.run("squeue", "-h", "-o", "%i|%T|%k", check=False).stdout.splitlines()
         return [line.split("|") for line in listed]
+
+    def finished(self, job: str) -> Job:
+        """Return what SLURM knows of a job that ended within `MinJobAge`."""
+        told = self.run("scontrol", "-o", "show", "job", job).stdout
+        facts = dict(fact.split("=", 1) for fact in told.split() if "=" in fact)
+        start, end = (datetime.fromisoformat(facts[name]).timestamp() for name in ("StartTime", "EndTime"))
+        return Job(start, end, int(facts["NumCPUs"]))
 
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""
