@@ -37,14 +37,22 @@ def seed_everything(*parts: Any) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int) -> Classifier:
+def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, *, published: bool = False) -> Classifier:
     """Return the untrained model of a config entry, with weights drawn from torch's global generator.
 
     Its network is that of the entry, as the entry's defense changes it if it does.
+
+    Args:
+        entry: the model's entry, as the catalog gives it.
+        shape: (C, H, W) of its images.
+        classes: how many there are.
+        published: begin with published weights where the entry asks for them. Who loads others needs none.
     """
     parts = []
     for kind, arguments in (("preprocessing", (shape,)), ("networks", (shape, classes))):
         named = entry["network" if kind == "networks" else kind]
+        if "weights" in named["parameters"] and not published:
+            named = {**named, "parameters": {**named["parameters"], "weights": "random"}}
         parameters = registry.parameters(kind, named["name"], named["parameters"])
         parts.append(registry.method(kind, named["name"]).build(parameters, *arguments))
     defense = entry["defense"]

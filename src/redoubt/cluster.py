@@ -1,11 +1,13 @@
-"""Jobs that an earlier run has left in the queue of a SLURM cluster."""
+"""Jobs in the queue of a SLURM cluster: what an earlier run has left there, and what a run must not lose sight of."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from redoubt.errors import RedoubtError
 
@@ -46,3 +48,36 @@ def cancel_leftovers(folder: Path) -> list[str]:
             raise RedoubtError(f"jobs {', '.join(remaining)} of an earlier run do not end; scancel them by hand")
         time.sleep(1)
     return left
+
+
+def keep_sight_of_jobs(executor: type) -> None:
+    """Make an executor ask again about jobs of which it learned nothing.
+
+    The SLURM executor (snakemake-executor-plugin-slurm 2.8) passes on no job when the scheduler does not answer in
+    five attempts, some 45 s. Snakemake takes such jobs for neither running nor ended, and waits for them for ever.
+
+    Args:
+        executor: a class with the methods of `snakemake_interface_executor_plugins`' RemoteExecutor.
+    """
+    check, success, failure = executor.check_active_jobs, executor.report_job_success, executor.report_job_error
+
+    async def check_active_jobs(self: Any, active_jobs: list[Any]) -> AsyncIterator[Any]:
+        self.settled, running = set(), set()
+        async for job in check(self, active_jobs):
+            running.add(id(job))
+            yield job
+        for job in active_jobs:
+            if id(job) not in running | self.settled:
+                yield job
+
+    def report_job_success(self: Any, job: Any) -> None:
+        vars(self).setdefault("settled", set()).add(id(job))
+        success(self, job)
+
+    def report_job_error(self: Any, job: Any, *arguments: Any, **options: Any) -> None:
+        vars(self).setdefault("settled", set()).add(id(job))
+        failure(self, job, *arguments, **options)
+
+    executor.check_active_jobs = check_active_jobs
+    executor.report_job_success = report_job_success
+    executor.report_job_error = report_job_error

@@ -221,7 +221,7 @@ def prepare(
 ) -> tuple[classifier.Classifier, TrainingData]:
     """Return the model as training finds it, and the data that it is trained on."""
     classifier.seed_everything(entry["id"], seed, "weights")
-    model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]))
+    model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]), published=start is None)
     split = store.load(data, "train")
     count = min(entry["training"]["images"] or len(split), len(split))
     training = TrainingData(split, stratified(split.labels, count), where)

@@ -72,11 +72,8 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
         the weights.
     """
     where = device.choose(name, threads)
-    network = entry["network"]
-    if "weights" in network["parameters"]:  # published weights are as fast as random ones
-        network = {**network, "parameters": {**network["parameters"], "weights": "random"}}
     classifier.seed_everything("rates")
-    model = classifier.build({**entry, "network": network}, shape, classes)
+    model = classifier.build(entry, shape, classes)
     model = model.to(where, memory_format=torch.channels_last)
     schedule = Training(**{**entry["training"], "learning_rate": 1e-9})  # chance labels must not make it diverge
     named = entry["defense"]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from redoubt_tree import Tree, environment, tiny_copy
-from slurm import SITE, Cluster, missing, wait_for
+from slurm import PLACES, SITE, Cluster, missing, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,9 @@ def cluster(tmp_path_factory):
     try:
         yield found.start()
     finally:
+        daemons = list(found.daemons.values())
         found.stop()
+    assert all(daemon.poll() is not None for daemon in daemons) and not PLACES[1].is_symlink()
 
 
 class Site(Tree):

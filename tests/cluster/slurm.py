@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 PROGRAMS = ("setpriv", "munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 PACKAGES = "slurm-wlm munge"
+CANNOT = 3  # exit code where something is missing; any other that is not 0 is a fault of ours
 NODE = "redoubt"
 PLACES = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))  # where `srun` in a job looks
 CONFIGURATION = """\
@@ -86,10 +87,29 @@ def absent_programs() -> list[str]:
 
 def missing() -> list[str]:
     """Return what this machine lacks for a SLURM of its own."""
+    _clear_away()
     absent = absent_programs()
     reasons = [f"{', '.join(absent)} (apt-get install {PACKAGES})"] if absent else []
     reasons += [] if os.geteuid() == 0 else ["root"]
     return reasons + [f"a machine without a SLURM of its own ({place} is there)" for place in PLACES if place.exists()]
+
+
+def _clear_away() -> None:
+    """Remove the link to a cluster of ours that was killed."""
+    if PLACES[1].is_symlink():
+        target = PLACES[1].readlink()
+        alive = [path for path in target.parent.glob("*.pid") if _runs(path)]
+        if target.name == "slurm.conf" and not alive:
+            PLACES[1].unlink()
+
+
+def _runs(pid_file: Path) -> bool:
+    """Tell whether the daemon lives that has written a file with its process id."""
+    try:
+        os.kill(int(pid_file.read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _path() -> str:
@@ -126,6 +146,7 @@ class Cluster:
         self.folder, self.cpus = folder, cpus
         self.configuration = folder / "slurm.conf"
         self.daemons: dict[str, subprocess.Popen] = {}
+        self.made: list[Path] = []
         for name in ("state", "spool"):
             (folder / name).mkdir(parents=True)
         folder.chmod(0o755)
@@ -150,6 +171,7 @@ class Cluster:
             "log-file": "munge.log", "seed-file": "munge.seed",
         }.items()]  # fmt: skip
         place = PLACES[1]  # Snakemake hides SLURM_CONF from the `srun` of its jobs
+        self.made = [folder for folder in place.parents if not folder.exists()]
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(self.configuration)
         self._spawn("munged", "--foreground", "--force", *munge)
@@ -180,6 +202,8 @@ class Cluster:
         for name in ("slurmd", "slurmctld", "munged"):
             self._end(name)
         PLACES[1].unlink(missing_ok=True)
+        for folder in self.made:
+            folder.rmdir()
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run one of SLURM's commands."""
@@ -198,10 +222,18 @@ class Cluster:
         listed = self.run("squeue", "-h", "-o", "%i|%T|%k", check=False).stdout.splitlines()
         return [line.split("|") for line in listed]
 
-    def finished(self, job: str) -> Job:
-        """Return what SLURM knows of a job that ended within `MinJobAge`."""
+    def facts(self, job: str) -> dict[str, str]:
+        """Return what SLURM knows of a job that runs, or ended within `MinJobAge`."""
         told = self.run("scontrol", "-o", "show", "job", job).stdout
-        facts = dict(fact.split("=", 1) for fact in told.split() if "=" in fact)
+        return dict(fact.split("=", 1) for fact in told.split() if "=" in fact)
+
+    def restarts(self, job: str) -> int:
+        """Return how often SLURM has queued a job again."""
+        return int(self.facts(job)["Restarts"])
+
+    def finished(self, job: str) -> Job:
+        """Return when a job ran, and on how many cores."""
+        facts = self.facts(job)
         start, end = (datetime.fromisoformat(facts[name]).timestamp() for name in ("StartTime", "EndTime"))
         return Job(start, end, int(facts["NumCPUs"]))
 
@@ -244,7 +276,7 @@ def main() -> int:
                 break  # `missing` tells
     if lacks := missing():
         print(f"error: a SLURM for tests needs {'; '.join(lacks)}", file=sys.stderr)
-        return 2
+        return CANNOT
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder) / "slurm")
         try:

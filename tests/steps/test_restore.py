@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,7 +63,7 @@ def contents(dvc):
 
 
 def test_whole_files_are_pulled_once(dvc):
-    assert pull(dvc) == [] and dvc.pulls == 1
+    assert pull(dvc) == restore.Pulled([], [], []) and dvc.pulls == 1
     assert contents(dvc) == FILES
 
 
@@ -70,7 +71,7 @@ def test_whole_files_are_pulled_once(dvc):
 def test_a_damaged_copy_here_is_fetched_anew_and_named(dvc, where):
     file = "results/demo/b.csv"
     dvc.put(dvc.root / file if where == "workspace" else dvc.cache / dvc.objects[file], b"second\x00file")
-    assert pull(dvc) == [file] and dvc.pulls == 2
+    assert pull(dvc) == restore.Pulled([file], [], []) and dvc.pulls == 2
     assert contents(dvc) == FILES
     assert (dvc.cache / dvc.objects[file]).read_bytes() == FILES[file]
 
@@ -78,17 +79,36 @@ def test_a_damaged_copy_here_is_fetched_anew_and_named(dvc, where):
 def test_a_damaged_copy_in_the_remote_is_named_and_nothing_of_it_stays(dvc):
     file = "results/demo/a.csv"
     dvc.put(dvc.remote / dvc.objects[file], b"First file")
-    with pytest.raises(RedoubtError, match="is damaged in the DVC remote") as caught:
-        pull(dvc)
-    assert file in str(caught.value) and dvc.objects[file] in str(caught.value)
+    found = pull(dvc)
+    assert found == restore.Pulled([], [file], [])
+    (line,) = found.problems(restore._recorded(None, ["table@a"]))
+    assert file in line and dvc.objects[file] in line and "damaged in the DVC remote" in line
     assert set(contents(dvc)) == {"results/demo/b.csv"}
     assert not (dvc.cache / dvc.objects[file]).exists()
 
 
-def test_a_file_that_the_remote_lacks_is_named(dvc):
-    (dvc.remote / dvc.objects["results/demo/a.csv"]).unlink()
-    with pytest.raises(RedoubtError, match=r"a\.csv is recorded in dvc.lock, but the remote does not have it"):
-        pull(dvc)
+def test_a_file_that_the_remote_lacks_is_named_and_does_not_hide_a_damaged_one(dvc):
+    lost, damaged = FILES
+    (dvc.remote / dvc.objects[lost]).unlink()
+    dvc.put(dvc.remote / dvc.objects[damaged], b"second\x00file")
+    found = pull(dvc)
+    assert found == restore.Pulled([], [damaged], [lost])
+    assert lost in found.problems(restore._recorded(None, ["table@a"]))[1]
+    assert not contents(dvc) and not (dvc.cache / dvc.objects[damaged]).exists()
+
+
+def test_the_line_that_names_the_error_is_told():
+    shown = "import sys; print('Using a profile.', file=sys.stderr); print('error: mnist: no mirror'); sys.exit(1)"
+    with pytest.raises(RedoubtError, match=r"^download: mnist: no mirror$"):
+        restore._call(sys.executable, "-c", shown, problem="download")
+    with pytest.raises(RedoubtError, match=r"^dvc pull: last$"):
+        restore._call(sys.executable, "-c", "import sys; print('first'); sys.exit('last')", problem="dvc pull")
+
+
+def test_other_seeds_are_refused_in_one_line():
+    models = {"m": SimpleNamespace(seeds=(0, 1))}
+    with pytest.raises(RedoubtError, match=r"^m: DVC stores seed 0 alone"):
+        restore.stages(SimpleNamespace(config=SimpleNamespace(scale="demo"), models=models, runs={}, artifacts={}))
 
 
 def test_a_damaged_object_of_the_cache_is_dropped_before_a_commit(dvc):

@@ -38,6 +38,7 @@ def test_a_damaged_object_in_the_remote_is_named_and_not_used(clone):
     assert done.returncode == 2 and WEIGHTS in line and place in line and "damaged" in line
     assert not (clone.folder / WEIGHTS).exists()
     assert not (clone.folder / ".dvc/cache" / place).exists()
+    assert clone.planned() == {"report_page": 1} and clone.planned(WEIGHTS) == {"defend": 1}
     flip(remote)
     assert restore(clone).stdout == "restored 14 stages; nothing is left to be done\n"
 

@@ -1,8 +1,8 @@
 rule table:
     "Draw a table of a paper, with the numbers behind it."
     input:
-        code=artifact_code,
-        published=published,
+        code=watched(artifact_code),
+        published=watched(published),
         data=artifact_inputs,
     output:
         data="results/{scale}/{study}/{artifact}.csv",
@@ -33,8 +33,8 @@ rule table:
 rule figure:
     "Draw a figure of a paper, with the numbers behind it."
     input:
-        code=artifact_code,
-        published=published,
+        code=watched(artifact_code),
+        published=watched(published),
         data=artifact_inputs,
     output:
         data="results/{scale}/{study}/{artifact}.csv",

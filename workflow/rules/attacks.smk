@@ -1,7 +1,7 @@
 rule attack:
     "Attack one model: one row per image, and per epsilon of a sweep."
     input:
-        code=attack_code,
+        code=watched(attack_code),
         data=data_of,
         weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
         provenance="results/{scale}/models/{model}/seed-{seed}/model.json",

@@ -56,10 +56,16 @@ def code(*modules):
     return CATALOG.code(*modules)
 
 
-def cancel_leftovers():
-    """Cancel what a killed run of this folder has left in a cluster's queue, before anything is submitted there."""
+def watched(files):
+    """Return source files as inputs; a job on a cluster has its copy of them, and is not to miss what has gone since."""
+    return files if workflow.is_main_process else []
+
+
+def before_submission():
+    """Cancel what a killed run of this folder has left in a cluster's queue, and do not lose sight of what follows."""
     if workflow.local_exec:
         return
+    cluster.keep_sight_of_jobs(workflow.executor_plugin.executor)
     try:
         cancelled = cluster.cancel_leftovers(Path.cwd())
     except RedoubtError as error:

@@ -1,7 +1,7 @@
 rule download:
     "Fetch a dataset, check it, and publish it as tensors."
     input:
-        code=code("steps.download"),
+        code=watched(code("steps.download")),
     output:
         train="results/data/{dataset}/train.safetensors",
         test="results/data/{dataset}/test.safetensors",

@@ -1,7 +1,7 @@
 rule pretrain:
     "Train a baseline from scratch."
     input:
-        code=model_code,
+        code=watched(model_code),
         data=data_of,
     output:
         weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
@@ -36,7 +36,7 @@ rule pretrain:
 rule defend:
     "Make a defended model, from another model or from scratch."
     input:
-        code=model_code,
+        code=watched(model_code),
         data=data_of,
         start=start_of,
     output:

@@ -1,9 +1,9 @@
 rule scorecard:
     "Set every published number beside the reproduced one, and decide the claims."
     input:
-        code=SCORECARD_CODE,
+        code=watched(SCORECARD_CODE),
         artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
-        published=PUBLISHED,
+        published=watched(PUBLISHED),
     output:
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
@@ -32,8 +32,8 @@ rule scorecard:
 rule report_page:
     "Write the report: one page that needs no network."
     input:
-        code=REPORT_CODE,
-        template=REPORT_FILES,
+        code=watched(REPORT_CODE),
+        template=watched(REPORT_FILES),
         scorecard="results/{scale}/scorecard.csv",
         claims="results/{scale}/claims.csv",
         artifacts=artifact_files(layout.SUFFIXES),

@@ -9,6 +9,7 @@ from typing import Any
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
+from redoubt.imports import SOURCE
 from redoubt.lazily import lazy
 from redoubt.metrics.estimate import Estimate, NoValue, estimate
 
@@ -44,13 +45,14 @@ class Published:
 def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
     """Return a study's printed numbers by artifact, row and column.
 
-    The file keeps the printed digits, so that the precision is known; percents become fractions.
+    The file keeps the printed digits, so that the precision is known; percents become fractions. A relative path
+    starts where the code lies, so that a run reads the numbers that it has started with.
 
     Raises:
         RedoubtError: a column is missing, a number cannot be read, or a cell is given twice.
     """
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(SOURCE.parent / path, dtype=str, keep_default_na=False)
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise RedoubtError(f"{path}: not readable ({error})") from None
     if missing := {"artifact", "row", "column", "value", "unit"} - set(frame.columns):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.schema import Strict
 
@@ -26,13 +25,9 @@ def build(parameters: Parameters, shape: tuple[int, int, int], classes: int) -> 
     """Return the network; it maps inputs (N, 3, H, W), H and W at least 64, to logits (N, classes).
 
     Raises:
-        RedoubtError: published weights are asked for and cannot be fetched, or do not fit the number of classes.
+        RedoubtError: published weights are asked for and are not here, or do not fit the number of classes.
     """
-    if parameters.weights == "random":
-        return vision.rescaled(vision.alexnet(weights=None, num_classes=classes))
-    if classes != 1000:
-        raise RedoubtError(f"AlexNet: the published weights have 1000 classes, the data {classes}; use weights: random")
-    try:
-        return vision.rescaled(vision.alexnet(weights=vision.AlexNet_Weights.IMAGENET1K_V1))
-    except OSError as error:
-        raise RedoubtError(f"AlexNet: its published weights could not be fetched ({error})") from None
+    network = vision.alexnet(weights=None, num_classes=classes)
+    if parameters.weights == "imagenet":
+        network.load_state_dict(vision.published("AlexNet", classes))
+    return vision.rescaled(network)

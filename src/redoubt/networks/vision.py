@@ -3,9 +3,18 @@
 The registry's torchvision is built for CUDA; beside a CPU build of torch its compiled operators do not load, and the
 import fails because their Python wrappers look for `torchvision::nms` and `torchvision::qnms`. None is used here, so
 they are declared before the import when, and only when, they are missing.
+
+Published weights lie where torch.hub keeps them; the step that downloads ImageNet fetches them, and no other.
 """
 
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
 import torch
+
+from redoubt.errors import RedoubtError
 
 _library = torch.library.Library("torchvision", "FRAGMENT")
 for _name, _signature in (
@@ -22,8 +31,9 @@ from torchvision.models import (  # noqa: E402
     resnet18,
 )
 
-__all__ = ["AlexNet_Weights", "ResNet18_Weights", "alexnet", "rescaled", "resnet18"]
+__all__ = ["PUBLISHED", "alexnet", "fetch", "published", "rescaled", "resnet18"]
 
+PUBLISHED = {"AlexNet": AlexNet_Weights.IMAGENET1K_V1.url, "ResNet-18": ResNet18_Weights.IMAGENET1K_V1.url}
 CHANNEL_STD = (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1], as torchvision's weights expect them
 
 
@@ -42,3 +52,48 @@ class Rescale(torch.nn.Module):
 def rescaled(network: torch.nn.Module) -> torch.nn.Module:
     """Return `network` behind a `Rescale`."""
     return torch.nn.Sequential(Rescale(), network)
+
+
+def _kept(name: str) -> tuple[Path, str]:
+    """Return where the published weights of a network lie, and how the SHA-256 of that file begins."""
+    file = PUBLISHED[name].rsplit("/", 1)[1]
+    return Path(torch.hub.get_dir()) / "checkpoints" / file, re.search(r"-([0-9a-f]{8,})\.pth$", file)[1]
+
+
+def _whole(path: Path, digest: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest)
+
+
+def fetch(name: str) -> dict[str, Any]:
+    """Fetch the published weights of a network unless they are here, and return where they came from.
+
+    Raises:
+        RedoubtError: they cannot be fetched, or are not what their name says.
+    """
+    path, digest = _kept(name)
+    if not _whole(path, digest):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(PUBLISHED[name], str(path), digest, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise RedoubtError(
+                f"{name}: {PUBLISHED[name]}: its published weights could not be fetched ({error}); put them at {path}"
+            ) from None
+    return {"path": path.name, "from": PUBLISHED[name], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def published(name: str, classes: int) -> dict[str, torch.Tensor]:
+    """Return the published weights of a network for ImageNet.
+
+    Raises:
+        RedoubtError: they are not here, or damaged, or the data have other than 1000 classes.
+    """
+    if classes != 1000:
+        raise RedoubtError(f"{name}: the published weights have 1000 classes, the data {classes}; use weights: random")
+    path, digest = _kept(name)
+    if not _whole(path, digest):
+        raise RedoubtError(
+            f"{path}: {'damaged' if path.is_file() else 'not there'}, the published weights of {name}; "
+            "`python -m redoubt.steps.download --dataset imagenet` fetches them"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -18,7 +18,9 @@ from redoubt.data import cifar, digits, idx, imagenet, jpeg, sources, store
 from redoubt.data.fetch import fetch
 from redoubt.data.sources import Source
 from redoubt.errors import cli
+from redoubt.lazily import lazy
 
+vision = lazy("redoubt.networks.vision")
 _READERS = {"idx": idx.unpack, "cifar": cifar.unpack, "jpeg": jpeg.unpack}
 
 
@@ -50,7 +52,8 @@ def run(
     if source.layout == "imagenet":
         splits, classes = imagenet.scan(imagenet_folder)
         root = str(sources.local(imagenet_folder).resolve())
-        meta |= {"classes": list(classes), "root": root, "sources": []}
+        weights = [vision.fetch(name) for name in vision.PUBLISHED]  # of the networks that are trained on it elsewhere
+        meta |= {"classes": list(classes), "root": root, "sources": weights}
     else:
         found = {file.path: fetch(file, mirrors, partial) for file in source.files}
         splits = _unpacked(source, {path: file for path, (file, _) in found.items()})

@@ -11,7 +11,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -25,8 +27,14 @@ LOCK = Path("dvc.lock")
 
 
 def stages(catalog: Catalog) -> dict[str, list[str]]:
-    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time."""
+    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time.
+
+    Raises:
+        RedoubtError: a model has other seeds than 0, for which dvc.yaml has no stages.
+    """
     scale, result = catalog.config.scale, {}
+    if several := [key for key, model in catalog.models.items() if tuple(model.seeds) != (0,)]:
+        raise RedoubtError(f"{several[0]}: DVC stores seed 0 alone; save and restore take models with seeds: [0]")
     for key, model in catalog.models.items():
         name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
         result[f"{name}@{key}"] = list(model_files(scale, key, 0))
@@ -40,11 +48,12 @@ def stages(catalog: Catalog) -> dict[str, list[str]]:
 
 
 def _call(*command: str, problem: str) -> str:
-    """Run a command and return what it prints; its last line of error ends this one."""
+    """Run a command and return what it prints; the line in which it names its error ends this one."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
-        raise RedoubtError(f"{problem}: {lines[0] if lines else 'no message'}")
+        lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        named = [line[len("error:") :].strip() for line in lines if line.lower().startswith("error:")]
+        raise RedoubtError(f"{problem}: {(named or lines[-1:] or ['no message'])[0]}")
     return done.stdout
 
 
@@ -100,28 +109,47 @@ def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
             kept.unlink()
 
 
-def _pull(catalog: Catalog, names: list[str]) -> list[str]:
-    """Fetch the files of some stages and return those of which a damaged copy lay here, fetched anew.
+@dataclass
+class Pulled:
+    """Files that were damaged here and fetched anew, those that are damaged in the remote, and those it lacks."""
+
+    mended: list[str]
+    damaged: list[str]
+    lost: list[str]
+
+    def problems(self, recorded: dict[str, str]) -> list[str]:
+        """Return what is wrong with the remote, damaged objects by their names in it."""
+        found = []
+        if self.damaged:
+            named = [f"{file} ({_object(recorded[file])} is not what dvc.lock records)" for file in self.damaged]
+            found.append(f"damaged in the DVC remote, and removed here: {_some(named)}")
+        if self.lost:
+            found.append(f"recorded in dvc.lock, but not in the DVC remote: {_some(self.lost)}")
+        return found
+
+
+def _pull(catalog: Catalog, names: list[str]) -> Pulled:
+    """Fetch the files of some stages; those that are damaged are fetched once more, and removed when that helps not.
 
     Raises:
-        RedoubtError: the remote fails, lacks a file, or has a damaged one.
+        RedoubtError: DVC fails.
     """
-    recorded, mended = _recorded(catalog, names), []
-    while True:
+    recorded = _recorded(catalog, names)
+    rounds = []
+    while len(rounds) < 2:
         # What was never made is missing by right; what was made must come.
         _call("dvc", "pull", "--allow-missing", *_groups(names), problem="dvc pull")
-        wrong = [file for file, digest in recorded.items() if _differs(catalog.root / file, digest)]
-        if lost := [file for file in recorded if not (catalog.root / file).is_file()]:
-            raise RedoubtError(f"dvc pull: {lost[0]} is recorded in dvc.lock, but the remote does not have it")
-        if not wrong:
-            return mended
-        _forget(catalog, recorded, wrong)
-        if mended:
-            raise RedoubtError(
-                f"not restored: {wrong[0]} is damaged in the DVC remote ({_object(recorded[wrong[0]])} is not what "
-                "dvc.lock records), and was removed here; push a whole copy, or make it anew with `snakemake`"
-            )
-        mended = wrong
+        rounds.append([file for file, digest in recorded.items() if _differs(catalog.root / file, digest)])
+        _forget(catalog, recorded, rounds[-1])
+        if not rounds[-1]:
+            break
+    damaged = rounds[1] if len(rounds) > 1 else []
+    absent = [file for file in recorded if not (catalog.root / file).is_file()]
+    return Pulled(
+        mended=[file for file in rounds[0] if file not in absent],
+        damaged=damaged,
+        lost=[file for file in absent if file not in damaged],
+    )
 
 
 def _groups(names: Iterable[str]) -> list[str]:
@@ -129,35 +157,58 @@ def _groups(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.split("@")[0] for name in names))
 
 
+def _changed(status: list[Any]) -> bool:
+    """Tell whether DVC says of a stage that something is other than recorded; what is merely not here is no change."""
+    return any(
+        not isinstance(part, dict) or any(state != "deleted" for changes in part.values() for state in changes.values())
+        for part in status
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def restore(catalog: Catalog, with_data: bool) -> str:
     """Fetch, check and bless everything that is recorded; return what was done.
+
+    What is of another config is removed, with all that was made from it. Of what is damaged or lost only the report
+    goes too: the next run of Snakemake draws what that lacks, and leaves the rest.
 
     Raises:
         RedoubtError: the remote fails or is damaged, or what is recorded was made from other config or code.
     """
     found = _locked(catalog)
-    mended = _pull(catalog, found)
+    recorded = _recorded(catalog, found)
+    pulled = _pull(catalog, found)
+    problems = pulled.problems(recorded)
     plan.write(catalog)
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
-    stale = [name for name in found if name in status]
+    stale = [name for name in found if _changed(status.get(name, []))]
     for file in (file for name in stale for file in stages(catalog)[name]):
         # Without a record of its own Snakemake would take it for a result of this config.
-        (catalog.root / file).unlink()
-    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
-    if with_data or stale:  # data that come later are new, and make everything that reads them anew
-        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
-        _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
-    _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
+        (catalog.root / file).unlink(missing_ok=True)
+    if problems:
+        (catalog.root / stages(catalog)["report"][0]).unlink(missing_ok=True)
     if stale:
-        shown = ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
+        problems.append(f"made before config or code was changed: {_some(stale)}")
+    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
+    if with_data or problems:  # data that come later are new, and make everything that reads them anew
+        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
+        try:
+            _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
+        except RedoubtError as error:
+            problems.append(str(error))
+    _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
+    if problems:
         raise RedoubtError(
-            f"not restored: config or code has changed since {shown} was made; `snakemake` makes it anew"
+            f"not restored: {'; '.join(problems)}; `snakemake` draws what is missing, `snakemake FILE` any"
         )
     planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
     left = "nothing is left to be done"
     if "Nothing to be done" not in planned:
         left = "the rest has not been recorded, `snakemake -n` tells what it is"
-    healed = f"; damaged here and fetched anew: {', '.join(mended)}" if mended else ""
+    healed = f"; damaged here and fetched anew: {', '.join(pulled.mended)}" if pulled.mended else ""
     return f"restored {len(found)} stages{healed}; {left}"
 
 
