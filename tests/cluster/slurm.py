@@ -72,6 +72,7 @@ SITE = """\
 slurm-no-account: true
 slurm-status-command: squeue
 slurm-init-seconds-before-status-checks: 2
+slurm-status-attempts: 1
 latency-wait: 10
 default-resources:
   slurm_partition: long
