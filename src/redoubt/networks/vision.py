@@ -72,8 +72,8 @@ def fetch(name: str) -> dict[str, Any]:
     """
     path, digest = _kept(name)
     if not _whole(path, digest):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(PUBLISHED[name], str(path), digest, progress=False)
         except (OSError, RuntimeError) as error:
             raise RedoubtError(
