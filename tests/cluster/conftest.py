@@ -1,9 +1,11 @@
 """A SLURM of one node for the session, and copies of the tiny study that run on it."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from redoubt_tree import Tree, environment, tiny_copy
@@ -57,6 +59,14 @@ class Site(Tree):
         assert running.returncode == 0, f"{self.said()}{self.logs()}"
         return self.read("driver.log")
 
+    def end(self):
+        """End what still runs for this copy: drivers of tests that failed, jobs that SLURM gave up with their node."""
+        self.cluster.clear()
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (place / "cwd").readlink() == self.folder:
+                    os.kill(int(place.name), signal.SIGKILL)
+
     def said(self):
         """Return the end of what the driver said."""
         return self.read("driver.log")[-5000:]
@@ -100,13 +110,15 @@ def here(tiny_tree, tmp_path_factory):
 def fresh(tiny_tree, cluster, tmp_path):
     """A fresh copy of the tiny study on the cluster."""
     shutil.copytree(tiny_tree.folder, tmp_path / "redoubt")
-    yield Site(tmp_path / "redoubt", cluster)
-    cluster.clear()
+    site = Site(tmp_path / "redoubt", cluster)
+    yield site
+    site.end()
 
 
 @pytest.fixture
 def trained(here, cluster, tmp_path):
     """The tiny study after a run on this machine, now on the cluster."""
     shutil.copytree(here.folder, tmp_path / "redoubt", symlinks=True)
-    yield Site(tmp_path / "redoubt", cluster)
-    cluster.clear()
+    site = Site(tmp_path / "redoubt", cluster)
+    yield site
+    site.end()
