@@ -8,7 +8,6 @@ cores are taken; how long it lasts depends on when the driver asks next. The tab
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -19,18 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path += [str(ROOT / "tests" / folder) for folder in ("cluster", "workflow")]
 
 from redoubt_tree import Tree, environment, tracked_copy  # noqa: E402
-from slurm import SITE, Cluster, Job, missing  # noqa: E402
+from slurm import DRIVER, SITE, Cluster, Job, missing  # noqa: E402
 
 DRAWN = ["--forcerun", "table", "figure"]
 
 
 def draw(tree: Tree, cluster: Cluster, study: str, *arguments: str) -> list[Job]:
     """Draw the tables and figures of a study on the cluster, and return the jobs that did."""
-    path = f"{environment()['PATH']}{os.pathsep}{cluster.environment['PATH']}"
     done = subprocess.run(
-        ["snakemake", "--profile", "profiles/slurm", "--profile", "site", study, *arguments, *DRAWN],
+        [*DRIVER, study, *arguments, *DRAWN],
         cwd=tree.folder,
-        env={**environment(), **cluster.environment, "PATH": path},
+        env=cluster.reached_from(environment()),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

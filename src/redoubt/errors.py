@@ -11,6 +11,11 @@ class RedoubtError(Exception):
     """Bad input or a failed step; its message says what, where and how to mend it."""
 
 
+def shortened(names: Sequence[str], most: int) -> str:
+    """Return names for a line: the first ones, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 _STORAGE = {
     errno.ENOSPC: "no space is left on the disk; make room",
     errno.EDQUOT: "the disk quota is used up; make room",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from redoubt_tree import Tree, environment, tiny_copy
-from slurm import PLACES, SITE, Cluster, missing, wait_for
+from slurm import DRIVER, PLACES, SITE, Cluster, missing, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -36,17 +36,11 @@ class Site(Tree):
 
     def start(self, *arguments):
         """Start a run on the cluster and return its process; its output goes to `driver.log`."""
-        command = ["snakemake", "--profile", "profiles/slurm", "--profile", "site", *arguments]
         with (self.folder / "driver.log").open("a") as log:
             return subprocess.Popen(
-                command, cwd=self.folder, env={**environment(), **self.cluster.environment, "PATH": self.path},
+                [*DRIVER, *arguments], cwd=self.folder, env=self.cluster.reached_from(environment()),
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-
-    @property
-    def path(self):
-        """The tools of this Python, and SLURM's."""
-        return f"{environment()['PATH']}{os.pathsep}{self.cluster.environment['PATH']}"
 
     def finish(self, running, seconds=900):
         """Wait for a run that is to succeed and return what it said."""
@@ -62,10 +56,18 @@ class Site(Tree):
     def end(self):
         """End what still runs for this copy: drivers of tests that failed, jobs that SLURM gave up with their node."""
         self.cluster.clear()
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def processes(self):
+        """Return what runs for this copy: command lines by process id."""
+        found = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if (place / "cwd").readlink() == self.folder:
-                    os.kill(int(place.name), signal.SIGKILL)
+                    found[int(place.name)] = (place / "cmdline").read_bytes().split(b"\0")
+        return found
 
     def said(self):
         """Return the end of what the driver said."""

@@ -67,6 +67,7 @@ PartitionName=short Nodes={node} Default=YES MaxTime=INFINITE State=UP
 PartitionName=long Nodes={node} MaxTime=INFINITE State=UP
 """
 
+DRIVER = ("snakemake", "--profile", "profiles/slurm", "--profile", "site")
 # What a site would put into a profile of its own; statuses are asked for often, for the tests' sake.
 SITE = """\
 slurm-no-account: true
@@ -164,6 +165,11 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """Return what a user's shell needs to reach this cluster."""
         return {"SLURM_CONF": str(self.configuration), "PATH": _path()}
+
+    def reached_from(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return an environment whose own programs come first, and that reaches this cluster."""
+        path = f"{environment['PATH']}{os.pathsep}{self.environment['PATH']}"
+        return {**environment, **self.environment, "PATH": path}
 
     def start(self) -> Cluster:
         """Start all daemons and wait until the node takes jobs."""

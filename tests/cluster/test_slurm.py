@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from redoubt_tree import Tree
@@ -72,14 +71,8 @@ def contents(tree):
 
 def step(site, name="defend"):
     """Return the process id of a step that runs for this copy of the project."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command, place = (folder / "cmdline").read_bytes().split(b"\0"), (folder / "cwd").readlink()
-        except OSError:
-            continue
-        if f"redoubt.steps.{name}".encode() in command and place == site.folder:
-            return int(folder.name)
-    return None
+    running = site.processes().items()
+    return next((process for process, command in running if f"redoubt.steps.{name}".encode() in command), None)
 
 
 def check(site, expected):

@@ -55,7 +55,7 @@ def dvc(tmp_path, monkeypatch):
 
 
 def pull(dvc):
-    return restore._pull(SimpleNamespace(root=dvc.root), ["table@a"])
+    return restore._pull(SimpleNamespace(root=dvc.root), ["table@a"], restore._recorded(["table@a"]))
 
 
 def contents(dvc):
@@ -81,7 +81,7 @@ def test_a_damaged_copy_in_the_remote_is_named_and_nothing_of_it_stays(dvc):
     dvc.put(dvc.remote / dvc.objects[file], b"First file")
     found = pull(dvc)
     assert found == restore.Pulled([], [file], [])
-    (line,) = found.problems(restore._recorded(None, ["table@a"]))
+    (line,) = found.problems(restore._recorded(["table@a"]))
     assert file in line and dvc.objects[file] in line and "damaged in the DVC remote" in line
     assert set(contents(dvc)) == {"results/demo/b.csv"}
     assert not (dvc.cache / dvc.objects[file]).exists()
@@ -93,7 +93,7 @@ def test_a_file_that_the_remote_lacks_is_named_and_does_not_hide_a_damaged_one(d
     dvc.put(dvc.remote / dvc.objects[damaged], b"second\x00file")
     found = pull(dvc)
     assert found == restore.Pulled([], [damaged], [lost])
-    assert lost in found.problems(restore._recorded(None, ["table@a"]))[1]
+    assert lost in found.problems(restore._recorded(["table@a"]))[1]
     assert not contents(dvc) and not (dvc.cache / dvc.objects[damaged]).exists()
 
 

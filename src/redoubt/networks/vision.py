@@ -60,8 +60,13 @@ def _kept(name: str) -> tuple[Path, str]:
     return Path(torch.hub.get_dir()) / "checkpoints" / file, re.search(r"-([0-9a-f]{8,})\.pth$", file)[1]
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _whole(path: Path, digest: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest)
+    return path.is_file() and _sha256(path).startswith(digest)
 
 
 def fetch(name: str) -> dict[str, Any]:
@@ -79,7 +84,7 @@ def fetch(name: str) -> dict[str, Any]:
             raise RedoubtError(
                 f"{name}: {PUBLISHED[name]}: its published weights could not be fetched ({error}); put them at {path}"
             ) from None
-    return {"path": path.name, "from": PUBLISHED[name], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return {"path": path.name, "from": PUBLISHED[name], "sha256": _sha256(path)}
 
 
 def published(name: str, classes: int) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from typing import Any
 from redoubt import catalog as catalogs
 from redoubt import workload
 from redoubt.catalog import Catalog
-from redoubt.errors import cli
+from redoubt.errors import cli, shortened
 from redoubt.files import read_json, write_json
 from redoubt.progress import progress
 from redoubt.steps.reference import seconds as benchmarks
@@ -174,15 +174,11 @@ def report(catalog: Catalog, jobs: list[Job], rates: dict[str, Any], ran: dict[s
             unknown.setdefault(cost.why, []).append(job.name)
     if unknown:
         lines.append("\nNot known, and in no sum:")
-        lines += [f"  {why}: {_some(names)}" for why, names in unknown.items()]
+        lines += [f"  {why}: {shortened(names, 4)}" for why, names in unknown.items()]
     if missing := workload.absent(catalog):
         lines.append("\nNot run here, and in no sum; their rows will read not-run:")
         lines += [f"  {why}: {len(models)} models" for why, models in missing.items()]
     return "\n".join(lines) + "\n\n" + BASIS.format(gpu="" if gpu else NO_GPU)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

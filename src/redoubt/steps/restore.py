@@ -19,7 +19,7 @@ import yaml
 
 from redoubt import catalog as catalogs
 from redoubt.catalog import Catalog
-from redoubt.errors import RedoubtError, cli
+from redoubt.errors import RedoubtError, cli, shortened
 from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
 from redoubt.steps import plan
 
@@ -72,7 +72,7 @@ def _locked(catalog: Catalog) -> list[str]:
     return found
 
 
-def _recorded(catalog: Catalog, names: Iterable[str]) -> dict[str, str]:
+def _recorded(names: Iterable[str]) -> dict[str, str]:
     """Return the MD5 that dvc.lock records of every file of some stages."""
     recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
     return {out["path"]: out["md5"] for name in names for out in recorded[name]["outs"]}
@@ -84,7 +84,8 @@ def _object(digest: str) -> str:
 
 
 def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _differs(path: Path, digest: str) -> bool:
@@ -122,31 +123,31 @@ class Pulled:
         found = []
         if self.damaged:
             named = [f"{file} ({_object(recorded[file])} is not what dvc.lock records)" for file in self.damaged]
-            found.append(f"damaged in the DVC remote, and removed here: {_some(named)}")
+            found.append(f"damaged in the DVC remote, and removed here: {shortened(named, 3)}")
         if self.lost:
-            found.append(f"recorded in dvc.lock, but not in the DVC remote: {_some(self.lost)}")
+            found.append(f"recorded in dvc.lock, but not in the DVC remote: {shortened(self.lost, 3)}")
         return found
 
 
-def _pull(catalog: Catalog, names: list[str]) -> Pulled:
+def _pull(catalog: Catalog, names: list[str], recorded: dict[str, str]) -> Pulled:
     """Fetch the files of some stages; those that are damaged are fetched once more, and removed when that helps not.
 
     Raises:
         RedoubtError: DVC fails.
     """
-    recorded = _recorded(catalog, names)
-    rounds = []
-    while len(rounds) < 2:
+
+    def once() -> list[str]:
         # What was never made is missing by right; what was made must come.
         _call("dvc", "pull", "--allow-missing", *_groups(names), problem="dvc pull")
-        rounds.append([file for file, digest in recorded.items() if _differs(catalog.root / file, digest)])
-        _forget(catalog, recorded, rounds[-1])
-        if not rounds[-1]:
-            break
-    damaged = rounds[1] if len(rounds) > 1 else []
+        wrong = [file for file, digest in recorded.items() if _differs(catalog.root / file, digest)]
+        _forget(catalog, recorded, wrong)
+        return wrong
+
+    first = once()
+    damaged = once() if first else []
     absent = [file for file in recorded if not (catalog.root / file).is_file()]
     return Pulled(
-        mended=[file for file in rounds[0] if file not in absent],
+        mended=[file for file in first if file not in absent],
         damaged=damaged,
         lost=[file for file in absent if file not in damaged],
     )
@@ -165,10 +166,6 @@ def _changed(status: list[Any]) -> bool:
     )
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def restore(catalog: Catalog, with_data: bool) -> str:
     """Fetch, check and bless everything that is recorded; return what was done.
 
@@ -179,19 +176,19 @@ def restore(catalog: Catalog, with_data: bool) -> str:
         RedoubtError: the remote fails or is damaged, or what is recorded was made from other config or code.
     """
     found = _locked(catalog)
-    recorded = _recorded(catalog, found)
-    pulled = _pull(catalog, found)
+    files, recorded = stages(catalog), _recorded(found)
+    pulled = _pull(catalog, found, recorded)
     problems = pulled.problems(recorded)
     plan.write(catalog)
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
     stale = [name for name in found if _changed(status.get(name, []))]
-    for file in (file for name in stale for file in stages(catalog)[name]):
+    for file in (file for name in stale for file in files[name]):
         # Without a record of its own Snakemake would take it for a result of this config.
         (catalog.root / file).unlink(missing_ok=True)
     if problems:
-        (catalog.root / stages(catalog)["report"][0]).unlink(missing_ok=True)
+        (catalog.root / files["report"][0]).unlink(missing_ok=True)
     if stale:
-        problems.append(f"made before config or code was changed: {_some(stale)}")
+        problems.append(f"made before config or code was changed: {shortened(stale, 3)}")
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
     if with_data or problems:  # data that come later are new, and make everything that reads them anew
         data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
@@ -218,14 +215,14 @@ def save(catalog: Catalog) -> str:
     Raises:
         RedoubtError: the workflow has unfinished work, or DVC fails.
     """
-    root = catalog.root
-    found = [name for name, files in stages(catalog).items() if all((root / file).is_file() for file in files)]
-    targets = [file for name in found for file in stages(catalog)[name]]
+    root, known = catalog.root, stages(catalog)
+    found = [name for name, files in known.items() if all((root / file).is_file() for file in files)]
+    targets = [file for name in found for file in known[name]]
     command = ("snakemake", "-n", "--config", f"scale={catalog.config.scale}", "--", *targets)
     if not found or "Nothing to be done" not in _call(*command, problem="snakemake -n"):
         raise RedoubtError("not saved: results are older than config or code; run `snakemake` first")
     plan.write(catalog)
-    unfinished = _groups(name for name in stages(catalog) if name not in found)
+    unfinished = _groups(name for name in known if name not in found)
     complete = [group for group in _groups(found) if group not in unfinished]
     single = [name for name in found if name.split("@")[0] in unfinished]
     _drop_damaged(catalog, targets)
