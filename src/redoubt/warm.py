@@ -20,7 +20,8 @@ import struct
 import sys
 
 ADDRESS = "REDOUBT_WARM"
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", "matplotlib.pyplot")
+FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
+PACKAGES = ("torch", "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
 exec '{python}' -IS '{client}' --client '{python}' "$@"

@@ -95,8 +95,11 @@ class Site(Tree):
 
 @pytest.fixture(scope="session")
 def tiny_tree(tmp_path_factory):
-    """The tiny study, nothing run yet."""
-    return tiny_copy(tmp_path_factory.mktemp("tiny") / "redoubt")
+    """The tiny study, nothing run yet; long trainings rest after each epoch, so that faults find them at work."""
+    tree = tiny_copy(tmp_path_factory.mktemp("tiny") / "redoubt")
+    rest = "if self.schedule.epochs > 100:\n            time.sleep(0.15)"
+    tree.replace("src/redoubt/training.py", "        self._save()\n\n", f"        self._save()\n        {rest}\n\n")
+    return tree
 
 
 @pytest.fixture(scope="session")

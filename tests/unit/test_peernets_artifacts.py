@@ -23,13 +23,6 @@ RHOS = (0.1, 0.2, 0.4)
 COUNT, PIXELS = 20, 16
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    """Close all figures after each test."""
-    yield
-    style.plt.close("all")
-
-
 def frame(draw, fooled, size=0.2):
     """Rows of 20 images: the last two are wrong as they are, the first so many of the others are fooled."""
     place = np.arange(COUNT)

@@ -109,7 +109,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
         style.stamp(figure, entry["stamp"])
         return Drawing(data, figure=figure)
     pixels, ranks = int(data["pixel"].max()) + 1, int(data["rank"].max()) + 1
-    figure = style.plt.figure(figsize=(2.6 + 1.15 * ranks, 1.8 * pixels), layout="constrained")
+    figure = style.Figure(figsize=(2.6 + 1.15 * ranks, 1.8 * pixels), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.01, w_pad=0.03, hspace=0.0, wspace=0.0)
     ratios = {"width_ratios": [2.2, *[1.0] * ranks], "height_ratios": [2.0, 1.0] * pixels}
     lines = figure.add_gridspec(2 * pixels, 1 + ranks, **ratios)

@@ -7,11 +7,7 @@ import textwrap
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-
 from matplotlib import colors
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from redoubt.errors import RedoubtError
@@ -51,7 +47,7 @@ RC = {
     "svg.hashsalt": "redoubt",
     "font.family": "DejaVu Sans",
 }
-plt.rcParams.update(RC)
+matplotlib.rcParams.update(RC)
 
 
 def method(name: str) -> dict:
@@ -107,8 +103,8 @@ def series(position: int) -> dict:
 
 def grid(rows: int, columns: int, width: float, height: float):
     """Return a figure and its axes (rows, columns); sizes are inches of one panel."""
-    size = (width * columns, height * rows)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def gallery(rows: int, columns: int, side: float, gaps: tuple[float, float], top: float):
@@ -123,7 +119,8 @@ def gallery(rows: int, columns: int, side: float, gaps: tuple[float, float], top
     """
     across, down = (side + gap for gap in gaps)
     width, height = 0.3 + columns * across, top + rows * down + 0.2
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for (row, column), axis in np.ndenumerate(axes):
         corner = 0.3 + column * across, height - top - row * down - side
         axis.set_position((corner[0] / width, corner[1] / height, side / width, side / height))
