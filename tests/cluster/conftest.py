@@ -97,7 +97,7 @@ class Site(Tree):
 def tiny_tree(tmp_path_factory):
     """The tiny study, nothing run yet; long trainings rest after each epoch, so that faults find them at work."""
     tree = tiny_copy(tmp_path_factory.mktemp("tiny") / "redoubt")
-    rest = "if self.schedule.epochs > 100:\n            time.sleep(0.15)"
+    rest = "if self.schedule.epochs > 100:\n            time.sleep(0.1)"
     tree.replace("src/redoubt/training.py", "        self._save()\n\n", f"        self._save()\n        {rest}\n\n")
     return tree
 

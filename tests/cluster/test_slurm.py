@@ -17,7 +17,7 @@ WEIGHTS = f"{PARSEVAL}/weights.safetensors"
 
 
 def lengthen(tree):
-    """Give one model a training of 200 epochs, each of which ends with a saved state and a rest: 30 s at least."""
+    """Give one model a training of 200 epochs, each of which ends with a saved state and a rest: 20 s at least."""
     tree.replace(STUDY, "share: 0.3}\n    training: *training", LONG)
 
 
@@ -158,7 +158,7 @@ def test_a_job_out_of_memory_is_retried_with_more(trained):
 
 
 def test_a_job_out_of_time_is_retried_with_more(site, long_training):
-    site.replace("src/redoubt/training.py", "sleep(0.15)", "sleep(0.6)")  # 2 minutes of rest
+    site.replace("src/redoubt/training.py", "sleep(0.1)", "sleep(0.6)")  # 2 minutes of rest
     # SLURM looks every 30 s, so a limit of 1 minute ends a job after a minute and a half at the latest.
     site.replace("workflow/rules/models.smk", "runtime=growing(1440)", "runtime=growing(1)", count=2)
     said = site.finish(begin(site))
