@@ -41,8 +41,9 @@ def frame(draw, fooled, size=0.2):
 def attacked(path, model, attack, seed):
     draw = np.random.default_rng(100 * seed + len(attack))
     facts = {"model": model, "shape": "[1, 4, 4]", "classes": json.dumps(CLASSES)}
-    if attack == "universal":
-        parts = {rho: 4 * place + 2 * (model == "a") for place, rho in enumerate(RHOS)}
+    if attack.startswith("universal"):
+        more = 2 * (model == "a") + (attack == "universal-own")
+        parts = {rho: 4 * place + more for place, rho in enumerate(RHOS)}
         rows = pd.concat([frame(draw, fooled).assign(rho=rho) for rho, fooled in parts.items()], ignore_index=True)
         tensors = {f"rho-{rho:g}": np.full((1, 4, 4), rho * (seed - 0.5), np.float32) for rho in RHOS}
         facts["shared"] = safetensors.numpy.save(tensors)
@@ -213,6 +214,26 @@ def test_panels_of_a_column_have_one_range(entry):
 def test_curves_put_seeds_together(entry):
     data = drawing.draw(entry("curves", curves("a"), seeds=(0, 3))).data
     assert set(data["n"]) == {40} and set(data["seeds"]) == {2}
+
+
+def test_a_panel_shows_other_models_under_attacks_of_their_own(entry):
+    others = {"a": "universal-own", "gone": "universal-own"}
+    panel = {"title": "One", "attack": "universal", "models": ["b"], "others": others}
+    made = drawing.draw(entry("curves", {"measures": [FOOLED], "panels": [panel]}))
+    assert dict(zip(made.data["model"], made.data["attack"], strict=True)) == {"b": "universal", **others}
+    rates = made.data.groupby("model")["reproduced"].apply(list)
+    assert rates["b"] == [0 / 20, 4 / 20, 8 / 20] and rates["a"] == [3 / 20, 7 / 20, 11 / 20]
+    (axis,) = made.figure.axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["Peers", "Plain", "Absent (not run)"]
+    assert [line.get_color() for line in axis.get_legend().get_lines()] == [
+        style.method(METHODS[model])["color"] for model in ("b", "a", "gone")
+    ]
+
+
+def test_a_panel_shows_a_model_once(entry):
+    panel = {"title": "One", "attack": "universal", "models": ["a"], "others": {"a": "universal-own"}}
+    with pytest.raises(RedoubtError, match="others: a is in models too"):
+        entry("curves", {"measures": [FOOLED], "panels": [panel]})
 
 
 def test_a_sweep_that_is_not_there_is_refused(entry):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redoubt import registry
 from redoubt.artifacts.cells import FOUND, measured, reach, read_published
@@ -39,7 +39,14 @@ class Panel(Strict):
     title: str
     attack: str
     models: list[str]
+    others: dict[str, str] = Field({}, description="further models, for comparison, each with the attack it is under")
     printed: str | None = Field(None, description="artifact whose printed numbers are drawn too")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Panel:
+        if twice := set(self.models) & set(self.others):
+            raise ValueError(f"others: {', '.join(sorted(twice))} is in models too")
+        return self
 
 
 class Parameters(Strict):
@@ -53,7 +60,12 @@ class Parameters(Strict):
 
 def needs(parameters: dict[str, Any]) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, panel["attack"]) for panel in parameters["panels"] for model in panel["models"]]
+    return [Need(model, attack) for panel in parameters["panels"] for model, attack in _attacked(panel).items()]
+
+
+def _attacked(panel: dict[str, Any]) -> dict[str, str]:
+    """Return the attack that each model of a panel is under."""
+    return {**dict.fromkeys(panel["models"], panel["attack"]), **panel["others"]}
 
 
 def metrics(parameters: dict[str, Any]) -> list[str]:
@@ -67,21 +79,22 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:
     options, rows = entry["parameters"], []
     along, published = options["along"], read_published(entry["published"])
     for panel in options["panels"]:
-        for model in panel["models"]:
-            facts = {"panel": panel["title"], "model": model, "name": style.name(entry["models"][model]["labels"])}
-            if (reason := inputs.missing(model, panel["attack"])) is not None:
+        for model, attack in _attacked(panel).items():
+            name = style.name(entry["models"][model]["labels"])
+            facts = {"panel": panel["title"], "model": model, "name": name, "attack": attack}
+            if (reason := inputs.missing(model, attack)) is not None:
                 rows.append({**facts, "reason": reason})
                 continue
-            frame = inputs.rows(model, panel["attack"])
+            frame = inputs.rows(model, attack)
             if along not in frame:
-                raise RedoubtError(f"along: the rows of {panel['attack']} have no column {along!r}")
+                raise RedoubtError(f"along: the rows of {attack} have no column {along!r}")
             for measure in options["measures"]:
                 for value, column, metric, own in _points(measure, frame, along):
                     printed = published.get((panel["printed"], model, column))
                     place = {"measure": measure["label"], along: value, "metric": metric}
                     number = printed.value if printed else None
                     rows.append({**facts, **place, "published": number, **measured(metric, own, None)})
-    columns = ["panel", "model", "name", "measure", along, "metric", "published", *FOUND]
+    columns = ["panel", "model", "name", "attack", "measure", along, "metric", "published", *FOUND]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
@@ -104,7 +117,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     lowest = axes[-1]
     for column, panel in enumerate(options["panels"]):
         own = data[data["panel"] == panel["title"]]
-        looks = style.variants(panel["models"], entry)
+        looks = style.variants(list(_attacked(panel)), entry)
         for line, measure in enumerate(options["measures"]):
             axis = axes[line][column]
             if line == 0:
