@@ -57,6 +57,17 @@ def _remove_abandoned(path: Path) -> None:
             old.unlink()
 
 
+def file_digest(path: Path, name: str = "sha256") -> str:
+    """Return the digest of a file in hex, read piece by piece.
+
+    Args:
+        path: of the file.
+        name: `sha256`, or `md5` where others publish or record nothing else; it is no defence against an attacker.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.new(name, usedforsecurity=name != "md5")).hexdigest()
+
+
 def write_all(contents: Mapping[Path | str, str | bytes]) -> None:
     """Write several files, text as UTF-8, all or none of them; the last one appears last."""
     with contextlib.ExitStack() as stack:

@@ -6,6 +6,7 @@ from pathlib import Path
 from redoubt.data.archives import gunzipped
 from redoubt.data.sources import SourceFile
 from redoubt.errors import RedoubtError
+from redoubt.files import file_digest
 
 _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -28,8 +29,7 @@ def check(path: Path, file: SourceFile) -> None:
         raise RedoubtError(f"{'truncated' if size < file.size else 'too long'}: {size} bytes; expected {file.size}")
     for name, expected in (("sha256", file.sha256), ("md5", file.md5)):
         if expected is not None:
-            with path.open("rb") as stream:
-                _compare(name, hashlib.file_digest(stream, _hasher(name)).hexdigest(), expected)
+            _compare(name, file_digest(path, name), expected)
     if file.content_sha256 is not None:
         _check_content(path, file)
 
@@ -44,11 +44,6 @@ def _check_content(path: Path, file: SourceFile) -> None:
     if file.content_size is not None and size != file.content_size:
         raise RedoubtError(f"its content has {size} bytes; expected {file.content_size}")
     _compare("sha256 of the content", digest.hexdigest(), file.content_sha256)
-
-
-def _hasher(name: str):
-    # MD5 is checked only because some owners publish nothing else; it is no defence against an attacker.
-    return lambda: hashlib.new(name, usedforsecurity=name != "md5")
 
 
 def _compare(name: str, found: str, expected: str) -> None:

@@ -7,7 +7,6 @@ they are declared before the import when, and only when, they are missing.
 Published weights lie where torch.hub keeps them; the step that downloads ImageNet fetches them, and no other.
 """
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from redoubt.errors import RedoubtError
+from redoubt.files import file_digest
 
 _library = torch.library.Library("torchvision", "FRAGMENT")
 for _name, _signature in (
@@ -60,13 +60,8 @@ def _kept(name: str) -> tuple[Path, str]:
     return Path(torch.hub.get_dir()) / "checkpoints" / file, re.search(r"-([0-9a-f]{8,})\.pth$", file)[1]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _whole(path: Path, digest: str) -> bool:
-    return path.is_file() and _sha256(path).startswith(digest)
+    return path.is_file() and file_digest(path).startswith(digest)
 
 
 def fetch(name: str) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def fetch(name: str) -> dict[str, Any]:
             raise RedoubtError(
                 f"{name}: {PUBLISHED[name]}: its published weights could not be fetched ({error}); put them at {path}"
             ) from None
-    return {"path": path.name, "from": PUBLISHED[name], "sha256": _sha256(path)}
+    return {"path": path.name, "from": PUBLISHED[name], "sha256": file_digest(path)}
 
 
 def published(name: str, classes: int) -> dict[str, torch.Tensor]:

@@ -6,7 +6,6 @@ With --save the other way round: record in dvc.lock what the workflow has made; 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import yaml
 from redoubt import catalog as catalogs
 from redoubt.catalog import Catalog
 from redoubt.errors import RedoubtError, cli, shortened
+from redoubt.files import file_digest
 from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
 from redoubt.steps import plan
 
@@ -83,14 +83,9 @@ def _object(digest: str) -> str:
     return f"files/md5/{digest[:2]}/{digest[2:]}"
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def _differs(path: Path, digest: str) -> bool:
     """Tell whether a file is there and is not the one that was recorded; DVC itself takes fetched bytes on trust."""
-    return path.is_file() and _md5(path) != digest
+    return path.is_file() and file_digest(path, "md5") != digest
 
 
 def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) -> None:
@@ -105,7 +100,7 @@ def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
     """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
     cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
     for file in files:
-        digest = _md5(catalog.root / file)
+        digest = file_digest(catalog.root / file, "md5")
         if _differs(kept := cache / _object(digest), digest):
             kept.unlink()
 
