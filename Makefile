@@ -21,11 +21,11 @@ $(STAMP):
 	touch $@
 
 demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
-	python -m redoubt.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
-	@python -m redoubt.steps.summary --scale $(SCALE)
+	python -m redoubt.graph.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
+	@python -m redoubt.tools.summary --scale $(SCALE)
 
 plan: $(STAMP) ## before a start: jobs, hours, disk, and what cannot be had (SCALE=paper)
-	@python -m redoubt.steps.cost --scale $(SCALE)
+	@python -m redoubt.tools.plan --scale $(SCALE)
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile
@@ -50,17 +50,17 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 	ruff check --fix src tests benchmarks
 	ruff format src tests benchmarks
 	snakefmt Snakefile workflow
-	python -m redoubt.steps.schemas
-	python -m redoubt.steps.plan --targets
+	python -m redoubt.tools.schemas
+	python -m redoubt.tools.dvc --targets
 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
 restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote (DATA=1: datasets too), and rebuild nothing
-	python -m redoubt.steps.restore --scale $(SCALE) $(if $(DATA),--with-data)
+	python -m redoubt.tools.restore --scale $(SCALE) $(if $(DATA),--with-data)
 
 save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
-	python -m redoubt.steps.restore --scale $(SCALE) --save
+	python -m redoubt.tools.restore --scale $(SCALE) --save
 
 lock: ## resolve pyproject.toml anew into requirements.lock
 	$(PYTHON) -m venv .venv-lock

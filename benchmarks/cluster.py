@@ -44,7 +44,7 @@ def measure(study: str, folder: Path) -> str:
     """Return the table as Markdown."""
     tree = tracked_copy(folder / "redoubt")
     tree.write("site/config.yaml", SITE)
-    tree.run("python", "-m", "redoubt.warm", "snakemake", "--cores", "all", study)
+    tree.run("python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "all", study)
     cluster = Cluster(folder / "slurm")
     try:
         cluster.start()

@@ -21,9 +21,9 @@ import torch
 
 from redoubt import registry
 from redoubt.attacks import timing
-from redoubt.catalog import load
 from redoubt.data import sources, store
-from redoubt.networks import peers
+from redoubt.networks import _peers as peers
+from redoubt.study.catalog import load
 
 ROOT = Path(__file__).resolve().parent.parent
 FOUND = {"mnist": ["mnist", "digits"], "cifar10": ["cifar10", "cifar10-jpeg", "digits-rgb"]}  # the best at hand

@@ -23,14 +23,15 @@ import peers
 import plain
 import torch
 
-from redoubt import classifier, registry
+from redoubt import registry
 from redoubt.attacks import universal
-from redoubt.attacks.craft import craft
-from redoubt.catalog import load
 from redoubt.data import store
 from redoubt.defenses.clean import Defense as Plain
 from redoubt.defenses.clean import Parameters as NoParameters
-from redoubt.fitting import fit
+from redoubt.evaluation.craft import craft
+from redoubt.models import classifier
+from redoubt.study.catalog import load
+from redoubt.training.fit import fit
 
 ROOT = Path(__file__).resolve().parent.parent
 PGD = {"epsilons": [0.3], "steps": 40, "relative_step_size": 1 / 30}
@@ -196,7 +197,7 @@ def start_rows() -> list[dict]:
 
     def warm(jobs: int) -> Callable[[], object]:
         command = "; ".join(["python -m redoubt.steps.defend --help"] * jobs)
-        return run(sys.executable, "-m", "redoubt.warm", "bash", "-c", command)
+        return run(sys.executable, "-m", "redoubt.graph.warm", "bash", "-c", command)
 
     snakemake = (sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--config", "scale=paper")
     times = {
@@ -223,7 +224,7 @@ def demo_rows(start: float) -> list[dict]:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(copy)], check=True)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         snakemake = ("snakemake", "--cores", str(THREADS), "--quiet", "all", "--config", "scale=demo")
-        command = [sys.executable, "-m", "redoubt.warm", sys.executable, "-m", *snakemake]
+        command = [sys.executable, "-m", "redoubt.graph.warm", sys.executable, "-m", *snakemake]
         subprocess.run(command, cwd=copy, check=True)
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         jobs = len(list((copy / "logs/benchmarks/demo").rglob("*.tsv")))

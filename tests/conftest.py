@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from redoubt import registry
-from redoubt.classifier import Classifier, build
 from redoubt.data import digits, store
 from redoubt.data.sources import SOURCES
 from redoubt.errors import cli
-from redoubt.schema import Training
-from redoubt.training import Resume, Trainer
+from redoubt.models.classifier import Classifier, build
+from redoubt.records import Training
+from redoubt.training.loop import Resume, Trainer
 
 torch.set_num_threads(1)
 

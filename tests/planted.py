@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from redoubt.attacks.craft import craft
-from redoubt.attacks.expectation import Expectation
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.expectation import Expectation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/planted.md"
 IMAGES = 100

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.schema import Strict, explain
+from redoubt.records import Strict, explain
 
 KINDS = ("attacks", "defenses", "networks", "preprocessing", "metrics", "artifacts")
 
@@ -21,7 +21,7 @@ def names(kind: str) -> list[str]:
     """Return the names of all methods of one kind, sorted; names hold hyphens where files hold underscores."""
     package = importlib.import_module(f"redoubt.{kind}")
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name.replace("_", "-") for name in found if name not in getattr(package, "SHARED", ()))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "interface")
 
 
 def method(kind: str, name: str) -> ModuleType:

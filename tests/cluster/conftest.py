@@ -98,7 +98,9 @@ def tiny_tree(tmp_path_factory):
     """The tiny study, nothing run yet; long trainings rest after each epoch, so that faults find them at work."""
     tree = tiny_copy(tmp_path_factory.mktemp("tiny") / "redoubt")
     rest = "if self.schedule.epochs > 100:\n            time.sleep(0.1)"
-    tree.replace("src/redoubt/training.py", "        self._save()\n\n", f"        self._save()\n        {rest}\n\n")
+    tree.replace(
+        "src/redoubt/training/loop.py", "        self._save()\n\n", f"        self._save()\n        {rest}\n\n"
+    )
     return tree
 
 

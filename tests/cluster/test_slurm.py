@@ -158,7 +158,7 @@ def test_a_job_out_of_memory_is_retried_with_more(trained):
 
 
 def test_a_job_out_of_time_is_retried_with_more(site, long_training):
-    site.replace("src/redoubt/training.py", "sleep(0.1)", "sleep(0.6)")  # 2 minutes of rest
+    site.replace("src/redoubt/training/loop.py", "sleep(0.1)", "sleep(0.6)")  # 2 minutes of rest
     # SLURM looks every 30 s, so a limit of 1 minute ends a job after a minute and a half at the latest.
     site.replace("workflow/rules/models.smk", "runtime=growing(1440)", "runtime=growing(1)", count=2)
     said = site.finish(begin(site))

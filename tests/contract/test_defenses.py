@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from redoubt import classifier, registry
+from redoubt import registry
+from redoubt.models import classifier
 from tests.defenses import CASES
 
 SHAPE, CLASSES = (1, 28, 28), 10

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.metrics.estimate import NoValue, estimate
+from redoubt.judging.estimate import NoValue, estimate
 
 NAMES = registry.names("metrics")
 

@@ -181,7 +181,7 @@ class Warm:
     def __init__(self):
         told = 'echo "$PATH"; echo "$REDOUBT_WARM"; cat'
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "redoubt.warm", "bash", "-c", told],
+            [sys.executable, "-m", "redoubt.graph.warm", "bash", "-c", told],
             cwd=ROOT,
             env=environment(),
             stdin=subprocess.PIPE,

@@ -55,7 +55,7 @@ def test_results_older_than_their_inputs_are_taken_as_they_are(folder, tree):
     ("name", "old", "new", "expected"),
     [
         ("src/redoubt/artifacts/convergence.py", "\n", "\n# a comment\n", {"figure": 1, **LATER}),
-        ("src/redoubt/report/page.html.jinja", None, "<!-- a comment -->", {"report_page": 1}),
+        ("src/redoubt/report/templates/page.html.jinja", None, "<!-- a comment -->", {"report_page": 1}),
         (PUBLISHED, "98.31", "98.32", {"table": 2, "figure": 1, **LATER}),
         (STUDY_FILE, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **LATER}),
     ],

@@ -11,9 +11,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redoubt import catalog as catalogs
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
+from redoubt.study import catalog as catalogs
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in ("deepdefense", "peernets"))]

@@ -12,10 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.run import write_rows
 from redoubt.rows import read_rows
-from redoubt.steps import attack, defend, perturbation, pretrain, table
+from redoubt.steps import attack, defend, pretrain, table
+from redoubt.tools import perturbation
 
 REFUSED = "one line that names the file and the remedy, nothing written"
 FLIPS = 20

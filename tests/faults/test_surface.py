@@ -10,8 +10,8 @@ import yaml
 from faulty import HOOK, NOWHERE, OUTPUTS, Run, refusal
 from redoubt_tree import SCALE_FILE, STUDY_FILE, tiny_copy
 
-from redoubt import catalog as catalogs
 from redoubt.errors import RedoubtError
+from redoubt.study import catalog as catalogs
 
 OFFLINE = "the whole study is made without one request"
 HOSTILE = [

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from redoubt import attacking
-from redoubt.attacking import Victim, load_model
-from redoubt.classifier import Classifier
 from redoubt.errors import RedoubtError
+from redoubt.evaluation import run as attacking
+from redoubt.evaluation.run import Victim, load_model
+from redoubt.models.classifier import Classifier
 from redoubt.rows import read_rows
 from redoubt.steps import attack, pretrain
 

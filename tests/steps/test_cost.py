@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from redoubt import catalog as catalogs
-from redoubt import workload
-from redoubt.steps import cost
+from redoubt.graph import jobs as workload
+from redoubt.study import catalog as catalogs
+from redoubt.tools import plan as cost
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEED = {"step": 2.0, "prepare": 0.5, "forward": 0.001, "backward": 0.003, "bytes": 1000.0}

@@ -6,10 +6,10 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from redoubt import attacking
-from redoubt.fitting import fit
+from redoubt.evaluation import run as attacking
 from redoubt.rows import read_rows, read_shared
-from redoubt.steps import perturbation
+from redoubt.tools import perturbation
+from redoubt.training.fit import fit
 
 
 @pytest.fixture(scope="module")

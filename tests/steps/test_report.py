@@ -11,10 +11,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from redoubt.artifacts.cells import COLUMNS
 from redoubt.errors import RedoubtError
-from redoubt.imports import SOURCE
-from redoubt.steps import report
+from redoubt.graph.code import SOURCE
+from redoubt.judging.cells import COLUMNS
+from redoubt.report import page as report
+from redoubt.steps import report as steps_report
 
 HOSTILE = '<script>alert("x")</script>'
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle id="a" r="4"/></svg>'
@@ -301,9 +302,9 @@ def test_summary_of_many_artifacts_fits_one_screen(results, monkeypatch):
 def test_command_line_writes_page_and_prints_summary(results, capsys):
     out = results / "report" / "index.html"
     arguments = ["--entry", json.dumps(ENTRY), "--results", str(results)]
-    assert report.main([*arguments, "--out", str(out)]) == 0
+    assert steps_report.main([*arguments, "--out", str(out)]) == 0
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert report.main([*arguments, "--summary"]) == 0
+    assert steps_report.main([*arguments, "--summary"]) == 0
     printed = capsys.readouterr().out
     assert str(out) in printed and "not written yet" not in printed
 
@@ -311,7 +312,7 @@ def test_command_line_writes_page_and_prints_summary(results, capsys):
 def test_command_line_tells_a_broken_scorecard_in_one_line_and_imports_no_torch(results):
     (results / "scorecard.csv").unlink()
     script = "import sys; from redoubt.steps import report; from redoubt.errors import cli\n"
-    script += "code = cli(lambda _: report.main(sys.argv[1:])); assert 'torch' not in sys.modules; sys.exit(code)"
+    script += "code = cli(lambda _: steps_report.main(sys.argv[1:])); assert 'torch' not in sys.modules; sys.exit(code)"
     arguments = ["--entry", json.dumps(ENTRY), "--results", str(results)]
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-c", script, *arguments]

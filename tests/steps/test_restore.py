@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from redoubt.errors import RedoubtError
-from redoubt.steps import restore
+from redoubt.tools import restore
 
 FILES = {"results/demo/a.csv": b"first file", "results/demo/b.csv": b"second file"}
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from redoubt import catalog
-from redoubt.artifacts.cells import COLUMNS, read_published
-from redoubt.steps import reference, scorecard
+from redoubt.judging.cells import COLUMNS, read_published
+from redoubt.steps import scorecard
+from redoubt.study import catalog
+from redoubt.tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 SUFFIXES = {"scorecard": ".csv", "claims": ".csv", "metrics": ".json"}

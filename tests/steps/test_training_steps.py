@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 import redoubt
-from redoubt import fitting
-from redoubt.attacking import load_model
 from redoubt.data import store
+from redoubt.evaluation.run import load_model
 from redoubt.steps import defend, pretrain
+from redoubt.training import fit as fitting
 from tests.defenses import CASES
 
 FILES = ["history.csv", "model.json", "weights.safetensors"]

@@ -7,8 +7,8 @@ import pytest
 from redoubt import registry
 from redoubt.artifacts import agreement
 from redoubt.artifacts.interface import Inputs
-from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.run import write_rows
 
 
 def rows(wrong, norms, epsilon=None):

@@ -9,10 +9,12 @@ import yaml
 from matplotlib.figure import Figure
 
 from redoubt import registry
-from redoubt.artifacts import drawing, metric_table, style
+from redoubt.artifacts import _drawing as drawing
+from redoubt.artifacts import _style as style
+from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.attacking import write_rows
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.run import write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}

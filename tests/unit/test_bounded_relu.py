@@ -8,7 +8,7 @@ import torch
 from redoubt import registry
 from redoubt.defenses import bounded_relu
 from redoubt.errors import RedoubtError
-from redoubt.preprocessing.layers import MeanImage, Standardised
+from redoubt.preprocessing._layers import MeanImage, Standardised
 
 SHAPES = {"mlp": (1, 28, 28), "lenet5": (1, 28, 28), "resnet-cifar": (3, 32, 32), "convnet": (3, 32, 32)}
 SMALL = {"resnet-cifar": {"depth": 8, "width": 0.25}}

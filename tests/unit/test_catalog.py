@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redoubt import catalog, imports, registry
-from redoubt.catalog_types import Need
+from redoubt import registry
 from redoubt.defenses import parseval
 from redoubt.errors import RedoubtError
-from redoubt.steps import plan, restore
+from redoubt.graph import code as imports
+from redoubt.study import catalog
+from redoubt.study.needs import Need
+from redoubt.tools import dvc as plan
+from redoubt.tools import restore
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {"REDOUBT_DATA_MIRROR": str(ROOT / "tests")}  # a folder that holds no dataset
@@ -209,7 +212,7 @@ def test_only_a_defense_that_changes_the_network_is_part_of_the_code_of_attacks(
 def test_code_of_what_a_defense_changes_reaches_its_layers(tree):
     spoil(tree, STUDY, scratch(defense="peernet", parameters={"after": ["conv1"]}))
     spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
-    assert "src/redoubt/networks/peers.py" in catalog.load(tree).attack_code("fresh", "deepfool")
+    assert "src/redoubt/networks/_peers.py" in catalog.load(tree).attack_code("fresh", "deepfool")
 
 
 def test_a_random_defense_says_so_in_its_models(tree, monkeypatch):
@@ -314,7 +317,7 @@ def test_unknown_scale_and_study(tree):
 
 
 def test_building_the_catalog_imports_no_torch():
-    script = "import sys; from redoubt import catalog; catalog.load('.', {'scale': 'paper'});"
+    script = "import sys; from redoubt.study import catalog; catalog.load('.', {'scale': 'paper'});"
     script += "print([name for name in ('torch', 'pandas', 'torchvision', 'foolbox') if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -332,13 +335,13 @@ def test_code_of_a_model_names_its_own_defense_only():
     code = found.model_code("mnist-mlp-parseval")
     assert "src/redoubt/defenses/parseval.py" in code and "src/redoubt/networks/mlp.py" in code
     assert not {"src/redoubt/defenses/deepdefense.py", "src/redoubt/networks/lenet.py"} & set(code)
-    assert "src/redoubt/catalog.py" not in code
+    assert "src/redoubt/study/catalog.py" not in code
     assert "src/redoubt/attacks/deepfool.py" in found.model_code("mnist-mlp-deepdefense")
 
 
 def test_closure_follows_lazy_imports():
     files = {path.name for path in imports.closure("redoubt.attacks.fgs")}
-    assert {"fgs.py", "interface.py", "foolbox_engine.py", "schema.py", "lazily.py"} <= files
+    assert {"fgs.py", "interface.py", "foolbox.py", "records.py", "lazily.py"} <= files
 
 
 def test_no_import_runs_upward():

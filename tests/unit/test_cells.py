@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from redoubt.artifacts.cells import COLUMNS, Published, cell, read_published, shown, verdict
 from redoubt.errors import RedoubtError
-from redoubt.metrics.estimate import Estimate
+from redoubt.judging.cells import COLUMNS, Published, cell, read_published, shown, verdict
+from redoubt.judging.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = {

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from redoubt import catalog
-from redoubt.artifacts.cells import read_published
-from redoubt.claims import Numbers, decide
 from redoubt.errors import RedoubtError
+from redoubt.judging.cells import read_published
+from redoubt.judging.claims import Numbers, decide
+from redoubt.study import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [

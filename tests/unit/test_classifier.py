@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from redoubt import classifier
 from redoubt.errors import RedoubtError
+from redoubt.models import classifier
 
 SHAPE = (1, 28, 28)
 
@@ -104,11 +104,11 @@ def test_a_model_is_built_with_what_its_defense_changes(make_entry):
 def test_building_a_model_loads_no_defense_that_changes_nothing(make_entry):
     entry = make_entry(defense="deepdefense", start="tiny-model")
     script = (
-        "import sys; from redoubt import classifier; "
+        "import sys; from redoubt.models import classifier; "
         f"classifier.build({entry!r}, {SHAPE}, 10); "
         "print([name for name in sys.modules if 'redoubt.defenses' in name])"
     )
-    source = str(Path(classifier.__file__).parents[1])
+    source = str(Path(classifier.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", script], env={"PYTHONPATH": source}, capture_output=True, text=True, check=True
     )

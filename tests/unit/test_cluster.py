@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from redoubt.cluster import keep_sight_of_jobs
+from redoubt.graph.cluster import keep_sight_of_jobs
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.attacks import few_pixel, interface, losses, querying
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import _querying as querying
+from redoubt.attacks import few_pixel, interface
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 

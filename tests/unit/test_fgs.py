@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.attacks import fgs, losses
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import fgs
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 

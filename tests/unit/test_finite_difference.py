@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.attacks import finite_difference, interface, losses
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import finite_difference, interface
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from redoubt.attacks import gradient_scan
-from redoubt.attacks.craft import craft
+from redoubt.evaluation.craft import craft
 
 
 @pytest.fixture

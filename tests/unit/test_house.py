@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from redoubt import registry
-from redoubt.steps.schemas import ATTACKS, FOLDER, attacks_page, schemas
+from redoubt.tools.schemas import ATTACKS, FOLDER, attacks_page, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch"}

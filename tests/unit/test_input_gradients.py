@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from redoubt.attacks import input_gradients
-from redoubt.attacks.craft import craft
-from redoubt.attacks.input_gradients import PART, InputGradients
+from redoubt.attacks import _input_gradients as input_gradients
+from redoubt.attacks._input_gradients import PART, InputGradients
+from redoubt.evaluation.craft import craft
 
 OURS = "_ConvolutionBackward"
 

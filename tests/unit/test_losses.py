@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from redoubt.attacks.losses import LOSSES
+from redoubt.attacks._losses import LOSSES
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 3.0, 1.5]])
 LABELS = torch.tensor([0, 2])

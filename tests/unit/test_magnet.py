@@ -8,12 +8,12 @@ import torch
 from scipy.spatial.distance import jensenshannon
 
 from redoubt import registry
-from redoubt.attacking import Victim, rows_of
 from redoubt.attacks.interface import Crafted
-from redoubt.classifier import Classifier
 from redoubt.defenses import magnet
-from redoubt.networks.reformed import Autoencoder, Reformed, divergence
-from redoubt.preprocessing.layers import MeanImage, Standardised
+from redoubt.evaluation.run import Victim, rows_of
+from redoubt.models.classifier import Classifier
+from redoubt.networks._reformed import Autoencoder, Reformed, divergence
+from redoubt.preprocessing._layers import MeanImage, Standardised
 
 SHAPE = (1, 28, 28)
 

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.metrics.estimate import NoValue, bootstrap, estimate, wilson
+from redoubt.judging.estimate import NoValue, bootstrap, estimate, wilson
 
 ROWS = pd.DataFrame(
     {

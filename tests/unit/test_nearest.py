@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt.errors import RedoubtError
-from redoubt.networks import nearest as module
-from redoubt.networks.nearest import duplicates, nearest
+from redoubt.networks import _nearest as module
+from redoubt.networks._nearest import duplicates, nearest
 
 
 def generator(seed):

@@ -9,7 +9,7 @@ import torch
 import redoubt
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.networks import residual
+from redoubt.networks import _residual as residual
 
 TABLE = {
     "mlp": "FC-500 ReLU FC-150 ReLU FC-10",
@@ -132,7 +132,7 @@ def test_only_one_module_imports_torchvision():
         for path in source.rglob("*.py")
         if re.search(r"^\s*(import|from)\s+torchvision|import_module\(.torchvision", path.read_text(), re.MULTILINE)
     ]
-    assert found == ["networks/vision.py"]
+    assert found == ["networks/_vision.py"]
 
 
 # -- residual networks of small images --------------------------------------------------------------------------------

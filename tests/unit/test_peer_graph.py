@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from redoubt import classifier, registry
-from redoubt.artifacts import drawing
+from redoubt import registry
+from redoubt.artifacts import _drawing as drawing
 from redoubt.artifacts.peer_graph import span
-from redoubt.attacking import attack, write_rows
 from redoubt.attacks import peer_graph
-from redoubt.attacks.craft import craft
 from redoubt.attacks.interface import Batches, Context
-from redoubt.classifier import Classifier
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.run import attack, write_rows
+from redoubt.models import classifier
+from redoubt.models.classifier import Classifier
 from redoubt.networks import add_peer_regularization
-from redoubt.preprocessing.layers import Standardised, Whitened
+from redoubt.preprocessing._layers import Standardised, Whitened
 from redoubt.rows import read_rows, read_shared
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from redoubt import attacking, registry
-from redoubt.attacks.craft import craft
-from redoubt.attacks.expectation import Expectation
-from redoubt.fitting import fit
+from redoubt import registry
+from redoubt.evaluation import run as attacking
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.expectation import Expectation
+from redoubt.training.fit import fit
 from tests.contract.test_attacks import CASES, ENGINES, ROUNDED, attacked, outside
 
 GRADIENTS = [name for name in CASES if registry.method("attacks", name).NEEDS == "gradients"]

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from redoubt import classifier, registry
+from redoubt import registry
 from redoubt.defenses import peernet
 from redoubt.errors import RedoubtError
-from redoubt.networks.peers import PeerNetwork
+from redoubt.models import classifier
+from redoubt.networks._peers import PeerNetwork
 
 
 def entry(network="lenet5", values=None, **parameters):

@@ -9,11 +9,14 @@ import pytest
 import safetensors.numpy
 
 from redoubt import registry
-from redoubt.artifacts import checks, drawing, example_gallery, pictures, style, universal_shape
-from redoubt.artifacts.cells import measured, reach
-from redoubt.attacking import write_rows
+from redoubt.artifacts import _drawing as drawing
+from redoubt.artifacts import _pictures as pictures
+from redoubt.artifacts import _style as style
+from redoubt.artifacts import checks, example_gallery, universal_shape
 from redoubt.errors import RedoubtError
-from redoubt.metrics.estimate import wilson
+from redoubt.evaluation.run import write_rows
+from redoubt.judging.cells import measured, reach
+from redoubt.judging.estimate import wilson
 
 REASON = "CIFAR-100 is not on this machine"
 NAMES = {"a": "Plain", "b": "Peers", "gone": "Absent"}

@@ -8,17 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redoubt.attacks.craft import craft
-from redoubt.attacks.surrogate import StraightThrough
 from redoubt.errors import RedoubtError
-from redoubt.networks import peers as module
-from redoubt.networks.peers import (
-    PeerFeatures,
-    PeerRegularization,
-    add_peer_regularization,
-    pixels,
-    some_copies,
-)
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.networks import _peers as module
+from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, some_copies
 
 
 def layer(channels=3, seed=0, **options):

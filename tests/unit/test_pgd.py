@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from redoubt import registry
 from redoubt.attacks import fgs, pgd
-from redoubt.attacks.craft import craft
+from redoubt.attacks._losses import Goal
 from redoubt.attacks.interface import Batches, Context
-from redoubt.attacks.losses import Goal
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.craft import craft
 
 FREE = Context(torch.Generator().manual_seed(1))
 BOX = Context(torch.Generator().manual_seed(1), bounds=(0.0, 1.0))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from redoubt import registry
-from redoubt.attacks.craft import craft
-from redoubt.classifier import Classifier
 from redoubt.defenses import pgd_training
-from redoubt.preprocessing.layers import Standardised
+from redoubt.evaluation.craft import craft
+from redoubt.models.classifier import Classifier
+from redoubt.preprocessing._layers import Standardised
 
 
 def made(network, layer=None, shape=(1, 28, 28), **values):

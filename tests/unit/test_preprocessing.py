@@ -6,7 +6,7 @@ import torch
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.preprocessing import standardised
-from redoubt.preprocessing.layers import Pixels
+from redoubt.preprocessing._layers import Pixels
 
 
 def fitted(name, images, **values):

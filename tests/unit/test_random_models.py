@@ -7,12 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from redoubt import attacking, classifier
-from redoubt.attacks.craft import craft
-from redoubt.attacks.expectation import Expectation
 from redoubt.attacks.interface import Crafted
-from redoubt.config import Attack
-from redoubt.fitting import fit
+from redoubt.evaluation import run as attacking
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.expectation import Expectation
+from redoubt.models import classifier
+from redoubt.study.config import Attack
+from redoubt.training.fit import fit
 
 
 class Noisy(torch.nn.Module):

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from redoubt import catalog, rates, registry, workload
+from redoubt import registry
+from redoubt.cost import measure as rates
+from redoubt.graph import jobs as workload
+from redoubt.study import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 28, 28)
@@ -108,6 +111,6 @@ def test_every_kind_of_model_is_measured(defense):
 
 
 def _built(entry):
-    from redoubt.classifier import build
+    from redoubt.models.classifier import build
 
     return build(entry, *workload.facts(entry["dataset"]))

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from redoubt.attacking import write_rows
 from redoubt.attacks import replay
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.run import write_rows
 from redoubt.rows import read_rows, read_shared, read_sources, rho_of
 from redoubt.steps import attack, pretrain
 

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
-from redoubt.attacks import foolbox_engine, interface, losses, spatial
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface, spatial
 from redoubt.attacks.interface import Batches, Context
+from redoubt.engines import foolbox as foolbox_engine
 from redoubt.errors import RedoubtError
 
 Parameters = spatial.Parameters

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from redoubt import registry
-from redoubt.artifacts import drawing
-from redoubt.attacking import write_rows
+from redoubt.artifacts import _drawing as drawing
 from redoubt.attacks import timing
-from redoubt.attacks.craft import craft
 from redoubt.attacks.interface import Batches, Context
-from redoubt.classifier import Classifier
 from redoubt.errors import RedoubtError
-from redoubt.metrics.estimate import estimate
-from redoubt.networks.peers import PeerRegularization, add_peer_regularization
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.run import write_rows
+from redoubt.judging.estimate import estimate
+from redoubt.models.classifier import Classifier
+from redoubt.networks._peers import PeerRegularization, add_peer_regularization
 
 SHAPE = (1, 8, 8)
 SMALL = {"batch": 6, "inference_batch": 5, "peers": 4, "repetitions": 3}

@@ -6,9 +6,9 @@ import io
 import pytest
 import torch
 
-from redoubt import classifier
 from redoubt.errors import RedoubtError
-from redoubt.networks import vision
+from redoubt.models import classifier
+from redoubt.networks import _vision as vision
 
 ENTRY = {
     "id": "imagenet-resnet18",

@@ -35,7 +35,7 @@ def saved(finished_tree, tmp_path_factory):
     tree = Tree(folder / "redoubt")
     tree.run("git", "init", "-q")
     tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
-    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.steps.restore", "--save").stdout
+    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.tools.restore", "--save").stdout
     tree.commit("results")
     return tree
 

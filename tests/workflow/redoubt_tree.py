@@ -196,7 +196,7 @@ def tiny_copy(folder):
     tree.write("config/published/deepdefense.csv", PUBLISHED)
     config = re.sub(r"^studies:.*$", "studies: [deepdefense]", tree.read("config/config.yaml"), flags=re.MULTILINE)
     tree.write("config/config.yaml", config)
-    tree.run("python", "-m", "redoubt.steps.plan", "--targets")
+    tree.run("python", "-m", "redoubt.tools.dvc", "--targets")
     return tree
 
 

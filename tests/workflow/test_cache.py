@@ -26,7 +26,7 @@ def flip(path):
 
 
 def restore(tree, *arguments):
-    return tree.run("python", "-m", "redoubt.steps.restore", *arguments, check=False)
+    return tree.run("python", "-m", "redoubt.tools.restore", *arguments, check=False)
 
 
 def test_a_damaged_object_in_the_remote_is_named_and_not_used(clone):

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 from redoubt_tree import tiny_copy, tracked_copy
 
-from redoubt import catalog, workload
+from redoubt.graph import jobs as workload
+from redoubt.study import catalog
 
 HOOK = '''\
 """Write the package's modules that a step has loaded when it ends."""
@@ -70,7 +71,7 @@ def test_code_inputs_cover_what_steps_import(tmp_path):
     (tree.folder / "hook/sitecustomize.py").rename(tree.folder / "src/sitecustomize.py")
     tree.run("env", f"LOADED_MODULES={loaded}", "snakemake", "--cores", "1")
     script = (
-        "import json; from redoubt import catalog; c = catalog.load('.')\n"
+        "import json; from redoubt.study import catalog; c = catalog.load('.')\n"
         "found = {step: c.code('steps.' + step) for step in ('download', 'scorecard')}\n"
         "found['report'] = c.report_code()\n"
         "found |= {model: c.model_code(model) for model in c.models}\n"

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from redoubt_tree import ROOT, STUDY_FILE, clone_of, tracked_copy
 
-from redoubt import catalog as catalogs
-from redoubt.steps import plan, restore
+from redoubt.study import catalog as catalogs
+from redoubt.tools import dvc as plan
+from redoubt.tools import restore
 
 PARSEVAL = (
     "share: 0.3}\n    training: *training",
@@ -17,7 +18,7 @@ PARSEVAL = (
 
 
 DEPENDENTS = {"defend": 1, "attack": 2, "table": 2, "figure": 1, "scorecard": 1, "report_page": 1}
-STYLE = "src/redoubt/artifacts/style.py"
+STYLE = "src/redoubt/artifacts/_style.py"
 
 
 def stale(tree):
@@ -27,7 +28,7 @@ def stale(tree):
 
 def test_targets_are_in_step_with_the_studies():
     assert (ROOT / plan.TARGETS).read_text(encoding="utf-8") == plan.targets_text(catalogs.load(ROOT)), (
-        "run `python -m redoubt.steps.plan --targets`"
+        "run `python -m redoubt.tools.dvc --targets`"
     )
 
 
@@ -40,7 +41,7 @@ def test_stages_of_the_project_are_those_of_the_catalog(tmp_path):
 
 
 def test_restore_rebuilds_nothing_and_a_table_is_redrawn_without_training(clone):
-    done = clone.run("python", "-m", "redoubt.steps.restore")
+    done = clone.run("python", "-m", "redoubt.tools.restore")
     assert done.stdout.strip() == "restored 14 stages; nothing is left to be done"
     assert not clone.planned()
     assert not stale(clone)
@@ -50,7 +51,7 @@ def test_restore_rebuilds_nothing_and_a_table_is_redrawn_without_training(clone)
 
 def test_restore_refuses_results_of_another_config(clone):
     clone.replace(STUDY_FILE, *PARSEVAL)
-    done = clone.run("python", "-m", "redoubt.steps.restore", check=False)
+    done = clone.run("python", "-m", "redoubt.tools.restore", check=False)
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2
     assert "defend@digits-mlp-parseval" in line
@@ -84,7 +85,7 @@ def changed(tree, before):
 
 
 def test_a_change_of_style_redraws_one_figure_alone(clone):
-    clone.run("python", "-m", "redoubt.steps.restore")
+    clone.run("python", "-m", "redoubt.tools.restore")
     before = results(clone)
     clone.replace(STYLE, '"figure.dpi"', '"axes.facecolor": "#eeeeee",\n    "figure.dpi"')
     done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
@@ -94,7 +95,7 @@ def test_a_change_of_style_redraws_one_figure_alone(clone):
 
 
 def test_one_figure_is_made_anew_with_what_it_shows(clone):
-    clone.run("python", "-m", "redoubt.steps.restore", "--with-data")
+    clone.run("python", "-m", "redoubt.tools.restore", "--with-data")
     clone.replace(STUDY_FILE, *PARSEVAL)
     before = results(clone)
     done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
@@ -116,7 +117,7 @@ def retrained(saved, tmp_path_factory):
     Beside it: which stages were stale, the results before, and the rules that ran.
     """
     tree = clone_of(saved, tmp_path_factory.mktemp("retrained"))
-    tree.run("python", "-m", "redoubt.steps.restore", "--with-data")
+    tree.run("python", "-m", "redoubt.tools.restore", "--with-data")
     tree.replace(STUDY_FILE, *PARSEVAL)
     named, before = stale(tree), results(tree)
     ran = rules(tree.run("dvc", "repro"))

@@ -6,7 +6,7 @@ import time
 
 from redoubt_tree import environment
 
-from redoubt import frozen
+from redoubt.graph import snapshot as frozen
 
 STUDY = "config/studies/deepdefense.yaml"
 SCALE = "config/scales/demo.yaml"

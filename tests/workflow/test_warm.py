@@ -19,7 +19,7 @@ def shell(tmp_path):
 
     def run(script, warm=True, **environment):
         command = ["bash", "-c", script]
-        full = [sys.executable, "-m", "redoubt.warm", *command] if warm else command
+        full = [sys.executable, "-m", "redoubt.graph.warm", *command] if warm else command
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), **environment}
         return subprocess.run(full, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=120)
@@ -75,7 +75,7 @@ def test_anything_else_starts_as_usual(shell):
 
 
 def test_no_command_is_one_line():
-    done = subprocess.run([sys.executable, "-m", "redoubt.warm"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "redoubt.graph.warm"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 

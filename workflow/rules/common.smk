@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 
 
-from redoubt import catalog as catalog_module
-from redoubt import cluster, layout
+from redoubt.study import catalog as catalog_module
+from redoubt.graph import cluster
+from redoubt import layout
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 

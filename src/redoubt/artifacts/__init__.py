@@ -3,5 +3,3 @@
 A file has `Parameters`, `needs(parameters)` (the histories and attacks that it reads), and `draw(entry, inputs)`, which
 returns a `Drawing`. `inputs` gives the data; what is missing comes with its reason.
 """
-
-SHARED = frozenset({"interface", "style", "cells", "drawing", "pictures"})

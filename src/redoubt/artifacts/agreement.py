@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Share, Strict
+from redoubt.records import Share, Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
 

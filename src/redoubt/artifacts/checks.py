@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from redoubt.artifacts.cells import FOUND, measured, shown
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
-from redoubt.catalog_types import Need
+from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy
-from redoubt.schema import Share, Strict
+from redoubt.records import Share, Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
 

@@ -6,12 +6,12 @@ Source: DeepDefense, figures 2 and 6.
 from __future__ import annotations
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 
 MEASURES = {"test_accuracy": "test accuracy", "test_rho_2": r"test $\rho_2$"}
 

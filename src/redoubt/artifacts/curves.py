@@ -11,15 +11,15 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from redoubt import registry
-from redoubt.artifacts.cells import FOUND, measured, reach, read_published
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
+from redoubt.judging.cells import FOUND, measured, reach, read_published
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 ticker = lazy("matplotlib.ticker")
 
 

@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from redoubt.artifacts._pictures import amplified, class_name, norms, picture, show, times
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.pictures import amplified, class_name, norms, picture, show, times
-from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 
 FACTS = ["index", "label", "class", "clean_label", "seen", "adversarial_label", "predicted", "fooled", "l2", "linf"]
 COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"]

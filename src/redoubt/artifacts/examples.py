@@ -5,15 +5,15 @@ Source: DeepDefense, figure 3.
 
 from __future__ import annotations
 
+from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.pictures import picture, show
-from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 
 
 class Row(Strict):

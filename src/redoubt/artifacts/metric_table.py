@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import Field
 
-from redoubt.artifacts.cells import COLUMNS, cell, read_published, shown
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
+from redoubt.judging.cells import COLUMNS, cell, read_published, shown
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
 

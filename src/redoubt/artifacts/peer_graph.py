@@ -10,16 +10,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from redoubt.artifacts._pictures import class_name, picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.pictures import class_name, picture, show
-from redoubt.catalog_types import Need
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 patches = lazy("matplotlib.patches")
 
 COLORS = ["#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's red, green, blue first

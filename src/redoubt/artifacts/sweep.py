@@ -7,12 +7,12 @@ accuracy, so c decreases from left to right.
 from __future__ import annotations
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
+from redoubt.study.needs import Need
 
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 
 
 class Curve(Strict):

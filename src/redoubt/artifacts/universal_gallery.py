@@ -11,16 +11,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from redoubt.artifacts._pictures import amplified, class_name, picture, show, times
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.pictures import amplified, class_name, picture, show, times
-from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
+from redoubt.records import Positive, Strict
 from redoubt.rows import rho_of
-from redoubt.schema import Positive, Strict
+from redoubt.study.needs import Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
-style = lazy("redoubt.artifacts.style")
+style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]
 COLUMNS += ["adversarial_label", "predicted", "fooled", "l2", "linf", "amplification", "reason"]

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import Field
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.catalog_types import Need
 from redoubt.lazily import lazy
+from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
-from redoubt.schema import Share, Strict
+from redoubt.study.needs import Need
 
 np = lazy("numpy")
 pd = lazy("pandas")

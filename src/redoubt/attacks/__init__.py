@@ -4,18 +4,3 @@ A file has `Parameters`, `NEEDS` (what the attacker sees), `THREAT` (what may ch
 and `run(network, batches, parameters, context)`, which yields one `Crafted` per batch (and per epsilon of a sweep),
 always in the order of the batches.
 """
-
-SHARED = frozenset(
-    {
-        "interface",
-        "foolbox_engine",
-        "losses",
-        "expectation",
-        "craft",
-        "querying",
-        "geometry",
-        "hinge",
-        "input_gradients",
-        "surrogate",
-    }
-)

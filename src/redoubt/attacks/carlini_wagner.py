@@ -28,15 +28,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.attacks import losses
-from redoubt.attacks.geometry import clip, like
-from redoubt.attacks.hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
+from redoubt.attacks import _losses as losses
+from redoubt.attacks._geometry import clip, like
+from redoubt.attacks._hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l2, unbounded, made small"

@@ -23,11 +23,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.attacks import losses
-from redoubt.attacks.geometry import clip, like
-from redoubt.attacks.hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
+from redoubt.attacks import _losses as losses
+from redoubt.attacks._geometry import clip, like
+from redoubt.attacks._hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")

@@ -11,14 +11,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.attacks.geometry import clip, like
+from redoubt.attacks._geometry import clip, like
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-input_gradients = lazy("redoubt.attacks.input_gradients")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+input_gradients = lazy("redoubt.attacks._input_gradients")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l2, unbounded, made small"

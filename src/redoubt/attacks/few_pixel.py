@@ -13,10 +13,11 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from redoubt.attacks import losses, querying
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import _querying as querying
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")

@@ -10,15 +10,15 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from redoubt.attacks import losses
+from redoubt.attacks import _losses as losses
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-input_gradients = lazy("redoubt.attacks.input_gradients")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+input_gradients = lazy("redoubt.attacks._input_gradients")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"

@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from redoubt.attacks import fgs, losses, querying
-from redoubt.attacks.geometry import clip, like
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import _querying as querying
+from redoubt.attacks import fgs
+from redoubt.attacks._geometry import clip, like
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")

@@ -12,14 +12,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.attacks import losses
-from redoubt.attacks.geometry import clip, like, unit
+from redoubt.attacks import _losses as losses
+from redoubt.attacks._geometry import clip, like, unit
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "one step, of any length up to the limit, made small"

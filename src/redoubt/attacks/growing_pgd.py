@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.attacks import losses, pgd
-from redoubt.attacks.geometry import like
+from redoubt.attacks import _losses as losses
+from redoubt.attacks import pgd
+from redoubt.attacks._geometry import like
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")

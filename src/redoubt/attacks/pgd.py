@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from redoubt.attacks import losses
-from redoubt.attacks.geometry import TINY, like, unit
+from redoubt.attacks import _losses as losses
+from redoubt.attacks._geometry import TINY, like, unit
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2 ball of radius epsilon"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from redoubt.attacks import universal
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
+from redoubt.records import Strict
 from redoubt.rows import rho_of
-from redoubt.schema import Strict
 
 torch = lazy("torch")
 numpy = lazy("numpy")

@@ -13,13 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.attacks import losses
+from redoubt.attacks import _losses as losses
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.attacks.foolbox_engine")
+foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "logits"  # and gradients for first-order
 THREAT = "rotation and translation, bounded"

@@ -21,11 +21,11 @@ from pydantic import Field
 from redoubt.attacks import peer_graph
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-peers = lazy("redoubt.networks.peers")
+peers = lazy("redoubt.networks._peers")
 
 NEEDS = "the network"
 THREAT = "none: it perturbs nothing"

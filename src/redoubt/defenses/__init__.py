@@ -1,3 +1,1 @@
 """Defenses, one file each: `Parameters`, `DECLARES` and a class `Defense`."""
-
-SHARED = frozenset({"interface"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
-from redoubt.modes import eval_mode
+from redoubt.networks._modes import eval_mode
 
 torch = lazy("torch")
 

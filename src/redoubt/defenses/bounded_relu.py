@@ -16,10 +16,10 @@ from pydantic import Field
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
-layers = lazy("redoubt.preprocessing.layers")
+layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False, changes=True)
 

@@ -6,7 +6,7 @@ Source: DeepDefense, figure 2 ("Clean").
 from __future__ import annotations
 
 from redoubt.defenses.interface import BaseDefense, Declaration
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 DECLARES = Declaration(pretrained=False)
 

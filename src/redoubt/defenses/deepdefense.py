@@ -15,7 +15,7 @@ from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
-from redoubt.modes import eval_mode
+from redoubt.networks._modes import eval_mode
 
 torch = lazy("torch")
 

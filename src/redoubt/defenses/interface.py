@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 

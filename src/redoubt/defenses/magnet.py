@@ -19,10 +19,10 @@ from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
-from redoubt.schema import Positive, Share, Strict
+from redoubt.records import Positive, Share, Strict
 
 torch = lazy("torch")
-reformed = lazy("redoubt.networks.reformed")
+reformed = lazy("redoubt.networks._reformed")
 
 DECLARES = Declaration(changes=True)
 

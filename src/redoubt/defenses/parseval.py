@@ -14,7 +14,7 @@ from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 

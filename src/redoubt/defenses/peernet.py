@@ -1,7 +1,7 @@
 """Peer networks: peer regularisation after some modules of a network, trained from scratch by the cross-entropy.
 
-Source: PeerNets (Svoboda et al., ICLR 2019), sections 3 and 4.1; see `redoubt.networks.peers`. A model that starts from
-another peer network and trains for no epoch is the same network with other peers, as table 4 compares them.
+Source: PeerNets (Svoboda et al., ICLR 2019), sections 3 and 4.1; see `redoubt.networks._peers`. A model that starts
+from another peer network and trains for no epoch is the same network with other peers, as table 4 compares them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
-peers = lazy("redoubt.networks.peers")
+peers = lazy("redoubt.networks._peers")
 
 DECLARES = Declaration(pretrained=False, changes=True)
 

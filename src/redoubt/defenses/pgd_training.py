@@ -17,11 +17,11 @@ from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.lazily import lazy
-from redoubt.modes import eval_mode
-from redoubt.schema import Positive, Strict
+from redoubt.networks._modes import eval_mode
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
-layers = lazy("redoubt.preprocessing.layers")
+layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False)
 

@@ -5,5 +5,3 @@ printed) and `values(rows)`: one number per attacked image, whose mean is the me
 every image it also has `applies(rows)`, one boolean per image, and `EMPTY`, the reason why it may apply to none; where
 it is another summary of the values than their mean, `summary(values)`.
 """
-
-SHARED = frozenset({"estimate"})

@@ -3,11 +3,9 @@
 import importlib
 from typing import Any
 
-SHARED = frozenset({"layers", "nearest", "peers", "reformed", "residual", "vision"})
-
 
 def __getattr__(name: str) -> Any:
     """Offer `add_peer_regularization` to users; steps do not take it from here, so that they do not depend on it."""
     if name == "add_peer_regularization":
-        return importlib.import_module("redoubt.networks.peers").add_peer_regularization
+        return importlib.import_module("redoubt.networks._peers").add_peer_regularization
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Literal
 
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
-vision = lazy("redoubt.networks.vision")
+vision = lazy("redoubt.networks._vision")
 
 
 class Parameters(Strict):

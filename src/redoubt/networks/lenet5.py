@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from redoubt.lazily import lazy
-from redoubt.networks.layers import Scaled, flat_features, initialise
+from redoubt.networks._layers import Scaled, flat_features, initialise
 
 torch = lazy("torch")
 

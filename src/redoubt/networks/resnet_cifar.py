@@ -16,11 +16,11 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from redoubt.lazily import lazy
-from redoubt.networks.layers import Scaled, initialise
-from redoubt.schema import Positive
+from redoubt.networks._layers import Scaled, initialise
+from redoubt.records import Positive
 
 torch = lazy("torch")
-residual = lazy("redoubt.networks.residual")
+residual = lazy("redoubt.networks._residual")
 
 # Where PeerNets puts its layers: where the number of channels changes for the last time, and before the classifier.
 PEER_LAYERS = ("stage2", "stage3")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redoubt.lazily import lazy
-from redoubt.schema import Strict
+from redoubt.records import Strict
 
 torch = lazy("torch")
 

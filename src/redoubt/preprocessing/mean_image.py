@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from pydantic import Field
 
 from redoubt.lazily import lazy
-from redoubt.schema import Share, Strict
+from redoubt.records import Share, Strict
 
 torch = lazy("torch")
-layers = lazy("redoubt.preprocessing.layers")
+layers = lazy("redoubt.preprocessing._layers")
 
 
 class Parameters(Strict):

@@ -14,10 +14,10 @@ from pydantic import Field
 
 from redoubt.lazily import lazy
 from redoubt.preprocessing.mean_image import mean_image
-from redoubt.schema import Positive, Strict
+from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
-layers = lazy("redoubt.preprocessing.layers")
+layers = lazy("redoubt.preprocessing._layers")
 
 
 class Parameters(Strict):

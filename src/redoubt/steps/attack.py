@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redoubt.attacking import attack
 from redoubt.errors import cli
+from redoubt.evaluation.run import attack
 from redoubt.files import parse_json
 
 

@@ -20,7 +20,7 @@ from redoubt.data.sources import Source
 from redoubt.errors import cli
 from redoubt.lazily import lazy
 
-vision = lazy("redoubt.networks.vision")
+vision = lazy("redoubt.networks._vision")
 _READERS = {"idx": idx.unpack, "cifar": cifar.unpack, "jpeg": jpeg.unpack}
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redoubt.artifacts.drawing import data, draw, picture
+from redoubt.artifacts._drawing import data, draw, picture
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_all
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from redoubt import catalog
-from redoubt.artifacts.cells import COLUMNS
-from redoubt.claims import Numbers, decide
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
+from redoubt.judging.cells import COLUMNS
+from redoubt.judging.claims import Numbers, decide
+from redoubt.study import catalog
 
 
 def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:

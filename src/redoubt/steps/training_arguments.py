@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.files import parse_json
-from redoubt.fitting import fit
+from redoubt.training.fit import fit
 
 
 def parser(description: str, starts: bool) -> argparse.ArgumentParser:

@@ -1,0 +1,1 @@
+"""Other libraries' attacks behind the interface of ours."""

@@ -1,0 +1,166 @@
+"""Foolbox as second engine: the referee that our attacks are held to agree with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import eagerpy
+import foolbox
+import torch
+from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
+
+from redoubt.attacks._geometry import like
+from redoubt.errors import RedoubtError
+
+
+class _Callable(torch.nn.Module):
+    """Foolbox asks for a module in eval mode; our attacks take any callable."""
+
+    def __init__(self, network: Callable) -> None:
+        super().__init__()
+        self.network = [network]  # in a list, so that the module is not registered and its mode stays its own
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.network[0](inputs)
+
+
+@contextmanager
+def _weights_at_rest(network: Callable) -> Iterator[None]:
+    """Keep Foolbox's backward passes from leaving gradients in a network's weights."""
+    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
+    weights = [weight for weight in weights if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_()
+
+
+def model(network: Callable, inputs: torch.Tensor, bounds: tuple[float, float] | None) -> foolbox.PyTorchModel:
+    """Wrap a network; where the space has no bounds, far ones are set, since Foolbox clips to them."""
+    if bounds is None:
+        reach = float(inputs.abs().max()) + 1e4
+        bounds = (-reach, reach)
+    return foolbox.PyTorchModel(_Callable(network).eval(), bounds=bounds, device=inputs.device)
+
+
+def deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> torch.Tensor:
+    """Return Foolbox's l2 DeepFool examples of `inputs`, away from the predicted class."""
+    with torch.no_grad():
+        predicted = network(inputs).argmax(1)
+    attack = foolbox.attacks.L2DeepFoolAttack(
+        steps=parameters.iterations, candidates=parameters.candidates, overshoot=parameters.overshoot, loss="logits"
+    )
+    with _weights_at_rest(network):
+        return attack.run(model(network, inputs, bounds), inputs, foolbox.criteria.Misclassification(predicted))
+
+
+def fgs(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, bounds) -> torch.Tensor:
+    """Return Foolbox's fast-gradient-sign examples at one `epsilon`, in the units of `inputs`."""
+    attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
+    criterion = foolbox.criteria.Misclassification(labels)
+    with _weights_at_rest(network):
+        return attack.run(model(network, inputs, bounds), inputs, criterion, epsilon=epsilon)
+
+
+def pgd(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, parameters, context, first: int):
+    """Return Foolbox's PGD examples at one `epsilon`, after all steps of one start.
+
+    Foolbox draws a start from torch's global generator: it is seeded for the batch whose first image is `first`, and
+    then put back.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.loss != "cross-entropy" or parameters.restarts > 1 or parameters.stop:
+        raise RedoubtError("pgd: Foolbox's engine needs `loss: cross-entropy`, `restarts: 1` and `stop: false`")
+    kind = foolbox.attacks.LinfPGD if parameters.norm == "linf" else foolbox.attacks.L2PGD
+    attack = kind(abs_stepsize=parameters.length(epsilon), steps=parameters.steps, random_start=parameters.random_start)
+    if parameters.target is None:
+        criterion = foolbox.criteria.Misclassification(labels)
+    else:
+        criterion = foolbox.criteria.TargetedMisclassification(torch.full_like(labels, parameters.target))
+    (own,) = context.generators([first], "foolbox", epsilon)
+    with _weights_at_rest(network), torch.random.fork_rng():
+        torch.manual_seed(own.initial_seed())
+        return attack.run(model(network, inputs, context.bounds), inputs, criterion, epsilon=epsilon)
+
+
+def one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, parameters, bounds):
+    """Return Foolbox's single steps of the given lengths (B,), along signs or gradients of unit root mean square.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.loss != "cross-entropy" or parameters.target is not None:
+        raise RedoubtError("gradient-scan: Foolbox's engine needs `loss: cross-entropy` and `target: null`")
+    sign = parameters.direction == "sign"
+    kind = foolbox.attacks.LinfFastGradientAttack if sign else foolbox.attacks.L2FastGradientAttack
+    scale = 1.0 if sign else inputs[0].numel() ** 0.5  # of unit l2 norm there
+    moved = inputs.clone()
+    with _weights_at_rest(network):
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0]
+            criterion = foolbox.criteria.Misclassification(labels[rows])
+            victim = model(network, inputs[rows], bounds)
+            moved[rows] = kind(random_start=False).run(victim, inputs[rows], criterion, epsilon=length * scale)
+    return moved
+
+
+def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, moves: torch.Tensor, bounds):
+    """Return images drawn by Foolbox's transformation at the first of `moves` (K, 3) that fools, and those moves.
+
+    Foolbox's own search is not used: its grid translates before it rotates, and a shift of one pixel is one of
+    (side - 1) / side there. Both are undone here. An image that no movement fools comes back as it is.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have, or images that are not square.
+    """
+    if parameters.method != "grid" or not parameters.stop or inputs.shape[2] != inputs.shape[3]:
+        raise RedoubtError("spatial: Foolbox's engine needs `method: grid`, `stop: true` and square images")
+    fill, side = 0.0 if bounds is None else bounds[0], inputs.shape[3]
+    found, moved = inputs.new_zeros(len(inputs), 3), inputs.clone()
+    queries = torch.zeros_like(labels)
+    waiting = torch.arange(len(inputs), device=inputs.device)
+    for angle, right, down in moves.tolist():
+        turn = math.radians(angle)
+        cosine, sine, scale = math.cos(turn), math.sin(turn), -side / (side - 1)
+        shift = scale * (cosine * right - sine * down), scale * (sine * right + cosine * down)
+        part = rotate_and_shift(eagerpy.astensor(inputs[waiting] - fill), shift, angle).raw + fill
+        part = part if bounds is None else part.clamp(*bounds)
+        with torch.no_grad():
+            wrong = network(part).argmax(1) != labels[waiting]
+        queries[waiting] += 1
+        rows = waiting[wrong]
+        moved[rows], found[rows] = part[wrong], found.new_tensor([angle, right, down])
+        if not len(waiting := waiting[~wrong]):
+            break
+    return moved, found, queries
+
+
+def carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> torch.Tensor:
+    """Return Foolbox's l2 Carlini-Wagner examples; what it fails on, or need not change, comes back as it is.
+
+    Its steps are taken in the space of tanh. Where there are no bounds, that of `model` is all but linear, and its
+    steps are set to the asked share of the range of all `inputs`.
+    """
+    victim, rate = model(network, inputs, bounds), parameters.learning_rate
+    if bounds is None:
+        rate *= float(inputs.max() - inputs.min()) / victim.bounds.upper or 1.0 / victim.bounds.upper
+    attack = foolbox.attacks.L2CarliniWagnerAttack(
+        binary_search_steps=parameters.searches,
+        steps=parameters.steps,
+        stepsize=rate,
+        confidence=parameters.confidence,
+        initial_const=1e-3 if parameters.initial_c is None else parameters.initial_c,
+        abort_early=parameters.abort_early,
+    )
+    with _weights_at_rest(network):
+        found = attack.run(victim, inputs, foolbox.criteria.Misclassification(labels))
+    with torch.no_grad():
+        changed = (network(inputs).argmax(1) == labels) & (network(found).argmax(1) != labels)
+    return torch.where(like(changed, inputs), found, inputs)

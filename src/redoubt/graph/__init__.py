@@ -1,0 +1,1 @@
+"""What runs when: code that a job reads, snapshots, clusters, the warm server."""

@@ -1,0 +1,182 @@
+"""What a scale asks for before it starts: its jobs, which of them are made, and what the others cost.
+
+Nothing here imports torch; `redoubt.cost.measure` measures what the costs are made of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redoubt.data import sources
+from redoubt.files import canonical_json, read_json
+from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
+from redoubt.study.catalog import Catalog
+from redoubt.study.needs import Need
+
+STEPS = ("download", "pretrain", "defend", "attack", "table", "figure", "scorecard", "report")
+ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow; `name` is that of its benchmark file."""
+
+    step: str
+    name: str
+    files: tuple[str, ...]
+    dataset: str | None = None
+    model: str | None = None
+    attack: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and bytes of one job; None where they are not known, and `why`."""
+
+    seconds: float | None
+    bytes: float | None
+    why: str = ""
+
+
+def jobs(catalog: Catalog) -> Iterator[Job]:
+    """Yield the jobs of everything at the catalog's scale, in the order in which they can run, made or not."""
+    scale, models, runs = catalog.config.scale, dict[str, None](), dict[tuple[str, str], None]()
+    needs = [need for key in catalog.artifacts for need in catalog.needs(*key) if catalog.missing(need) is None]
+    while needs:
+        need = needs.pop()
+        models[need.model] = None
+        if start := catalog.models[need.model].start:
+            needs.append(Need(start))
+        if need.attack is not None and (need.model, need.attack) not in runs:
+            runs[need.model, need.attack] = None
+            needs += [Need(*read) for read in catalog.runs[need.model, need.attack].reads]
+    for dataset in dict.fromkeys(model.dataset for key, model in catalog.models.items() if key in models):
+        names = ("train.safetensors", "test.safetensors", "meta.json")
+        yield Job("download", f"download/{dataset}", tuple(data_file(dataset, name) for name in names), dataset)
+    for key, model in catalog.models.items():
+        for seed in model.seeds if key in models else ():
+            files = model_files(scale, key, seed)
+            yield Job(model.step, f"{model.step}/{key}/seed-{seed}", files, model.dataset, key)
+    for model, attack in catalog.runs:
+        for seed in catalog.models[model].seeds if (model, attack) in runs else ():
+            files = (attack_file(scale, model, seed, attack),)
+            dataset = catalog.models[model].dataset
+            yield Job("attack", f"attack/{model}/seed-{seed}/{attack}", files, dataset, model, attack)
+    for (study, key), raw in catalog.artifacts.items():
+        yield Job(raw.kind, f"{raw.kind}/{study}/{key}", artifact_files(scale, study, key, raw.kind))
+    yield Job("scorecard", "scorecard", scorecard_files(scale))
+    yield Job("report", "report", (f"results/{scale}/report/index.html",))
+
+
+def absent(catalog: Catalog) -> dict[str, list[str]]:
+    """Return the models that cannot be run here, by the reason."""
+    result: dict[str, list[str]] = {}
+    for key, model in catalog.models.items():
+        if model.missing is not None:
+            result.setdefault(model.missing, []).append(key)
+    return result
+
+
+def facts(dataset: str) -> tuple[tuple[int, int, int], int]:
+    """Return the shape of a dataset's images and the number of its classes."""
+    source = sources.source(dataset)
+    return source.shape, len(source.classes) or 1000  # ImageNet's are read from the user's folder
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+def model_key(entry: dict[str, Any]) -> str:
+    """Return what decides how fast a model is: its entry but for numbers that change values alone.
+
+    Of a defense's parameters whole numbers (steps, peers, draws) and names count, fractions (weights of a term) do not.
+    """
+    defense = entry["defense"]
+    amounts = {key: value for key, value in defense["parameters"].items() if not isinstance(value, float)}
+    training = {key: entry["training"][key] for key in ("batch_size", "optimizer", "augmentation")}
+    parts = [entry["dataset"], entry["network"], entry["preprocessing"]["name"], defense["name"], amounts, training]
+    return "model " + canonical_json([*parts, entry["start"] is not None])
+
+
+def attack_key(entry: dict[str, Any], read: list[dict[str, Any]], dataset: str) -> str:
+    """Return what decides how many passes an attack takes: its entry but for the number of images."""
+    kept = {key: value for key, value in entry.items() if key not in ("id", "select", "keep_images", "crafting")}
+    rhos = [source["parameters"].get("rhos") for source in read]
+    return "attack " + canonical_json([kept, entry["crafting"] is None, rhos, *facts(dataset)])
+
+
+def tracking(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
+    if (deepfool := entry["training"]["track"]["deepfool"]) is None:
+        return None
+    fixed = {"engine": "redoubt", "space": "preprocessed", "draws": 1, "repetitions": 1, "crafting": None}
+    return {**fixed, "id": "track", "attack": "deepfool", "parameters": deepfool}
+
+
+# -- what follows ------------------------------------------------------------------------------------------------------
+
+
+def cost(catalog: Catalog, job: Job, rates: dict[str, Any]) -> Cost:
+    """Return what one job costs, from measured `rates` by key."""
+    start = rates.get(f"start {job.step}")
+    if job.step == "download":
+        return _download(job)
+    if job.model is None:
+        return Cost(start, 0.0)
+    counts = dict(sources.source(job.dataset).counts) or _published(catalog, job.dataset)
+    entry = catalog.models[job.model].entry
+    speed = rates.get(model_key(entry))
+    if not counts or speed is None or start is None:
+        return Cost(None, None, "its images are not counted yet" if not counts else "its model was not measured")
+    if job.attack is None:
+        tracked = tracking(entry)
+        passes = rates.get(attack_key(tracked, [], job.dataset)) if tracked else None
+        return Cost(start + _training(entry["training"], counts, speed, passes), speed["bytes"])
+    attack = catalog.attacks[job.attack]
+    read = [catalog.attacks[key] for _, key in catalog.runs[job.model, job.attack].reads]
+    if (passes := rates.get(attack_key(attack, read, job.dataset))) is None:
+        return Cost(None, None, "its passes cannot be counted")
+    shape, classes = facts(job.dataset)
+    images = selected(attack["select"], counts["test"], classes)
+    times = {"fixed": 1, "image": images, "crafting": attack["crafting"] or 0}
+    total = {kind: sum(times[per] * passes[per][kind] for per in times) for kind in ("forward", "backward", "rows")}
+    row = ROW_BYTES + (3 * 4 * math.prod(shape) if attack["keep_images"] else 0)
+    took = sum(total[kind] * speed[kind] for kind in ("forward", "backward"))
+    return Cost(start + took, total["rows"] * row)
+
+
+def _download(job: Job) -> Cost:
+    source = sources.source(job.dataset)
+    images = sum(source.counts.values())
+    size = float(images * math.prod(source.shape)) if images else None
+    return Cost(0.0 if source.embedded else None, size, "its speed is that of the connection")
+
+
+def _published(catalog: Catalog, dataset: str) -> dict[str, int]:
+    """Return the images per split of a dataset that is counted in the user's folder, once it is published."""
+    path = catalog.root / data_file(dataset, "meta.json")
+    return read_json(path)["counts"] if path.is_file() else {}
+
+
+def _training(
+    schedule: dict[str, Any], counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
+) -> float:
+    images = min(schedule["images"] or counts["train"], counts["train"])
+    steps = round(schedule["epochs"] * math.ceil(images / schedule["batch_size"]))
+    tracked = min(schedule["track"]["images"] or counts["test"], counts["test"])
+    look = speed["forward"]
+    if passes is not None:
+        look += sum(passes["image"][kind] * speed[kind] for kind in ("forward", "backward"))
+    return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule["epochs"])) * tracked * look
+
+
+def selected(select: dict[str, Any], images: int, classes: int) -> int:
+    """Return about how many test images an attack selects; classes are taken to be even."""
+    if select["label"] is not None:
+        images = math.ceil(images / classes)
+    if select.get("not_label") is not None:
+        images = math.ceil(images * (1 - 1 / classes))
+    return min(select["images"] or images, images)

@@ -1,0 +1,58 @@
+"""Sources of one run: a copy of rules, config and code as they are at its start, which all of its jobs use.
+
+A job that starts hours later, perhaps on another machine, would otherwise run what the files hold by then, and one run
+would mix two versions. Copies lie in `.snakemake/sources/<digest>`, so unchanged sources are copied once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from redoubt.graph import code as imports
+
+FOLDERS = ("config", "envs", "src", "workflow")
+STORE = Path(".snakemake/sources")
+KEEP_SECONDS = 90 * 86400.0  # longer than any job is queued
+ROOT = imports.SOURCE.parent
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder in FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def freeze(root: Path = ROOT) -> Path:
+    """Copy the sources below `root` and return the copy's folder, relative to the working directory.
+
+    The jobs of this run find the copy through PYTHONPATH. Copies that no run has used for 90 days go.
+    """
+    digest = hashlib.sha256()
+    contents = {path.relative_to(root): path.read_bytes() for path in _files(root)}
+    for path, content in contents.items():
+        digest.update(f"{path.as_posix()}\0{len(content)}\0".encode() + content)
+    copy = STORE / digest.hexdigest()[:16]
+    if not copy.exists():
+        STORE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=STORE) as part:
+            for path, content in contents.items():
+                (part / path).parent.mkdir(parents=True, exist_ok=True)
+                (part / path).write_bytes(content)
+            try:
+                Path(part).rename(copy)
+            except OSError:  # another run has made the same copy meanwhile
+                assert copy.is_dir()
+    os.utime(copy)
+    for other in STORE.iterdir():
+        if time.time() - other.stat().st_mtime > KEEP_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
+    inherited = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(copy / "src"), inherited]))
+    return copy

@@ -1,0 +1,1 @@
+"""Models: preprocessing and network behind one callable, and their files."""

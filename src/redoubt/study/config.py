@@ -1,0 +1,284 @@
+"""The shape of every config file, as typed records; `workflow/schemas/` holds their JSON schemas."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from redoubt.records import Share, Strict, Training
+
+Id = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$", max_length=100, description="lower case, fields joined by hyphens"),
+]
+StudyId = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=100)]
+Method = str | dict[str, Any]
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("a seed is given twice")
+    return seeds
+
+
+Seeds = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_distinct),
+]
+
+
+class Data(Strict):
+    """Where datasets come from."""
+
+    mirrors: list[str] = Field([], description="folders or https addresses, tried in order; 'official' is the source")
+    imagenet: str | None = Field(None, description="folder with train/ and val/, as torchvision's ImageFolder reads it")
+
+
+class Verdict(Strict):
+    """Tolerances of the verdict `reproduced`, fixed before results are seen."""
+
+    rate: Share = Field(0.01, description="for rates (accuracy): absolute, 0.01 is one point")
+    mean: Share = Field(0.10, description="for means (rho): relative to the published value")
+
+
+class Config(Strict):
+    """`config/config.yaml`."""
+
+    scale: Literal["demo", "laptop", "laptop-jpeg", "paper"] = Field("demo", description="how much is run")
+    studies: list[StudyId] = Field(["deepdefense"], description="files of config/studies/ that take part")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where torch computes; auto takes a GPU if there is one"
+    )
+    data: Data = Data()
+    verdict: Verdict = Verdict()
+
+
+class Baseline(Strict):
+    """A model trained from scratch."""
+
+    dataset: str = Field(description="name of a dataset")
+    network: Method = Field(description="name of a network, or a mapping of its name and parameters")
+    preprocessing: Method = Field("identity", description="first layer of the model: a name, or name and parameters")
+    training: Training
+    labels: dict[str, str] = Field({}, description="what tables and legends call it: dataset, network, method")
+    seeds: Seeds = Field([0], description="one run for each")
+
+
+class Defended(Strict):
+    """A model that a defense makes: from another model, its `start`, or from scratch, as a baseline is made."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["start"]}, {"required": ["dataset", "network"]}]}
+    )
+
+    start: Id | None = Field(None, description="model whose weights, network and preprocessing it starts from")
+    dataset: str | None = Field(None, description="from scratch: name of a dataset")
+    network: Method | None = Field(None, description="from scratch: a network, or a mapping of its name and parameters")
+    preprocessing: Method | None = Field(
+        None, description="from scratch: first layer of the model, a name, or name and parameters; identity when null"
+    )
+    defense: str = Field(description="name of a defense")
+    parameters: dict[str, Any] = Field({}, description="parameters of the defense")
+    training: Training
+    labels: dict[str, str] = Field({}, description="what tables and legends call it, over those of its start")
+    seeds: Seeds = Field([0], description="one run for each, from the start's first seed")
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the way in which the model comes to be, or None."""
+        given = [key for key in ("dataset", "network", "preprocessing") if getattr(self, key) is not None]
+        if self.start is not None and given:
+            return f"{given[0]} comes with the start; give start, or dataset and network"
+        if self.start is None and not {"dataset", "network"} <= set(given):
+            return "this model starts from nothing; give start, or dataset and network"
+        return None
+
+
+class Select(Strict):
+    """Which test images are attacked."""
+
+    images: Annotated[int, Field(gt=0)] | None = Field(None, description="the first so many; all when null")
+    label: int | None = Field(None, description="only images of this class")
+    not_label: int | None = Field(
+        None,
+        description="no images of this class, as for an attack that aims at it",
+        exclude_if=lambda label: label is None,  # so that entries without it stay what they were
+    )
+
+
+class Attack(Strict):
+    """An attack with its parameters."""
+
+    attack: str = Field(description="name of an attack")
+    engine: Literal["redoubt", "foolbox"] = Field("redoubt", description="whose implementation")
+    space: Literal["pixels", "preprocessed"] = Field(
+        "pixels", description="where it perturbs and measures: images in [0, 1], or the network's inputs, unbounded"
+    )
+    parameters: dict[str, Any] = Field({}, description="parameters of the attack, in units of the space")
+    select: Select = Select()
+    crafting: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="the first so many training images, for a universal perturbation; the attacked ones when null"
+    )
+    draws: Annotated[int, Field(gt=0)] = Field(
+        1, description="forward passes averaged at every step of crafting, for random models"
+    )
+    draws_apart: bool = Field(
+        False,
+        description="each of these passes is a call of its own, for models that draw once a call, not for every image",
+        exclude_if=lambda apart: not apart,  # so that entries without it stay what they were
+    )
+    gradient: Literal["exact", "straight-through"] = Field(
+        "exact",
+        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
+        exclude_if=lambda gradient: gradient == "exact",
+    )
+    repetitions: Annotated[int, Field(gt=0)] = Field(
+        1, description="times that every crafted image is scored, each with draws of its own, for random models"
+    )
+    keep_images: bool = Field(False, description="store the adversarial images and their probabilities too")
+
+
+class Source(Strict):
+    """Finished rows of another model that an evaluation builds on."""
+
+    model: Id
+    attack: Id
+
+
+class Evaluation(Strict):
+    """An attack on some models."""
+
+    attack: Id
+    models: list[str] = Field(description="ids, or patterns with *")
+    reads: list[Source] = Field([], description="rows that the attack builds on")
+
+
+class Artifact(Strict):
+    """A table or a figure of the paper, or an extra one."""
+
+    kind: Literal["table", "figure"]
+    plot: str = Field(description="what draws it: a file of redoubt/artifacts")
+    title: str
+    caption: str = Field(description="what it shows, in our own words")
+    parameters: dict[str, Any] = {}
+
+
+class Value(Strict):
+    """One number of an artifact's CSV: the row that all keys of `where` match, in `column`."""
+
+    artifact: Id
+    where: dict[str, Any]
+    column: str = "reproduced"
+
+
+Operand = Value | float
+
+
+class Compare(Strict):
+    """`left` stands in a relation to `factor` times `right` plus `offset`."""
+
+    check: Literal["compare"]
+    left: Operand
+    relation: Literal[">", ">=", "<", "<="]
+    right: Operand
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+class Best(Strict):
+    """One row has the highest value of every column among some rows."""
+
+    check: Literal["best"]
+    artifact: Id
+    model: Id
+    among: list[Id] = Field(description="rows it is compared with")
+    columns: list[str]
+    rank: Annotated[int, Field(gt=0)] = Field(1, description="place it takes: 1 is the highest")
+
+
+class Trend(Strict):
+    """Rank correlation of two columns over the rows that match."""
+
+    check: Literal["trend"]
+    artifact: Id
+    where: dict[str, Any] = {}
+    x: str
+    y: str
+    sign: Literal["rising", "falling", "flat"]
+    strength: Share = Field(0.5, description="least |rank correlation| for rising and falling, most for flat")
+
+
+class Consistent(Strict):
+    """`first` is above `second` exactly when `third` is above `fourth`, within a tolerance of the latter pair."""
+
+    check: Literal["consistent"]
+    ratio: tuple[Operand, Operand]
+    threshold: float
+    value: Operand
+    level: float
+    slack: float = Field(0.0, description="values this near to the level agree with either side")
+
+
+Check = Annotated[Compare | Best | Trend | Consistent, Field(discriminator="check")]
+
+
+class Claim(Strict):
+    """A statement of the paper, and the checks that decide it."""
+
+    statement: str = Field(description="what the paper claims, in our own words")
+    where: str = Field(description="section, table or figure of the paper")
+    checks: list[Check] = Field(description="it holds when all hold")
+
+
+class Deviation(Strict):
+    """A place where the paper is silent, ambiguous or not followed."""
+
+    topic: str
+    choice: str
+    alternatives: str = ""
+
+
+class Study(Strict):
+    """`config/studies/<study>.yaml`: everything about one paper."""
+
+    title: str
+    reference: str = Field(description="authors, venue, year")
+    baselines: dict[Id, Baseline]
+    models: dict[Id, Defended]
+    attacks: dict[Id, Attack]
+    evaluations: list[Evaluation]
+    artifacts: dict[Id, Artifact]
+    claims: dict[Id, Claim]
+    deviations: list[Deviation] = []
+
+
+class Override(Strict):
+    """A change of some models or attacks at one scale."""
+
+    models: list[str] = Field([], description="ids or patterns with * of the models that are changed")
+    attacks: list[str] = Field([], description="ids or patterns with * of the attacks that are changed")
+    set: dict[str, Any] = Field(description="keys of the entry and their values; mappings are merged")
+    why: str = Field(description="shown in the report")
+
+
+class Cut(Strict):
+    """Models that a scale leaves out."""
+
+    models: list[str] = Field(description="ids or patterns with *")
+    why: str = Field(description="reason given in place of their results")
+
+
+class Scale(Strict):
+    """`config/scales/<scale>.yaml`: how much is run; an experiment's meaning never changes with it."""
+
+    stamp: str = Field(description="shown on every artifact")
+    comparable: bool = Field(description="whether numbers may be set against the paper's")
+    threads: Annotated[int, Field(gt=0)] = Field(description="cores of one training or attack job")
+    stand_ins: dict[str, str] = Field({}, description="dataset: dataset used in its place")
+    networks: dict[str, Method] = Field({}, description="network: network used in its place")
+    overrides: list[Override] = []
+    cuts: list[Cut] = []
+
+
+ROOTS = {"config": Config, "study": Study, "scale": Scale}

@@ -1,0 +1,96 @@
+"""Keep a finished run: copy its small results to results/reference/<scale>, with their provenance.
+
+Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims and provenance.json (commit, hash
+of the configuration, machine, versions, seconds of every job). What was not drawn is left out and named.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from redoubt.errors import RedoubtError, cli
+from redoubt.files import write_json, write_text
+from redoubt.steps import scorecard
+from redoubt.study import catalog
+
+SUFFIXES = ("csv", "md", "svg", "png")
+PACKAGES = ("torch", "torchvision", "numpy", "pandas", "foolbox", "snakemake")
+
+
+def git(*arguments: str) -> str:
+    """Return what git says, or nothing outside a repository."""
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def seconds(scale: str) -> dict[str, float]:
+    """Return the wall seconds of every training and attack job of a scale, from Snakemake's benchmark files."""
+    result = {}
+    for path in sorted(Path("logs/benchmarks", scale).rglob("*.tsv")):
+        with path.open() as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        result["/".join(path.with_suffix("").parts[3:])] = round(float(rows[-1]["s"]), 1)
+    return result
+
+
+def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> dict[str, Any]:
+    """Return where a run's numbers come from."""
+    entries = [{key: model.entry for key, model in found.models.items()}, found.attacks]
+    return {
+        "scale": found.config.scale,
+        "commit": git("rev-parse", "HEAD"),
+        "changed_files": git("diff", "--name-only", "HEAD", "--", ".", ":!results/reference").splitlines(),
+        "config_hash": catalog.entry_hash(entries),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "job_seconds": seconds(found.config.scale),
+        "drawn": drawn,
+        "not_drawn": absent,
+    }
+
+
+def keep(found: catalog.Catalog, out: Path) -> list[str]:
+    """Copy what is drawn to `out` and return the names of the artifacts.
+
+    Raises:
+        RedoubtError: nothing is drawn at this scale.
+    """
+    results = Path("results") / found.config.scale
+    drawn, absent = [], []
+    for study, artifact in found.artifacts:
+        files = [path for suffix in SUFFIXES if (path := results / study / f"{artifact}.{suffix}").exists()]
+        (drawn if files else absent).append(f"{study}/{artifact}")
+        for path in files:
+            (out / study).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / study / path.name)
+    if not drawn:
+        raise RedoubtError(f"{results}: nothing is drawn there; run snakemake first")
+    frames = {"scorecard": scorecard.scorecard(found, results), "claims": scorecard.claims(found, results)}
+    for name, frame in frames.items():
+        write_text(out / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    write_json(out / "provenance.json", provenance(found, drawn, absent))
+    return drawn
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", required=True, help="scale of the finished run")
+    parser.add_argument("--out", type=Path, help="folder to write; results/reference/<scale> when left out")
+    options = parser.parse_args(argv)
+    found = catalog.load(".", {"scale": options.scale})
+    drawn = keep(found, options.out or Path("results/reference") / options.scale)
+    print(f"kept {len(drawn)} artifacts: {', '.join(drawn)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

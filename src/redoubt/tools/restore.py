@@ -1,0 +1,246 @@
+"""Fetch checkpoints and results from the DVC remote, prove that they fit this config and code, rebuild nothing.
+
+With --save the other way round: record in dvc.lock what the workflow has made; push it if there is a remote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from redoubt.errors import RedoubtError, cli, shortened
+from redoubt.files import file_digest
+from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
+from redoubt.study import catalog as catalogs
+from redoubt.study.catalog import Catalog
+from redoubt.tools import dvc as plan
+
+LOCK = Path("dvc.lock")
+
+
+def stages(catalog: Catalog) -> dict[str, list[str]]:
+    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time.
+
+    Raises:
+        RedoubtError: a model has other seeds than 0, for which dvc.yaml has no stages.
+    """
+    scale, result = catalog.config.scale, {}
+    if several := [key for key, model in catalog.models.items() if tuple(model.seeds) != (0,)]:
+        raise RedoubtError(f"{several[0]}: DVC stores seed 0 alone; save and restore take models with seeds: [0]")
+    for key, model in catalog.models.items():
+        name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
+        result[f"{name}@{key}"] = list(model_files(scale, key, 0))
+    for model, attack in catalog.runs:
+        result[f"attack@{model}-{attack}"] = [attack_file(scale, model, 0, attack)]
+    for (study, key), raw in catalog.artifacts.items():
+        result[f"{raw.kind}@{study}-{key}"] = list(artifact_files(scale, study, key, raw.kind))
+    result["scorecard"] = list(scorecard_files(scale))
+    result["report"] = [f"results/{scale}/report/index.html"]
+    return result
+
+
+def _call(*command: str, problem: str) -> str:
+    """Run a command and return what it prints; the line in which it names its error ends this one."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines() if line.strip()]
+        named = [line[len("error:") :].strip() for line in lines if line.lower().startswith("error:")]
+        raise RedoubtError(f"{problem}: {(named or lines[-1:] or ['no message'])[0]}")
+    return done.stdout
+
+
+def _locked(catalog: Catalog) -> list[str]:
+    """Return the stages that dvc.lock records at this scale."""
+    if not LOCK.is_file():
+        raise RedoubtError("dvc.lock: nothing has been recorded yet; run `snakemake`, then `make save`")
+    recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    found = [
+        name
+        for name, files in stages(catalog).items()
+        if name in recorded and {out["path"] for out in recorded[name]["outs"]} == set(files)
+    ]
+    if not found:
+        raise RedoubtError(f"dvc.lock: nothing is recorded at scale {catalog.config.scale}")
+    return found
+
+
+def _recorded(names: Iterable[str]) -> dict[str, str]:
+    """Return the MD5 that dvc.lock records of every file of some stages."""
+    recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    return {out["path"]: out["md5"] for name in names for out in recorded[name]["outs"]}
+
+
+def _object(digest: str) -> str:
+    """Return where DVC keeps a file, below its cache and below a remote."""
+    return f"files/md5/{digest[:2]}/{digest[2:]}"
+
+
+def _differs(path: Path, digest: str) -> bool:
+    """Tell whether a file is there and is not the one that was recorded; DVC itself takes fetched bytes on trust."""
+    return path.is_file() and file_digest(path, "md5") != digest
+
+
+def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) -> None:
+    """Remove damaged files, and what DVC's cache keeps of them, so that nothing uses them."""
+    cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
+    for file in wrong:
+        (catalog.root / file).unlink()
+        (cache / _object(recorded[file])).unlink(missing_ok=True)
+
+
+def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
+    """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
+    cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
+    for file in files:
+        digest = file_digest(catalog.root / file, "md5")
+        if _differs(kept := cache / _object(digest), digest):
+            kept.unlink()
+
+
+@dataclass
+class Pulled:
+    """Files that were damaged here and fetched anew, those that are damaged in the remote, and those it lacks."""
+
+    mended: list[str]
+    damaged: list[str]
+    lost: list[str]
+
+    def problems(self, recorded: dict[str, str]) -> list[str]:
+        """Return what is wrong with the remote, damaged objects by their names in it."""
+        found = []
+        if self.damaged:
+            named = [f"{file} ({_object(recorded[file])} is not what dvc.lock records)" for file in self.damaged]
+            found.append(f"damaged in the DVC remote, and removed here: {shortened(named, 3)}")
+        if self.lost:
+            found.append(f"recorded in dvc.lock, but not in the DVC remote: {shortened(self.lost, 3)}")
+        return found
+
+
+def _pull(catalog: Catalog, names: list[str], recorded: dict[str, str]) -> Pulled:
+    """Fetch the files of some stages; those that are damaged are fetched once more, and removed when that helps not.
+
+    Raises:
+        RedoubtError: DVC fails.
+    """
+
+    def once() -> list[str]:
+        # What was never made is missing by right; what was made must come.
+        _call("dvc", "pull", "--allow-missing", *_groups(names), problem="dvc pull")
+        wrong = [file for file, digest in recorded.items() if _differs(catalog.root / file, digest)]
+        _forget(catalog, recorded, wrong)
+        return wrong
+
+    first = once()
+    damaged = once() if first else []
+    absent = [file for file in recorded if not (catalog.root / file).is_file()]
+    return Pulled(
+        mended=[file for file in first if file not in absent],
+        damaged=damaged,
+        lost=[file for file in absent if file not in damaged],
+    )
+
+
+def _groups(names: Iterable[str]) -> list[str]:
+    """Return the groups that stages belong to: DVC reads all of its files anew for every target that it is given."""
+    return list(dict.fromkeys(name.split("@")[0] for name in names))
+
+
+def _changed(status: list[Any]) -> bool:
+    """Tell whether DVC says of a stage that something is other than recorded; what is merely not here is no change."""
+    return any(
+        not isinstance(part, dict) or any(state != "deleted" for changes in part.values() for state in changes.values())
+        for part in status
+    )
+
+
+def restore(catalog: Catalog, with_data: bool) -> str:
+    """Fetch, check and bless everything that is recorded; return what was done.
+
+    What is of another config is removed, with all that was made from it. Of what is damaged or lost only the report
+    goes too: the next run of Snakemake draws what that lacks, and leaves the rest.
+
+    Raises:
+        RedoubtError: the remote fails or is damaged, or what is recorded was made from other config or code.
+    """
+    found = _locked(catalog)
+    files, recorded = stages(catalog), _recorded(found)
+    pulled = _pull(catalog, found, recorded)
+    problems = pulled.problems(recorded)
+    plan.write(catalog)
+    status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
+    stale = [name for name in found if _changed(status.get(name, []))]
+    for file in (file for name in stale for file in files[name]):
+        # Without a record of its own Snakemake would take it for a result of this config.
+        (catalog.root / file).unlink(missing_ok=True)
+    if problems:
+        (catalog.root / files["report"][0]).unlink(missing_ok=True)
+    if stale:
+        problems.append(f"made before config or code was changed: {shortened(stale, 3)}")
+    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
+    if with_data or problems:  # data that come later are new, and make everything that reads them anew
+        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
+        try:
+            _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
+        except RedoubtError as error:
+            problems.append(str(error))
+    _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
+    if problems:
+        raise RedoubtError(
+            f"not restored: {'; '.join(problems)}; `snakemake` draws what is missing, `snakemake FILE` any"
+        )
+    planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
+    left = "nothing is left to be done"
+    if "Nothing to be done" not in planned:
+        left = "the rest has not been recorded, `snakemake -n` tells what it is"
+    healed = f"; damaged here and fetched anew: {', '.join(pulled.mended)}" if pulled.mended else ""
+    return f"restored {len(found)} stages{healed}; {left}"
+
+
+def save(catalog: Catalog) -> str:
+    """Record all finished files in dvc.lock, and push them when there is a remote; return what was done.
+
+    Raises:
+        RedoubtError: the workflow has unfinished work, or DVC fails.
+    """
+    root, known = catalog.root, stages(catalog)
+    found = [name for name, files in known.items() if all((root / file).is_file() for file in files)]
+    targets = [file for name in found for file in known[name]]
+    command = ("snakemake", "-n", "--config", f"scale={catalog.config.scale}", "--", *targets)
+    if not found or "Nothing to be done" not in _call(*command, problem="snakemake -n"):
+        raise RedoubtError("not saved: results are older than config or code; run `snakemake` first")
+    plan.write(catalog)
+    unfinished = _groups(name for name in known if name not in found)
+    complete = [group for group in _groups(found) if group not in unfinished]
+    single = [name for name in found if name.split("@")[0] in unfinished]
+    _drop_damaged(catalog, targets)
+    _call("dvc", "commit", "--force", "plan", *complete, *single, problem="dvc commit")
+    if not _call("dvc", "remote", "list", problem="dvc remote list").strip():
+        return f"recorded {len(found)} stages in dvc.lock; there is no remote to push to (dvc remote add)"
+    _call("dvc", "push", "--quiet", *_groups(found), problem="dvc push")
+    return f"recorded {len(found)} stages in dvc.lock and pushed them"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the step from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", help="that of config/config.yaml when absent")
+    parser.add_argument("--save", action="store_true", help="record and push instead")
+    parser.add_argument(
+        "--with-data", action="store_true", help="fetch the datasets too, for new attacks on old weights"
+    )
+    options = parser.parse_args(argv)
+    catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
+    print(save(catalog) if options.save else restore(catalog, options.with_data))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))

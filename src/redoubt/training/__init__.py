@@ -1,0 +1,1 @@
+"""Training: from a model's entry to weights, history and provenance."""
