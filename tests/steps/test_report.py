@@ -312,7 +312,7 @@ def test_command_line_writes_page_and_prints_summary(results, capsys):
 def test_command_line_tells_a_broken_scorecard_in_one_line_and_imports_no_torch(results):
     (results / "scorecard.csv").unlink()
     script = "import sys; from redoubt.steps import report; from redoubt.errors import cli\n"
-    script += "code = cli(lambda _: steps_report.main(sys.argv[1:])); assert 'torch' not in sys.modules; sys.exit(code)"
+    script += "code = cli(lambda _: report.main(sys.argv[1:])); assert 'torch' not in sys.modules; sys.exit(code)"
     arguments = ["--entry", json.dumps(ENTRY), "--results", str(results)]
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-c", script, *arguments]
