@@ -32,18 +32,23 @@ _LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
 
 
 @cache
-def _package(top: str) -> Path | None:
+def _package(top: str, source: Path) -> Path | None:
     """Return the folder that holds a top package: our own sources, or wherever Python finds a plug-in's."""
     if top == "redoubt":
-        return SOURCE
+        return source
     spec = find_spec(top)
     return Path(spec.origin).parents[1] if spec is not None and spec.submodule_search_locations else None
 
 
-def module_file(name: str) -> Path | None:
-    """Return the file of a module, given its full name, or None when there is none."""
+def module_file(name: str, source: Path = SOURCE) -> Path | None:
+    """Return the file of a module, given its full name, or None when there is none.
+
+    Args:
+        name: such as `redoubt.attacks.fgs`.
+        source: folder of our own package: `src`, or the copy of it that a run uses.
+    """
     parts = name.split(".")
-    if (folder := _package(parts[0])) is None:
+    if (folder := _package(parts[0], source)) is None:
         return None
     base = folder.joinpath(*parts)
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
@@ -65,10 +70,8 @@ def _imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
 
 
 @cache
-def _direct(name: str) -> frozenset[str]:
-    file = module_file(name)
-    if file is None:
-        return frozenset()
+def _direct(name: str, source: Path) -> frozenset[str]:
+    file = module_file(name, source)
     parts = name.split(".")
     parents = {".".join(parts[:end]) for end in range(1, len(parts))}
     found = _imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
@@ -79,7 +82,8 @@ def _means_nothing(name: str) -> bool:
     return any(name == part or name.startswith(f"{part}.") for part in WITHOUT_MEANING)
 
 
-def closure(*names: str) -> list[str]:
+@cache
+def closure(*names: str, source: Path = SOURCE) -> tuple[str, ...]:
     """Return the given modules and all modules of their top packages and of redoubt that they import, sorted.
 
     Modules without meaning are left out, unless they are given.
@@ -88,24 +92,25 @@ def closure(*names: str) -> list[str]:
     todo, seen = list(names), set()
     while todo:
         name = todo.pop()
-        if name in seen or name.split(".")[0] not in tops or module_file(name) is None:
+        if name in seen or name.split(".")[0] not in tops or module_file(name, source) is None:
             continue
         seen.add(name)
-        todo.extend(found for found in _direct(name) if not _means_nothing(found))
-    return sorted(seen)
+        todo.extend(found for found in _direct(name, source) if not _means_nothing(found))
+    return tuple(sorted(seen))
 
 
-def digest(*names: str) -> str:
+@cache
+def digest(*names: str, source: Path = SOURCE) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of the meaning of some modules and all that they import."""
     parts = hashlib.sha256()
-    for name in closure(*names):
-        parts.update(f"{name}\0{_text_digest(name)}\n".encode())
+    for name in closure(*names, source=source):
+        parts.update(f"{name}\0{_text_digest(module_file(name, source))}\n".encode())
     return parts.hexdigest()[:16]
 
 
 @cache
-def _text_digest(name: str) -> str:
-    return hashlib.sha256(meaning(module_file(name).read_text(encoding="utf-8")).encode()).hexdigest()
+def _text_digest(file: Path) -> str:
+    return hashlib.sha256(meaning(file.read_text(encoding="utf-8")).encode()).hexdigest()
 
 
 # -- what a source text means ------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ Nothing here imports torch: the workflow builds this while it builds its graph.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ from typing import Any
 from redoubt import registry
 from redoubt.data import sources
 from redoubt.errors import RedoubtError
-from redoubt.files import canonical_json
-from redoubt.graph import code as imports
+from redoubt.files import entry_digest
 from redoubt.layout import attack_file, data_folder, model_file, published_file, scale_file, study_file
 from redoubt.study.config import Artifact, Attack, Claim, Config, Defended, Method, Scale, Study
 from redoubt.study.needs import Model, Need, Run
@@ -38,6 +36,7 @@ class Catalog:
     scale: Scale
     studies: dict[str, Study]
     root: Path = field(default_factory=Path)
+    results: Path | None = None  # folder that `results/` lies in, where that is not `root`
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     # -- models -------------------------------------------------------------------------------------------------------
@@ -139,7 +138,8 @@ class Catalog:
                 return cut.why
         if start is not None:
             return start.missing
-        return sources.unavailable(dataset, self.mirrors, self.config.data.imagenet, self.root / data_folder(dataset))
+        published = (self.results or self.root) / data_folder(dataset)
+        return sources.unavailable(dataset, self.mirrors, self.config.data.imagenet, published)
 
     @cached_property
     def mirrors(self) -> list[str]:
@@ -189,6 +189,8 @@ class Catalog:
                         raise RedoubtError(
                             f"{where}.reads.attack: {source.attack!r} is in space {of}, {raw.attack!r} in space {by}"
                         )
+                if raw.crafted_on is not None:
+                    self._known(raw.crafted_on, self.models, f"{where}.crafted_on")
                 own = [*study.baselines, *study.models]
                 for pattern in raw.models:
                     if not (found := [key for key in own if fnmatchcase(key, pattern)]):
@@ -196,7 +198,7 @@ class Catalog:
                     for model in found:
                         reads = tuple((source.model, source.attack) for source in raw.reads)
                         self._possible(reads, result, f"{where}.reads")
-                        result[model, raw.attack] = Run(model, raw.attack, reads)
+                        result[model, raw.attack] = Run(model, raw.attack, reads, raw.crafted_on)
         return result
 
     @staticmethod
@@ -214,10 +216,9 @@ class Catalog:
         """Return why something that an artifact reads cannot be had here, or None."""
         if (reason := self.models[need.model].missing) is not None or need.attack is None:
             return reason
-        for model, attack in self.runs[need.model, need.attack].reads:
-            if (reason := self.missing(Need(model, attack))) is not None:
-                return reason
-        return None
+        run = self.runs[need.model, need.attack]
+        needed = [Need(*read) for read in run.reads] + ([Need(run.crafted_on)] if run.crafted_on else [])
+        return next((reason for other in needed if (reason := self.missing(other)) is not None), None)
 
     # -- artifacts and claims -----------------------------------------------------------------------------------------
 
@@ -260,40 +261,6 @@ class Catalog:
 
     # -- what steps read ----------------------------------------------------------------------------------------------
 
-    def model_code(self, model: str) -> list[str]:
-        """Return the source files that training a model reads, relative to the root."""
-        entry, step = self.models[model].entry, self.models[model].step
-        return self._code(f"steps.{step}", f"defenses.{_module(entry['defense'])}", *_model_modules(entry))
-
-    def attack_code(self, model: str, attack: str) -> list[str]:
-        """Return the source files that an attack on a model reads, relative to the root."""
-        method = self.attacks[attack]["attack"].replace("-", "_")
-        return self._code("steps.attack", f"attacks.{method}", *_model_modules(self.models[model].entry))
-
-    def artifact_code(self, study: str, artifact: str) -> list[str]:
-        """Return the source files that drawing an artifact reads, relative to the root."""
-        raw = self.artifacts[study, artifact]
-        module = registry.method("artifacts", raw.plot)
-        metrics = getattr(module, "metrics", lambda _: ())(raw.parameters)
-        return self._code(
-            f"steps.{raw.kind}",
-            f"artifacts.{raw.plot.replace('-', '_')}",
-            *(f"metrics.{metric.replace('-', '_')}" for metric in metrics),
-        )
-
-    def report_code(self) -> list[str]:
-        """Return the source files that the report reads, relative to the root: the metrics of all artifacts too."""
-        drawn = {file for study, key in self.artifacts for file in self.artifact_code(study, key)}
-        return sorted({*self._code("steps.report"), *(file for file in drawn if "/metrics/" in file)})
-
-    def code(self, *modules: str) -> list[str]:
-        """Return the source files of some modules of the package and all that they import, relative to the root."""
-        return self._code(*modules)
-
-    def _code(self, *modules: str) -> list[str]:
-        files = imports.closure(*(f"redoubt.{module}" for module in modules))
-        return [f"src/{file.relative_to(imports.SOURCE).as_posix()}" for file in files]
-
     def artifact_entry(self, study: str, artifact: str) -> dict[str, Any]:
         """Return what the step of an artifact reads: the entry, labels and reasons, and where its inputs lie."""
         raw = self.artifacts[study, artifact]
@@ -322,15 +289,7 @@ class Catalog:
     def claims_hash(self) -> str:
         """Return a digest of what the scorecard reads of the config: all artifacts, and claims with their checks."""
         claims = {f"{study}/{key}": claim.model_dump() for (study, key), claim in self.claims.items()}
-        return entry_hash([claims, [list(key) for key in self.artifacts]])
-
-    @property
-    def report_files(self) -> list[str]:
-        """Template, style and script of the report page, relative to the root."""
-        return [
-            f"src/redoubt/report/templates/{file.name}"
-            for file in sorted((imports.SOURCE / "redoubt/report/templates").iterdir())
-        ]
+        return entry_digest([claims, [list(key) for key in self.artifacts]])
 
     def report_entry(self) -> dict[str, Any]:
         """Return what the report reads: artifacts, claims without their checks, deviations, and the scale's cuts."""
@@ -379,16 +338,6 @@ def _same(substitute: Method, given: dict[str, Any]) -> bool:
     return named(substitute)["name"] == given["name"]
 
 
-def _module(method: dict[str, Any]) -> str:
-    return method["name"].replace("-", "_")
-
-
-def _model_modules(entry: dict[str, Any]) -> list[str]:
-    """Return the modules that build a model: its defense's too where that changes the network."""
-    result = [f"networks.{_module(entry['network'])}", f"preprocessing.{_module(entry['preprocessing'])}"]
-    return [*result, f"defenses.{_module(entry['defense'])}"] if entry["defense"].get("changes") else result
-
-
 def _artifacts_of(claim: Claim) -> Iterator[str]:
     def walk(value: Any) -> Iterator[str]:
         if isinstance(value, Mapping):
@@ -406,20 +355,19 @@ def _artifacts_of(claim: Claim) -> Iterator[str]:
 # -- loading -----------------------------------------------------------------------------------------------------------
 
 
-def entry_hash(entry: Any) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of an entry's canonical JSON."""
-    return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
-
-
 def load(
-    root: Path | str = ".", changes: Mapping[str, Any] | None = None, environment: Mapping | None = None
+    root: Path | str = ".",
+    changes: Mapping[str, Any] | None = None,
+    environment: Mapping | None = None,
+    results: Path | None = None,
 ) -> Catalog:
     """Read and check all config files.
 
     Args:
-        root: folder of the repository.
+        root: folder of the repository, or of a copy of its sources.
         changes: keys of `config/config.yaml` and their values, as `--config` gives them.
         environment: environment variables; those of the process when None.
+        results: folder that `results/` lies in; `root` when None.
 
     Raises:
         RedoubtError: one line that names file, key and what was expected.
@@ -438,4 +386,4 @@ def load(
         if not (root / study_file(name)).is_file():
             raise RedoubtError(f"config/config.yaml: studies: {name!r}: there is no {study_file(name)}")
         studies[name] = typed(Study, read_yaml(root, study_file(name)), study_file(name))
-    return Catalog(config, scale, studies, root, os.environ if environment is None else environment).check()
+    return Catalog(config, scale, studies, root, results, os.environ if environment is None else environment).check()

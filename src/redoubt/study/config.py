@@ -152,6 +152,9 @@ class Evaluation(Strict):
     attack: Id
     models: list[str] = Field(description="ids, or patterns with *")
     reads: list[Source] = Field([], description="rows that the attack builds on")
+    crafted_on: Id | None = Field(
+        None, description="model that examples are crafted on, for transfer; the attacked one when null"
+    )
 
 
 class Artifact(Strict):

@@ -25,11 +25,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """One attack on one model; `reads` are the finished runs that it builds on."""
+    """One attack on one model.
+
+    `reads` are the finished runs that it builds on; `crafted_on` is the model that examples are crafted on, the
+    attacked one when None.
+    """
 
     model: str
     attack: str
     reads: tuple[tuple[str, str], ...] = ()
+    crafted_on: str | None = None
 
 
 @dataclass(frozen=True)

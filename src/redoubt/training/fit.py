@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import ValidationError
 
@@ -20,7 +21,7 @@ from redoubt.data import store
 from redoubt.defenses.interface import BaseDefense
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, json_text, read_json, write_all
-from redoubt.graph import code as imports
+from redoubt.graph import code
 from redoubt.models import classifier
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
@@ -201,6 +202,7 @@ def fit(
         {
             folder / "weights.safetensors": weights,
             folder / "history.csv": history_csv(history),
+            folder / "trace.parquet": pd.DataFrame({"step": []}).to_parquet(),
             folder / "model.json": json_text(facts),
         }
     )
@@ -212,10 +214,7 @@ def _origin(entry: dict[str, Any]) -> str:
     """Return the hash of the code and the torch that train an entry: a state of others is not taken up."""
     methods = [("networks", "network"), ("preprocessing", "preprocessing"), ("defenses", "defense")]
     modules = [f"redoubt.{kind}.{entry[key]['name'].replace('-', '_')}" for kind, key in methods]
-    digest = hashlib.sha256(torch.__version__.encode())
-    for file in imports.closure(__name__, *modules):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return f"{torch.__version__} {code.digest(__name__, *modules)}"
 
 
 def prepare(
