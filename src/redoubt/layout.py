@@ -68,9 +68,10 @@ def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[st
     return tuple(artifact_file(scale, study, artifact, suffix) for suffix in SUFFIXES[kind])
 
 
-def scorecard_files(scale: str) -> tuple[str, ...]:
-    """Return the files of the scorecard."""
-    return tuple(f"results/{scale}/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json"))
+def scorecard_files(scale: str) -> dict[str, str]:
+    """Return the files of the scorecard, by the names of its command line."""
+    names = {"scorecard": "scorecard.csv", "claims": "claims.csv", "metrics": "metrics.json"}
+    return {key: f"results/{scale}/{name}" for key, name in names.items()}
 
 
 def report_file(scale: str) -> str:

@@ -17,9 +17,7 @@ from redoubt.study import catalog
 def load_jobs():
     """Read and check all config before any job starts; a mistake ends the run with one line."""
     try:
-        return Jobs(
-            catalog.load(SOURCES, config, results=Path()), Path(SOURCES, "src")
-        )
+        return Jobs(catalog.load(SOURCES, config, results=Path()), Path(SOURCES, "src"))
     except RedoubtError as error:
         raise SystemExit("error: " + " ".join(str(error).split()))
 
@@ -46,7 +44,7 @@ def declared(rule):
     for job in JOBS:
         if job.step == rule:
             _, first, *others = job.name.split("/")
-            rest = "".join(f"/{other}" for other in others)
+            rest = "/".join(["", *others])
             rests.setdefault(re.escape(first), []).append(re.escape(rest))
     return (
         "|".join(f"{id}(?=(?:{'|'.join(rest)})[/.])" for id, rest in rests.items())

@@ -3,7 +3,7 @@ rule scorecard:
     input:
         unpack(of("scorecard", "inputs")),
     output:
-        layout.scorecard_files("{scale}"),
+        **layout.scorecard_files("{scale}"),
     log:
         "logs/{scale}/scorecard.log",
     conda:
@@ -21,8 +21,8 @@ rule scorecard:
         folder=subpath(output[0], parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --root {resources.root} "
-        "--config {params.config:q} --results {params.folder} --scorecard {output[0]} --claims {output[1]} "
-        "--metrics {output[2]} > {log} 2>&1"
+        "--config {params.config:q} --results {params.folder} --scorecard {output.scorecard} --claims {output.claims} "
+        "--metrics {output.metrics} > {log} 2>&1"
 
 
 rule report_page:

@@ -30,7 +30,10 @@ NAMES = {
     "scorecard": "scorecard",
     "report": "report",
 }
-"""Names of jobs by step, from the wildcards of the rule of that name."""
+"""Names of jobs by step, from the wildcards of the step's rule."""
+
+STEPS = {"pretrain": "train", "defend": "train"}
+"""The module of redoubt.steps that a rule runs, where it has another name."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Job:
     """One job of the workflow; `name` is that of its benchmark file too.
 
     Attributes:
-        step: the rule that runs it.
+        step: the rule that runs it (`report_page` for the report, since Snakemake has a function of that name).
         outputs: files that it writes.
         inputs: files that it reads, one or several, by the names that its rule gives them.
         modules: those that it runs; it depends on all that they import.
@@ -67,11 +70,11 @@ class Job:
 
     @property
     def stage(self) -> str | None:
-        """Name of the job's stage in dvc.yaml; None of a job whose files DVC does not keep: datasets and their parts."""
+        """Name of the job's stage in dvc.yaml; None where DVC keeps no file: datasets and their parts."""
         if self.step in ("download", "prepare"):
             return None
         step, *ids = self.name.split("/")
-        return "@".join(filter(None, ["train" if step in ("pretrain", "defend") else step, "-".join(ids)]))
+        return "@".join(filter(None, [STEPS.get(step, step), "-".join(ids)]))
 
     def reads(self) -> Iterator[str]:
         """Yield the files that it reads."""
@@ -119,6 +122,10 @@ class Jobs:
         """The jobs of everything that the report shows, those that cannot be run here left out."""
         return self.upstream(self._jobs["report"])
 
+    def training(self, job: Job) -> Job:
+        """Return the job that trains the model of a training or an attack."""
+        return self.makers[layout.model_file(self.scale, job.model, job.seed, "weights.safetensors")]
+
     # -- one step after the other --------------------------------------------------------------------------------------
 
     def _version(self, modules: tuple[str, ...], files: tuple[str, ...] = ()) -> str:
@@ -128,8 +135,10 @@ class Jobs:
         contents = [file_digest(self.catalog.root / file) for file in files]
         return entry_digest([code.digest(*modules, source=self._source), *contents])
 
-    def _job(self, step: str, modules: list[str], outputs: tuple[str, ...], files: tuple[str, ...] = (), **facts) -> Job:
-        named = tuple(f"redoubt.{module}" for module in dict.fromkeys([f"steps.{step}", *modules]))
+    def _job(
+        self, step: str, modules: list[str], outputs: tuple[str, ...], files: tuple[str, ...] = (), **facts: Any
+    ) -> Job:
+        named = tuple(f"redoubt.{module}" for module in dict.fromkeys([f"steps.{STEPS.get(step, step)}", *modules]))
         return Job(step=step, modules=named, outputs=outputs, version=self._version(named, files), **facts)
 
     def _downloads(self) -> Iterator[Job]:
@@ -153,7 +162,7 @@ class Jobs:
     def _trainings(self) -> Iterator[Job]:
         for model in self.catalog.models.values():
             entry = _json(model.entry)
-            modules = ["steps.train", _module("defenses", entry["defense"]), *_parts(entry)]
+            modules = [_module("defenses", entry["defense"]), *_parts(entry)]
             probes = entry["training"].get("probes", [])
             modules += [_module("probes", {"name": probe["probe"]}) for probe in probes]
             for seed in model.seeds:
@@ -168,7 +177,7 @@ class Jobs:
                         "start": start,
                     },
                     entry=entry,
-                        dataset=model.dataset,
+                    dataset=model.dataset,
                     model=model.id,
                     seed=seed,
                 )
@@ -233,7 +242,12 @@ class Jobs:
         published = tuple(layout.published_file(study) for study in catalog.studies)
         tables = tuple(file for group in files.values() for file in group if file.endswith(".csv"))
         yield self._job(
-            "scorecard", [], scorecard, published, inputs={"artifacts": tables}, entry=catalog.claims_hash()
+            "scorecard",
+            [],
+            tuple(scorecard.values()),
+            published,
+            inputs={"artifacts": tables},
+            entry=catalog.claims_hash(),
         )
         metrics = [metric for key in catalog.artifacts for metric in self._metrics(*key)]
         templates = sorted((self._source / "redoubt/report/templates").iterdir())
@@ -243,8 +257,8 @@ class Jobs:
             (layout.report_file(scale),),
             tuple(str(file.absolute()) for file in templates if file.is_file()),
             inputs={
-                "scorecard": scorecard[0],
-                "claims": scorecard[1],
+                "scorecard": scorecard["scorecard"],
+                "claims": scorecard["claims"],
                 "artifacts": tuple(file for group in files.values() for file in group),
             },
             entry=entry_digest(_json(catalog.report_entry())),
