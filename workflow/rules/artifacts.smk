@@ -13,7 +13,7 @@ rule table:
     log:
         "logs/{scale}/table/{study}/{artifact}.log",
     wildcard_constraints:
-        study=declared("table"),
+        study=JOBS.pattern("table"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
@@ -44,7 +44,7 @@ rule figure:
     log:
         "logs/{scale}/figure/{study}/{artifact}.log",
     wildcard_constraints:
-        study=declared("figure"),
+        study=JOBS.pattern("figure"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1

@@ -9,7 +9,7 @@ rule attack:
     benchmark:
         "logs/benchmarks/{scale}/attack/{model}/seed-{seed}/{attack}.tsv"
     wildcard_constraints:
-        model=declared("attack"),
+        model=JOBS.pattern("attack"),
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads

@@ -38,20 +38,6 @@ RETRIES = 2 if workflow.is_main_process else 0
 CONFIG = canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)})
 
 
-def declared(rule):
-    """Return a constraint of the rule's first wildcard: an id, where the other ids of one of its jobs follow."""
-    rests = {}
-    for job in JOBS:
-        if job.step == rule:
-            _, first, *others = job.name.split("/")
-            rest = "/".join(["", *others])
-            rests.setdefault(re.escape(first), []).append(re.escape(rest))
-    return (
-        "|".join(f"{id}(?=(?:{'|'.join(rest)})[/.])" for id, rest in rests.items())
-        or "none"
-    )
-
-
 def of(rule, part):
     """Return a function of wildcards: `inputs`, `entry` or `version` of the rule's job."""
     return lambda wildcards: getattr(JOBS.of(rule, wildcards), part)

@@ -7,7 +7,7 @@ rule download:
     benchmark:
         "logs/benchmarks/download/{dataset}.tsv"
     wildcard_constraints:
-        dataset=declared("download"),
+        dataset=JOBS.pattern("download"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
@@ -37,7 +37,7 @@ rule prepare:
     benchmark:
         "logs/benchmarks/prepare/{dataset}/preprocessing/{preprocessing}.tsv"
     wildcard_constraints:
-        dataset=declared("prepare"),
+        dataset=JOBS.pattern("prepare"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1

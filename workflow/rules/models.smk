@@ -9,7 +9,7 @@ rule pretrain:
     benchmark:
         "logs/benchmarks/{scale}/pretrain/{model}/seed-{seed}.tsv"
     wildcard_constraints:
-        model=declared("pretrain"),
+        model=JOBS.pattern("pretrain"),
     retries: RETRIES
     conda:
         "../../envs/redoubt.yaml"
@@ -40,7 +40,7 @@ use rule pretrain as defend with:
     benchmark:
         "logs/benchmarks/{scale}/defend/{model}/seed-{seed}.tsv"
     wildcard_constraints:
-        model=declared("defend"),
+        model=JOBS.pattern("defend"),
     params:
         version=of("defend", "version"),
         entry=text("defend"),

@@ -6,6 +6,7 @@ torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +102,15 @@ class Jobs:
     def of(self, step: str, wildcards: Mapping[str, str]) -> Job:
         """Return the job of a rule with these wildcards."""
         return self._jobs[NAMES[step].format(**dict(wildcards.items()))]
+
+    def pattern(self, step: str) -> str:
+        """Return a regular expression for the first id of a job of a step: an id, before the others of one such job."""
+        rests: dict[str, list[str]] = {}
+        for job in self:
+            if job.step == step:
+                _, first, *others = job.name.split("/")
+                rests.setdefault(re.escape(first), []).append(re.escape("".join(f"/{other}" for other in others)))
+        return "|".join(f"{first}(?=(?:{'|'.join(rest)})[/.])" for first, rest in rests.items()) or "none"
 
     @cached_property
     def makers(self) -> dict[str, Job]:
