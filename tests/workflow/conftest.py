@@ -10,7 +10,7 @@ from redoubt_tree import Tree, clone_of, tiny_copy
 def finished_tree(tmp_path_factory):
     """The tiny study after a full run; tests leave it untouched."""
     tree = tiny_copy(tmp_path_factory.mktemp("finished") / "redoubt")
-    tree.snakemake()
+    tree.run("python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "1")
     return tree
 
 
