@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import redoubt
 from redoubt.data import store
 from redoubt.evaluation.run import load_model
-from redoubt.steps import defend, pretrain
+from redoubt.steps import train
 from redoubt.training import fit as fitting
 from tests.defenses import CASES
 
@@ -46,7 +46,7 @@ def contents(folder):
 
 def test_pretrain_then_defend(command, make_entry, tmp_path, capfd):
     entry = make_entry(epochs=3, track={"images": 50})
-    assert pretrain.main(command(entry, "base")) == 0
+    assert train.main(command(entry, "base")) == 0
     out, err = capfd.readouterr()
     assert out.startswith("tiny-model: epoch 3") and out.count("\n") == 1 and err == ""
     assert [path.name for path in sorted((tmp_path / "base").iterdir())] == FILES
@@ -71,7 +71,7 @@ def test_pretrain_then_defend(command, make_entry, tmp_path, capfd):
             learning_rate=0.0005,
             track=track,
         )
-        assert defend.main(command(tuned, defense, start=weights)) == 0
+        assert train.main(command(tuned, defense, start=weights)) == 0
         history = pd.read_csv(tmp_path / defense / "history.csv")
         assert history["test_rho_2"].between(0.01, 1 if case.accuracy else 1e3).all() and len(history) == 2
         old, new = load_file(weights), load_file(tmp_path / defense / "weights.safetensors")
@@ -88,7 +88,7 @@ def test_defended_models_from_scratch(name, command, make_entry, tiny_data, tmp_
     settings = {**case.schedule, "preprocessing": "standardised", "epochs": 2}
     entry = make_entry(case.network, defense=name, parameters=parameters, **settings)
     for folder in ("one", "other"):
-        assert defend.main(command(entry, folder)) == 0
+        assert train.main(command(entry, folder)) == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
     assert json.loads((tmp_path / "one/model.json").read_text())["entry"] == entry
     weights = tmp_path / "one/weights.safetensors"
@@ -104,7 +104,7 @@ def test_defended_models_from_scratch(name, command, make_entry, tiny_data, tmp_
     assert accuracy.item() == history["test_accuracy"].iloc[-1]
 
     again = {**entry, "id": "again", "start": entry["id"], "training": {**entry["training"], "epochs": 0}}
-    assert defend.main(command(again, "again", start=weights)) == 0
+    assert train.main(command(again, "again", start=weights)) == 0
     old, new = load_file(weights), load_file(tmp_path / "again/weights.safetensors")
     assert old.keys() == new.keys()
     changed = [key for key in old if not torch.equal(old[key], new[key])]
@@ -115,10 +115,10 @@ def test_norms_train_from_scratch_and_rest_in_fine_tuning(command, make_entry, t
     settings = {"network": "resnet-cifar", "width": 0.25, "preprocessing": "standardised", "epochs": 1}
     scratch = make_entry(defense="bounded-relu", **settings)
     scratch["network"]["parameters"]["depth"] = 8
-    assert defend.main(command(scratch, "scratch")) == 0
+    assert train.main(command(scratch, "scratch")) == 0
     weights = tmp_path / "scratch/weights.safetensors"
     tuned = {**scratch, "id": "tuned", "start": scratch["id"]}
-    assert defend.main(command(tuned, "tuned", start=weights)) == 0
+    assert train.main(command(tuned, "tuned", start=weights)) == 0
     before, after = load_file(weights), load_file(tmp_path / "tuned/weights.safetensors")
     norms = [key for key in before if ".bn" in key]
     assert before["network.stem.bn.running_mean"].abs().max() > 0 and (before["network.stem.bn.weight"] != 1).any()
@@ -127,10 +127,10 @@ def test_norms_train_from_scratch_and_rest_in_fine_tuning(command, make_entry, t
 
 
 def test_detectors_are_set_after_training(command, make_entry, tiny_data, tmp_path):
-    pretrain.main(command(make_entry(epochs=3), "base"))
+    train.main(command(make_entry(epochs=3), "base"))
     parameters = {"false_positives": 0.1, "temperatures": [10]}
     entry = make_entry(start="tiny-model", defense="magnet", parameters=parameters, epochs=1, images=100)
-    defend.main(command(entry, "magnet", start=tmp_path / "base/weights.safetensors"))
+    train.main(command(entry, "magnet", start=tmp_path / "base/weights.safetensors"))
     model, _ = load_model(tmp_path / "magnet/weights.safetensors", torch.device("cpu"))
     split = store.load(tiny_data, "train")
     images = split.images(fitting.stratified(split.labels, 100)).float() / 255
@@ -142,17 +142,17 @@ def test_detectors_are_set_after_training(command, make_entry, tiny_data, tmp_pa
 
 def test_same_seed_same_bytes_and_another_seed_others(command, make_entry, tmp_path):
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        pretrain.main(command(make_entry(epochs=1), folder, seed))
+        train.main(command(make_entry(epochs=1), folder, seed))
     first, again, other = (contents(tmp_path / folder) for folder in "abc")
     assert first == again and all(first[name] != other[name] for name in FILES)
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, make_entry, tmp_path):
     entry = make_entry("lenet", width=0.3, epochs=6, batch_size=10, learning_rate=0.001)
-    pretrain.main(command(entry, "whole"))
+    train.main(command(entry, "whole"))
     environment = {**os.environ, "PYTHONPATH": str(Path(redoubt.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "redoubt.steps.pretrain", *command(entry, "killed")],
+        [sys.executable, "-m", "redoubt.steps.train", *command(entry, "killed")],
         env=environment,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, make_entry, 
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and states
     assert not (tmp_path / "killed").exists()
-    pretrain.main(command(entry, "killed"))
+    train.main(command(entry, "killed"))
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
     assert not list((tmp_path / "resume").iterdir())
 
@@ -182,30 +182,30 @@ def test_bad_entries_end_in_one_line(command, make_entry, failure, tmp_path):
         json.dumps({key: value for key, value in good.items() if key != "defense"}): "no key 'defense'",
     }
     for entry, message in cases.items():
-        assert message in failure(pretrain.main, command(entry, "out"))
+        assert message in failure(train.main, command(entry, "out"))
         assert not (tmp_path / "out").exists()
 
 
 def test_bad_starts_end_in_one_line(command, make_entry, failure, tmp_path):
-    pretrain.main(command(make_entry(epochs=0), "base"))
+    train.main(command(make_entry(epochs=0), "base"))
     weights = tmp_path / "base/weights.safetensors"
     tuned = make_entry(start="tiny-model", epochs=1)
-    assert "starts from" in failure(pretrain.main, command(tuned, "out"))
-    assert "starts from tiny-model" in failure(defend.main, command(tuned, "out"))
-    assert "starts from None" in failure(defend.main, command(make_entry(), "out", start=weights))
+    assert "starts from" in failure(train.main, command(tuned, "out"))
+    assert "starts from tiny-model" in failure(train.main, command(tuned, "out"))
+    assert "starts from None" in failure(train.main, command(make_entry(), "out", start=weights))
     wider = make_entry(width=0.2, start="tiny-model", epochs=1)
-    assert "fc1" in failure(defend.main, command(wider, "out", start=weights))
+    assert "fc1" in failure(train.main, command(wider, "out", start=weights))
     magnet = make_entry(width=0.2, start="tiny-model", defense="magnet", epochs=1)
-    assert "do not fit" in failure(defend.main, command(magnet, "out", start=weights))
+    assert "do not fit" in failure(train.main, command(magnet, "out", start=weights))
     (tmp_path / "torn").write_bytes(weights.read_bytes()[:100])
-    assert "no readable weights" in failure(defend.main, command(tuned, "out", start=tmp_path / "torn"))
-    assert "absent" in failure(defend.main, command(tuned, "out", start=tmp_path / "absent"))
+    assert "no readable weights" in failure(train.main, command(tuned, "out", start=tmp_path / "torn"))
+    assert "absent" in failure(train.main, command(tuned, "out", start=tmp_path / "absent"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_loss_that_is_not_finite_writes_no_weights(command, make_entry, failure, tmp_path):
     entry = make_entry(epochs=5, learning_rate=1e30)
-    assert "not finite" in failure(pretrain.main, command(entry, "out"))
+    assert "not finite" in failure(train.main, command(entry, "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -217,10 +217,10 @@ class Streamed(store.MemorySplit):
 
 @pytest.mark.parametrize("defense", ["clean", "adversarial-training"])
 def test_streamed_data_train_as_data_in_memory_do(defense, command, make_entry, tmp_path, monkeypatch):
-    pretrain.main(command(make_entry(epochs=2), "base"))
+    train.main(command(make_entry(epochs=2), "base"))
     parameters = {"iterations": 5} if defense == "adversarial-training" else {}
     entry = make_entry(start="tiny-model", defense=defense, parameters=parameters, epochs=1, learning_rate=0.0005)
-    defend.main(command(entry, "memory", start=tmp_path / "base/weights.safetensors"))
+    train.main(command(entry, "memory", start=tmp_path / "base/weights.safetensors"))
     load = store.load
 
     def streamed(folder, split):
@@ -228,7 +228,7 @@ def test_streamed_data_train_as_data_in_memory_do(defense, command, make_entry, 
         return Streamed(found.images(), found.labels)
 
     monkeypatch.setattr(fitting.store, "load", streamed)
-    defend.main(command(entry, "streamed", start=tmp_path / "base/weights.safetensors"))
+    train.main(command(entry, "streamed", start=tmp_path / "base/weights.safetensors"))
     one, other = (pd.read_csv(tmp_path / name / "history.csv") for name in ("memory", "streamed"))
     assert other["train_loss"].iloc[-1] == pytest.approx(one["train_loss"].iloc[-1], rel=1e-3)
 
@@ -239,7 +239,7 @@ def test_a_defense_that_asks_for_all_inputs_refuses_streamed_data(command, make_
         fitting.store, "load", lambda folder, split: Streamed(load(folder, split).images(), load(folder, split).labels)
     )
     entry = make_entry("lenet5", defense="peernet", parameters=CASES["peernet"].parameters, epochs=1)
-    assert "peernet needs all images of digits" in failure(defend.main, command(entry, "out"))
+    assert "peernet needs all images of digits" in failure(train.main, command(entry, "out"))
 
 
 def test_stratified_draws_are_balanced_and_in_order():
