@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from redoubt.judging.cells import COLUMNS, read_published
+from redoubt.judging.cells import COLUMNS
 from redoubt.steps import scorecard
 from redoubt.study import catalog
 from redoubt.tools import reference

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, Published, cell, read_published, shown, verdict
+from redoubt.judging.cells import COLUMNS, cell, shown, verdict
 from redoubt.judging.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]

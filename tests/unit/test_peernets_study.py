@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from redoubt.judging.cells import read_published
+from redoubt.study.published import read_published
 from redoubt.judging.claims import Numbers, decide
 from redoubt.study import catalog
 
