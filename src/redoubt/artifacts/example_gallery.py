@@ -95,7 +95,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
     for shown in options["attacks"]:
         for model in options["models"]:
             need = Need(model, shown["attack"])
-            facts = {**shown, "model": model, "name": style.name(entry["models"][model]["labels"])}
+            facts = {**dict(shown), "model": model, "name": style.name(entry["models"][model]["labels"])}
             if need not in frames:
                 rows.append(facts | {"reason": inputs.missing(model, shown["attack"])})
                 continue

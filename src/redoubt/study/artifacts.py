@@ -107,7 +107,9 @@ class Artifacts:
                     raise RedoubtError(f"{where}.{column}: attack {need.attack!r} sweeps no {column!r}; {told}")
                 if value not in values:
                     told = ", ".join(f"{each:g}" for each in values)
-                    raise RedoubtError(f"{where}.{column}: {value!r} is not one of {told}, which {need.attack!r} sweeps")
+                    raise RedoubtError(
+                        f"{where}.{column}: {value!r} is not one of {told}, which {need.attack!r} sweeps"
+                    )
             for column, values in swept.items():
                 if len(values) > 1 and column not in record.where:
                     told = f"attack {need.attack!r} sweeps {column} over {len(values)} values"

@@ -184,9 +184,7 @@ class Catalog(Files):
             "comparable": self.scale.comparable,
             "verdict": self.config.verdict.model_dump(),
             "stand_ins": self.scale.stand_ins,
-            "changes": [
-                change.why for own in self.changes.values() for change in (*own.overrides, *own.cuts)
-            ],
+            "changes": [change.why for own in self.changes.values() for change in (*own.overrides, *own.cuts)],
             "missing": sorted({model.missing for model in self.models.values() if model.missing}),
             "studies": studies,
         }
@@ -214,17 +212,21 @@ def _model_modules(entry: ModelEntry) -> list[str]:
 
 
 def load(
-    root: Path | str = ".", changes: Mapping[str, Any] | None = None, environment: Mapping | None = None
+    root: Path | str = ".",
+    changes: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    results: Path | None = None,
 ) -> Catalog:
     """Read and check all config files.
 
     Args:
-        root: folder of the repository.
+        root: folder of the repository, or of a copy of its sources.
         changes: keys of `config/config.yaml` and their values, as `--config` gives them.
         environment: environment variables; those of the process when None.
+        results: folder that `results/` lies in; `root` when None.
 
     Raises:
         RedoubtError: one line that names file, key and what was expected.
     """
-    files = read(Path(root), changes or {}, os.environ if environment is None else environment)
+    files = read(Path(root), changes or {}, os.environ if environment is None else environment, results)
     return Catalog(**vars(files)).check()

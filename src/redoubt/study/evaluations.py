@@ -34,9 +34,11 @@ def attacks(files: Files) -> dict[str, AttackEntry]:
 def _attack(key: str, raw: Attack, where: str) -> AttackEntry:
     kind, name = raw.method
     options = checked(kind, name, raw.parameters, f"{where}.{kind[:-1]}", f"{where}.parameters")
-    engines = getattr(registry.method(kind, name), "ENGINES", ("redoubt",))
-    if raw.engine not in engines:
-        raise RedoubtError(f"{where}.engine: {name} runs on {', '.join(engines)} only")
+    method = registry.method(kind, name)
+    if not hasattr(method, "ENGINES"):
+        raise RedoubtError(f"{where}.probe: {name} is a probe of a training; ask for it in training.probes")
+    if raw.engine not in method.ENGINES:
+        raise RedoubtError(f"{where}.engine: {name} runs on {', '.join(method.ENGINES)} only")
     return AttackEntry(**{**dict(raw), "id": key, "parameters": spelt(name, options)["parameters"]})
 
 
@@ -64,9 +66,7 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
     return result
 
 
-def _check_reads(
-    raw: Evaluation, models: Mapping[str, Model], attacks: Mapping[str, AttackEntry], where: str
-) -> None:
+def _check_reads(raw: Evaluation, models: Mapping[str, Model], attacks: Mapping[str, AttackEntry], where: str) -> None:
     for source in raw.reads:
         known(source.model, models, f"{where}.reads.model")
         known(source.attack, attacks, f"{where}.reads.attack")

@@ -34,6 +34,7 @@ class Files:
     studies: dict[str, Study]
     changes: dict[str, Changes] = field(default_factory=dict)
     root: Path = field(default_factory=Path)
+    results: Path | None = None  # folder that `results/` lies in, where that is not `root`
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     def changed(self, study: str, key: str, raw: Any, kind: str, where: str) -> Any:
@@ -61,7 +62,7 @@ def _check_patterns(scale: str, name: str, study: Study, changes: Changes) -> No
                         raise RedoubtError(f"{where}: {pattern!r} matches none of the {key} of {name}")
 
 
-def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str]) -> Files:
+def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str], results: Path | None) -> Files:
     """Read all config files; `changes` are keys of `config/config.yaml` and their values.
 
     Raises:
@@ -83,4 +84,4 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str])
         place = changes_file(config.scale, name)
         own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
         _check_patterns(config.scale, name, studies[name], own[name])
-    return Files(config, scale, studies, own, root, environment)
+    return Files(config, scale, studies, own, root, results, environment)

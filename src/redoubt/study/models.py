@@ -58,9 +58,7 @@ def _inherited(start: Model) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return entry.dataset, entry.network.model_dump(), entry.preprocessing.model_dump()
 
 
-def _from_scratch(
-    files: Files, raw: Baseline | Defended, where: str
-) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _from_scratch(files: Files, raw: Baseline | Defended, where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return dataset, network and preprocessing of a model that starts from nothing, with what the scale puts in."""
     scale, file = files.scale, scale_file(files.config.scale)
     given, network = str(raw.dataset), raw.network or ""
@@ -102,10 +100,13 @@ def _probed(training: Training, where: str) -> dict[str, Any]:
     for number, probe in enumerate(training.probes):
         place = f"{where}.training.probes.{number}"
         options = checked("probes", probe.probe, probe.parameters, f"{place}.probe", f"{place}.parameters")
+        if not hasattr(registry.method("probes", probe.probe), "measure"):
+            raise RedoubtError(f"{place}.probe: {probe.probe} is a probe of a finished model; ask for it in attacks")
         probes.append(probe.model_copy(update={"parameters": spelt(probe.probe, options)["parameters"]}))
     return training.model_copy(update={"probes": probes}).model_dump(by_alias=True)
 
 
 def _unavailable(files: Files, mirrors: list[str], dataset: str) -> str | None:
     """Return why a dataset is not available here, or None."""
-    return sources.unavailable(dataset, mirrors, files.config.data.imagenet, files.root / data_folder(dataset))
+    published = (files.results or files.root) / data_folder(dataset)
+    return sources.unavailable(dataset, mirrors, files.config.data.imagenet, published)

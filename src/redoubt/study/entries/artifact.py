@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -57,6 +57,17 @@ class ArtifactEntry(Entry):
     verdict: Verdict = Verdict()
     models: dict[str, Shown]
     inputs: list[Input]
+
+    @classmethod
+    def parse(cls, value: Any, what: str = "--entry") -> Self:
+        """Return JSON data as a record; models then have all parameters of their defenses, defaults too."""
+        entry = super().parse(value, what)
+        models = {}
+        for key, shown in entry.models.items():
+            options = registry.parameters("defenses", shown.defense.name, shown.defense.parameters)
+            whole = shown.defense.model_copy(update={"parameters": options.model_dump(by_alias=True)})
+            models[key] = shown.model_copy(update={"defense": whole})
+        return entry.model_copy(update={"models": models})
 
     @model_validator(mode="before")
     @classmethod

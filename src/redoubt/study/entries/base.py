@@ -28,6 +28,8 @@ class Entry(Strict):
         Raises:
             RedoubtError: a key is missing, unknown or out of range.
         """
+        if isinstance(value, cls):
+            return value
         if not isinstance(value, Mapping):
             raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}")
         try:
