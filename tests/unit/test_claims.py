@@ -167,9 +167,7 @@ def printed(tmp_path_factory):
 
 
 def studied():
-    raw = typed(
-        Study, yaml.safe_load((ROOT / "config/studies/deepdefense.yaml").read_text()), "deepdefense"
-    )
+    raw = typed(Study, yaml.safe_load((ROOT / "config/studies/deepdefense.yaml").read_text()), "deepdefense")
     return {name: claim.model_dump() for name, claim in raw.claims.items()}
 
 

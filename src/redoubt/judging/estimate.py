@@ -58,9 +58,11 @@ def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
         RedoubtError: there are no rows, they lack a column, an image has several rows, or a value is not finite.
     """
     module = registry.method("metrics", metric)
-    image = [name for name in ("seed", "index") if name in rows]
-    if image and rows.duplicated([name for name in (*image, "repetition") if name in rows]).any():
-        raise RedoubtError(f"{metric}: images have several rows each; choose one value of the attack's sweep by `where`")
+    image = [name for name in ("seed", "index", "repetition") if name in rows]
+    if "index" in rows and rows.duplicated(image).any():
+        raise RedoubtError(
+            f"{metric}: images have several rows each; choose one value of the attack's sweep by `where`"
+        )
     try:
         if hasattr(module, "applies"):
             counted = module.applies(rows)
