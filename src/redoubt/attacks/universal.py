@@ -139,7 +139,7 @@ def craft(
             with torch.no_grad():
                 left = (network(points).argmax(1) == clean[rows]).nonzero()[:, 0]
             if len(left):
-                steps, _, _ = deepfool.perturb(network, points[left], options)
+                steps, _, _ = deepfool.perturb(network, points[left], options, bounds=bounds)
                 v = project(v + combined(steps, radius), radius, parameters.project)
         rate = float((predictions(network, images, v, bounds) != clean).float().mean())
         best = v if rate >= max(history, default=0.0) else best

@@ -13,9 +13,10 @@ import safetensors.torch
 import torch
 
 from redoubt import device, registry
-from redoubt.attacks.interface import Batches, Context, Crafted, check_images, score
+from redoubt.attacks.interface import Batches, Context, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.checks import check_images
 from redoubt.evaluation.expectation import Expectation
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.files import atomic_path, canonical_json, read_json

@@ -267,8 +267,10 @@ class Catalog:
 
     def attack_code(self, model: str, attack: str) -> list[str]:
         """Return the source files that an attack on a model reads, relative to the root."""
-        method = self.attacks[attack]["attack"].replace("-", "_")
-        return self._code("steps.attack", f"attacks.{method}", *_model_modules(self.models[model].entry))
+        entry = self.attacks[attack]
+        method, engine = entry["attack"].replace("-", "_"), entry["engine"]
+        engines = [] if engine == "redoubt" else [f"engines.{engine}"]
+        return self._code("steps.attack", f"attacks.{method}", *engines, *_model_modules(self.models[model].entry))
 
     def artifact_code(self, study: str, artifact: str) -> list[str]:
         """Return the source files that drawing an artifact reads, relative to the root."""
