@@ -23,6 +23,7 @@ NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"
 COST = "one forward and one backward pass, a forward pass per epsilon, some 20 for the search by `error`"
 ENGINES = ("redoubt", "foolbox")
+SWEEP = {"epsilon": "epsilons", "fraction": "fractions"}
 
 Move = Callable[..., "torch.Tensor"]
 

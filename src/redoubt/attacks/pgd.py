@@ -25,6 +25,7 @@ NEEDS = "gradients"
 THREAT = "l-infinity or l2 ball of radius epsilon"
 COST = "steps x restarts forward and backward passes, fewer for images that are fooled early"
 ENGINES = ("redoubt", "foolbox")
+SWEEP = {"epsilon": "epsilons"}
 
 
 class Parameters(Strict):

@@ -23,6 +23,7 @@ NEEDS = "gradients"
 THREAT = "one l2-bounded perturbation for all images"
 COST = "passes x DeepFool of every crafting image that is not fooled yet, whatever the number of attacked images"
 ENGINES = ("redoubt",)
+SWEEP = {"rho": "rhos"}
 
 
 class Parameters(Strict):

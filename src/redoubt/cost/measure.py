@@ -21,7 +21,6 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
-from redoubt.records import Training
 from redoubt.training.loop import Resume, Trainer
 
 LONG_ENOUGH = 0.2
@@ -77,7 +76,7 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
     classifier.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
     model = model.to(where, memory_format=torch.channels_last)
-    schedule = Training(**{**entry["training"], "learning_rate": 1e-9})  # chance labels must not make it diverge
+    schedule = entry["training"].model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
     named = entry["defense"]
     options = registry.parameters("defenses", named["name"], named["parameters"])
     defense = registry.method("defenses", named["name"]).Defense(options, model.network)
@@ -198,8 +197,7 @@ def _total(
     crafted = None if entry["crafting"] is None else images[count:]
     context = Context(generator, bounds, reads, torch.arange(count), crafted)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    together = not entry.get("draws_apart", False)
-    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], together)
+    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], not entry["draws_apart"])
     rows = 0
     for part in implementation("attacks", entry["attack"], entry["engine"])(network, batches, options, context):
         rows += entry["repetitions"] * len(part.inputs)

@@ -23,6 +23,8 @@ from redoubt.files import atomic_path, canonical_json, read_json
 from redoubt.models import classifier
 from redoubt.progress import progress
 from redoubt.rows import SEAL, SHARED, read_sources, seal
+from redoubt.study.entries.attack import AttackEntry, Select
+from redoubt.study.entries.model import ModelEntry
 
 BATCH = 256
 
@@ -35,16 +37,16 @@ def load_model(weights: Path, where: torch.device) -> tuple[classifier.Classifie
     return model.to(where, memory_format=torch.channels_last).eval(), facts
 
 
-def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
+def selected(split: store.Split, select: Select) -> torch.Tensor:
     """Return positions of the test images that are attacked, ascending."""
     positions = torch.arange(len(split))
-    if select["label"] is not None:
-        positions = (split.labels == select["label"]).nonzero()[:, 0]
-    if select.get("not_label") is not None:
-        positions = positions[split.labels[positions] != select["not_label"]]
-    positions = positions[: select["images"]]
+    if select.label is not None:
+        positions = (split.labels == select.label).nonzero()[:, 0]
+    if select.not_label is not None:
+        positions = positions[split.labels[positions] != select.not_label]
+    positions = positions[: select.images]
     if not len(positions):
-        asked = ", ".join(f"{key}: {select[key]}" for key in ("label", "not_label") if select.get(key) is not None)
+        asked = ", ".join(f"{key}: {value}" for key, value in select if value is not None and key != "images")
         raise RedoubtError(f"select: no test image is left by {{{asked}}}")
     return positions
 
@@ -96,7 +98,7 @@ class Victim:
 
 
 def rows_of(
-    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: dict[str, Any]
+    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: AttackEntry
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of one crafted batch, once for every repetition, each scored by forward passes of its own.
 
@@ -104,18 +106,18 @@ def rows_of(
     several, detected where the model has a detector, and the images and probabilities where the entry keeps them.
     """
     known = victim.predicted(crafted.start, batch["inputs"])
-    for repetition in range(entry["repetitions"]):
+    for repetition in range(entry.repetitions):
         facts = score(victim.network, crafted, batch["inputs"], batch["labels"], known)
         logits = facts.pop("logits")
         columns = {"index": batch["positions"], **facts}
         frame = pd.DataFrame(
             {name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in columns.items()}
         )
-        if entry["repetitions"] > 1:
+        if entry.repetitions > 1:
             frame["repetition"] = repetition
         if victim.detector is not None:
             frame["detected"] = victim.detected(crafted.inputs).cpu().numpy()
-        if entry["keep_images"]:
+        if entry.keep_images:
             probabilities = logits.softmax(1).cpu()
             picked = torch.arange(len(probabilities))
             frame["probability_label"] = probabilities[picked, batch["labels"].cpu()].numpy()
@@ -127,7 +129,7 @@ def rows_of(
 
 
 def attack(
-    entry: dict[str, Any],
+    entry: AttackEntry | dict[str, Any],
     seed: int,
     data: Path,
     weights: Path,
@@ -151,11 +153,12 @@ def attack(
     Returns:
         The rows, see `rows_of`.
     """
+    entry = AttackEntry.parse(entry)
     where = device.choose(device_name, threads)
     model, facts = load_model(weights, where)
-    generator = classifier.seed_everything(facts["entry"]["id"], seed, entry["id"])
+    generator = classifier.seed_everything(facts["entry"]["id"], seed, entry.id)
     split = store.load(data, "test")
-    positions = selected(split, entry["select"])
+    positions = selected(split, entry.select)
     if (found := tuple(split.images(positions[:1]).shape[1:])) != (shape := tuple(facts["shape"])):
         raise RedoubtError(
             f"{data}: its images are {found}, those of {weights} are {shape}; give the data it was trained on"
@@ -163,22 +166,21 @@ def attack(
     images = split.images(positions).to(where).float() / 255.0
     labels = split.labels[positions].to(where)
     check_images(images, labels)
-    victim = Victim(model, entry["space"], facts["entry"]["defense"].get("random", False))
+    victim = Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.random)
     batches = Batches(victim.inputs(images), labels, BATCH)
     known = read_sources(reads) if reads else None
     crafting = None
-    if entry["crafting"] is not None:
+    if entry.crafting is not None:
         training = store.load(data, "train")
-        crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
-    context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
-    options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    network = StraightThrough(victim.network) if entry.get("gradient") == "straight-through" else victim.network
-    together = not entry.get("draws_apart", False)
-    network = network if entry["draws"] == 1 else Expectation(network, entry["draws"], together)
-    crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
+        crafting = victim.inputs(training.images(slice(0, entry.crafting)).to(where).float() / 255.0)
+    context = Context(generator, entry.engine, victim.bounds, known, positions, crafting)
+    options = registry.parameters(*entry.method, entry.parameters)
+    network = StraightThrough(victim.network) if entry.gradient == "straight-through" else victim.network
+    network = network if entry.draws == 1 else Expectation(network, entry.draws, not entry.draws_apart)
+    crafted = registry.method(*entry.method).run(network, batches, options, context)
     frames: list[pd.DataFrame] = []
     shared: dict[str, torch.Tensor] = {}
-    for part in progress(crafted, entry["id"]):
+    for part in progress(crafted, entry.id):
         own = slice(part.start, part.start + len(part.inputs))
         batch = {"inputs": batches.images[own], "labels": labels[own], "positions": positions[own]}
         frames += rows_of(victim, part, batch, entry)
