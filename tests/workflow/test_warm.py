@@ -185,11 +185,3 @@ def test_an_unknown_command_is_one_line():
         [sys.executable, "-m", "redoubt.graph.warm", "nosuch"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (2, "error: nosuch: No such file or directory\n")
-
-
-def test_caches_go_to_this_folder_where_the_home_is_read_only(shell, tmp_path):
-    script = "echo $XDG_CACHE_HOME $MPLCONFIGDIR"
-    home = {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "", "MPLCONFIGDIR": ""}
-    cache = tmp_path / ".snakemake/cache"
-    assert shell(script, **home).stdout == f"{cache} {cache}/mpl\n"
-    assert shell(script, **home | {"HOME": str(tmp_path)}).stdout == "\n"

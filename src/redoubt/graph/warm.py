@@ -27,7 +27,6 @@ HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
 exec {python} -IS {client} --client {python} "$@"
 """
-CACHE = ".snakemake/cache"  # where the user's own cannot be written
 
 
 def client(python: str, arguments: list[str]) -> int:
@@ -131,23 +130,6 @@ def serve(listener: socket.socket, running) -> None:
             jobs.add(job)
 
 
-def _use_own_caches() -> None:
-    """Where the home folder is read-only, let Snakemake, torch and matplotlib keep their caches in this folder."""
-    from pathlib import Path
-
-    def writable(folder: str) -> bool:
-        try:
-            os.makedirs(os.path.expanduser(folder), exist_ok=True)  # noqa: PTH103, PTH111
-        except OSError:
-            return False
-        return os.access(os.path.expanduser(folder), os.W_OK | os.X_OK)  # noqa: PTH111
-
-    for variable, usual, own in (("XDG_CACHE_HOME", "~/.cache", CACHE), ("MPLCONFIGDIR", "~/.config", f"{CACHE}/mpl")):
-        if not writable(os.environ.get(variable) or usual):
-            Path(own).mkdir(parents=True, exist_ok=True)
-            os.environ[variable] = str(Path(own).absolute())
-
-
 @contextlib.contextmanager
 def _served(listener: socket.socket) -> Iterator[dict[str, str]]:
     """Yield the environment in which steps are clients of the server at `listener`.
@@ -196,7 +178,6 @@ def main(command: list[str]) -> int:
     if not command:
         print("error: give a command to run, as in: python -m redoubt.graph.warm snakemake", file=sys.stderr)
         return 2
-    _use_own_caches()
     if not sys.platform.startswith("linux"):
         return _run(command, None, None)
     with contextlib.ExitStack() as stack:
