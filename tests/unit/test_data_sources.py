@@ -149,7 +149,8 @@ def test_imagenet_needs_a_folder_with_train_and_val(tmp_path):
 def test_a_place_that_the_locale_cannot_write_is_one_line(tmp_path):
     code = (
         "from redoubt.data import sources\n"
-        "for ask in (lambda: sources.mirrors(['/m\\xe9'], {}), lambda: sources.unavailable('imagenet', [], '/m\\xe9', '.')):\n"
+        "place = '/m\\xe9'\n"
+        "for ask in (lambda: sources.mirrors([place], {}), lambda: sources.unavailable('imagenet', [], place, '.')):\n"
         "    try: ask()\n"
         "    except sources.RedoubtError as error: print(error)"
     )
