@@ -12,7 +12,9 @@ from redoubt.data import digits, store
 from redoubt.data.sources import SOURCES
 from redoubt.errors import cli
 from redoubt.models.classifier import Classifier, build
-from redoubt.records import Training
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.model import ModelEntry, Training
+from redoubt.study.reading import spelt
 from redoubt.training.loop import Resume, Trainer
 
 torch.set_num_threads(1)
@@ -59,30 +61,28 @@ def model_entry(
     network="mlp", width=0.1, start=None, defense="clean", parameters=None, preprocessing="mean-image", **training
 ):
     """Return the entry of a model, as the catalog writes it."""
-    schedule = {"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training}
-    checked = registry.parameters("defenses", defense, parameters or {}).model_dump(by_alias=True)
-    changes = {"changes": True} if registry.method("defenses", defense).DECLARES.changes else {}
     rms = {"mean-image": 60.0}.get(preprocessing, 1.0)
-    options = registry.parameters("networks", network, {"width": width, "input_rms": rms})
-    layer = registry.parameters("preprocessing", preprocessing, {})
-    return {
-        "id": "tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
-        "dataset": "digits",
-        "network": {"name": network, "parameters": options.model_dump(by_alias=True)},
-        "preprocessing": {"name": preprocessing, "parameters": layer.model_dump(by_alias=True)},
-        "defense": {"name": defense, "parameters": checked, **changes},
-        "training": Training(**schedule).model_dump(by_alias=True),
-        "start": start,
-    }
+    return ModelEntry(
+        id="tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
+        dataset="digits",
+        network=spelt(network, registry.parameters("networks", network, {"width": width, "input_rms": rms})),
+        preprocessing=spelt(preprocessing, registry.parameters("preprocessing", preprocessing, {})),
+        defense={
+            **spelt(defense, registry.parameters("defenses", defense, parameters or {})),
+            "changes": registry.method("defenses", defense).DECLARES.changes,
+        },
+        training={"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training},
+        start=start,
+    ).dump()
 
 
 def attack_entry(attack="deepfool", **changes):
     """Return the entry of an attack, as the catalog writes it."""
-    parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
-    entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
-    select = {"images": 40, "label": None, **changes.pop("select", {})}
-    fixed = {"crafting": None, "draws": 1, "repetitions": 1, "keep_images": False}
-    return {**entry, "parameters": parameters, "select": select, **fixed, **changes}
+    options = registry.parameters("attacks", attack, changes.pop("parameters", {}))
+    entry = {"id": f"{attack}-test", "attack": attack, "space": "preprocessed", **spelt(attack, options)}
+    del entry["name"]
+    select = {"images": 40, **changes.pop("select", {})}
+    return AttackEntry(**{**entry, "select": select, **changes}).dump()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from redoubt.errors import RedoubtError
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 from redoubt.training.loop import Resume, augment, freeze_batch_norm, learning_rate
 from redoubt.training.updates import Updates
 
@@ -207,7 +207,8 @@ def test_updates_are_those_of_torch(name, weights_bytes):
 
 def test_training_does_not_import_the_compiler():
     code = (
-        "import sys, torch; from redoubt.training.updates import Updates; from redoubt.records import Training\n"
+        "import sys, torch; from redoubt.training.updates import Updates\n"
+        "from redoubt.study.entries.model import Training\n"
         "net = torch.nn.Linear(3, 3); net(torch.ones(1, 3)).sum().backward()\n"
         "updates = Updates(net, Training(epochs=1, batch_size=1, learning_rate=0.1)); updates.step(0.1)\n"
         "sys.exit('torch._dynamo' in sys.modules)"

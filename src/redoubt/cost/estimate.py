@@ -9,11 +9,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import canonical_json, read_json
 from redoubt.graph.jobs import Job, Jobs
 from redoubt.layout import data_file
 from redoubt.study.catalog import Catalog
+from redoubt.study.entries.attack import AttackEntry, Select
+from redoubt.study.entries.model import ModelEntry, Training
 
 ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
 
@@ -45,37 +48,31 @@ def facts(dataset: str) -> tuple[tuple[int, int, int], int]:
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
-def model_key(job: Job) -> str:
-    """Return what decides how fast a model is trained and asked: its entry but for numbers that change values alone.
+def model_key(entry: ModelEntry) -> str:
+    """Return what decides how fast a model is: its entry but for numbers that change values alone.
 
     Of a defense's parameters whole numbers (steps, peers, draws) and names count, fractions (weights of a term) do not.
     """
-    entry = job.entry
-    defense, training = entry["defense"], entry["training"]
-    given = defense.get("parameters", {})
-    amounts = {key: value for key, value in given.items() if not isinstance(value, float)}
-    kept = {key: training.get(key) for key in ("batch_size", "optimizer", "augmentation")}
-    parts = [entry["dataset"], entry["network"], entry["preprocessing"]["name"], defense["name"], amounts, kept]
-    return "model " + canonical_json([*parts, entry.get("start") is not None])
+    defense = entry.defense
+    options = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
+    amounts = {key: value for key, value in options.items() if not isinstance(value, float)}
+    training = {key: entry.training[key] for key in ("batch_size", "optimizer", "augmentation")}
+    parts = [entry.dataset, entry.network.model_dump(), entry.preprocessing.name, defense.name, amounts, training]
+    return "model " + canonical_json([*parts, entry.start is not None])
 
 
-def attack_key(entry: dict[str, Any], read: list[dict[str, Any]], dataset: str) -> str:
+def attack_key(entry: AttackEntry, read: list[AttackEntry], dataset: str) -> str:
     """Return what decides how many passes an attack takes: its entry but for the number of images."""
-    kept = {key: value for key, value in entry.items() if key not in ("id", "select", "keep_images", "crafting")}
-    rhos = [source.get("parameters", {}).get("rhos") for source in read]
-    return "attack " + canonical_json([kept, entry.get("crafting") is None, rhos, *facts(dataset)])
+    kept = {key: value for key, value in entry.dump().items() if key not in ("id", "select", "keep_images", "crafting")}
+    rhos = [source["parameters"].get("rhos") for source in read]
+    return "attack " + canonical_json([kept, entry.crafting is None, rhos, *facts(dataset)])
 
 
-def tracking(job: Job) -> dict[str, Any] | None:
+def tracking(entry: ModelEntry) -> AttackEntry | None:
     """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
-    training = job.entry["training"]
-    probes = [probe.get("parameters", {}) for probe in training.get("probes", []) if probe["probe"] == "rho-2"]
-    if (deepfool := training.get("track", {}).get("deepfool")) is not None:
-        probes.append(deepfool)
-    if not probes:
+    if (deepfool := entry.training.track.deepfool) is None:
         return None
-    fixed = {"engine": "redoubt", "space": "preprocessed", "draws": 1, "repetitions": 1, "crafting": None}
-    return {**fixed, "id": "track", "attack": "deepfool", "parameters": probes[0]}
+    return AttackEntry(id="track", attack="deepfool", space="preprocessed", parameters=deepfool)
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------
@@ -83,34 +80,37 @@ def tracking(job: Job) -> dict[str, Any] | None:
 
 def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
     """Return what one job costs, from measured `rates` by key."""
-    start = rates.get(f"start {job.step}")
+    start, catalog = rates.get(f"start {job.step}"), jobs.catalog
     if job.step == "download":
         return _download(job)
     if job.model is None:
         return Cost(start, 0.0)
-    training = jobs.training(job)
-    counts = dict(sources.source(job.dataset).counts) or _published(jobs.catalog, job.dataset)
-    speed = rates.get(model_key(training))
+    counts = dict(sources.source(job.dataset).counts) or _published(catalog, job.dataset)
+    entry = catalog.models[job.model].entry
+    speed = rates.get(model_key(entry))
     if not counts or speed is None or start is None:
         return Cost(None, None, "its images are not counted yet" if not counts else "its model was not measured")
-    if job is training:
-        tracked = tracking(job)
-        passes = rates.get(attack_key(tracked, [], job.dataset)) if tracked else None
-        return Cost(start + _training(job.entry["training"], counts, speed, passes), speed["bytes"])
-    if (passes := rates.get(attack_key(job.entry, read(jobs, job), job.dataset))) is None:
+    attack, read = asked(catalog, job)
+    passes = rates.get(attack_key(attack, read, job.dataset)) if attack else None
+    if job.attack is None:
+        return Cost(start + _training(entry.training, counts, speed, passes), speed["bytes"])
+    if passes is None:
         return Cost(None, None, "its passes cannot be counted")
     shape, classes = facts(job.dataset)
-    images = selected(job.entry.get("select", {}), counts["test"], classes)
-    times = {"fixed": 1, "image": images, "crafting": job.entry.get("crafting") or 0}
+    images = selected(attack.select, counts["test"], classes)
+    times = {"fixed": 1, "image": images, "crafting": attack.crafting or 0}
     total = {kind: sum(times[per] * passes[per][kind] for per in times) for kind in ("forward", "backward", "rows")}
-    row = ROW_BYTES + (3 * 4 * math.prod(shape) if job.entry.get("keep_images") else 0)
+    row = ROW_BYTES + (3 * 4 * math.prod(shape) if attack.keep_images else 0)
     took = sum(total[kind] * speed[kind] for kind in ("forward", "backward"))
     return Cost(start + took, total["rows"] * row)
 
 
-def read(jobs: Jobs, job: Job) -> list[dict[str, Any]]:
-    """Return the entries of the attacks whose rows an attack reads."""
-    return [jobs.makers[file].entry for file in job.inputs["reads"]]
+def asked(catalog: Catalog, job: Job) -> tuple[AttackEntry | None, list[AttackEntry]]:
+    """Return the attack of an attack job or of a training's rho_2, None where there is none, and the attacks it reads."""
+    if job.attack is None:
+        return tracking(catalog.models[job.model].entry), []
+    run = catalog.runs[job.model, job.attack]
+    return catalog.attacks[job.attack], [catalog.attacks[attack] for _, attack in run.reads]
 
 
 def _download(job: Job) -> Cost:
@@ -127,21 +127,21 @@ def _published(catalog: Catalog, dataset: str) -> dict[str, int]:
 
 
 def _training(
-    schedule: dict[str, Any], counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
+    schedule: Training, counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
 ) -> float:
-    images = min(schedule.get("images") or counts["train"], counts["train"])
-    steps = round(schedule["epochs"] * math.ceil(images / schedule["batch_size"]))
-    tracked = min(schedule.get("track", {}).get("images") or counts["test"], counts["test"])
+    images = min(schedule.images or counts["train"], counts["train"])
+    steps = round(schedule.epochs * math.ceil(images / schedule.batch_size))
+    tracked = min(schedule.track["images"] or counts["test"], counts["test"])
     look = speed["forward"]
     if passes is not None:
         look += sum(passes["image"][kind] * speed[kind] for kind in ("forward", "backward"))
-    return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule["epochs"])) * tracked * look
+    return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule.epochs)) * tracked * look
 
 
-def selected(select: dict[str, Any], images: int, classes: int) -> int:
+def selected(select: Select, images: int, classes: int) -> int:
     """Return about how many test images an attack selects; classes are taken to be even."""
-    if select.get("label") is not None:
+    if select.label is not None:
         images = math.ceil(images / classes)
-    if select.get("not_label") is not None:
+    if select.not_label is not None:
         images = math.ceil(images * (1 - 1 / classes))
-    return min(select.get("images") or images, images)
+    return min(select.images or images, images)

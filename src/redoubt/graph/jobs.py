@@ -19,6 +19,8 @@ from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest, file_digest
 from redoubt.graph import code
 from redoubt.study.catalog import Catalog
+from redoubt.study.entries.model import ModelEntry
+from redoubt.study.needs import Model
 
 NAMES = {
     "download": "download/{dataset}",
@@ -148,7 +150,7 @@ class Jobs:
     def _job(
         self, step: str, modules: list[str], outputs: tuple[str, ...], files: tuple[str, ...] = (), **facts: Any
     ) -> Job:
-        named = tuple(f"redoubt.{module}" for module in dict.fromkeys([f"steps.{STEPS.get(step, step)}", *modules]))
+        named = tuple(dict.fromkeys([f"redoubt.steps.{STEPS.get(step, step)}", *modules]))
         return Job(step=step, modules=named, outputs=outputs, version=self._version(named, files), **facts)
 
     def _downloads(self) -> Iterator[Job]:
@@ -157,26 +159,25 @@ class Jobs:
 
     def _prepared(self) -> Iterator[Job]:
         for model in self.catalog.models.values():
-            entry = _json(model.entry)["preprocessing"]
+            entry = model.entry.preprocessing
             file = preprocessing_of(model)
             yield self._job(
                 "prepare",
-                [_module("preprocessing", entry)],
+                [registry.module_name("preprocessing", entry.name)],
                 (file,),
                 inputs={"data": layout.data_file(model.dataset, "meta.json")},
-                entry=entry,
+                entry=entry.dump(),
                 dataset=model.dataset,
                 preprocessing=Path(file).stem,
             )
 
     def _trainings(self) -> Iterator[Job]:
         for model in self.catalog.models.values():
-            entry = _json(model.entry)
-            modules = [_module("defenses", entry["defense"]), *_parts(entry)]
-            probes = entry["training"].get("probes", [])
-            modules += [_module("probes", {"name": probe["probe"]}) for probe in probes]
+            entry = model.entry
+            modules = [registry.module_name("defenses", entry.defense.name), *_parts(entry)]
+            modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
             for seed in model.seeds:
-                start = self._file_of(model.start, seed, "weights.safetensors") if model.start else ()
+                start = self._weights(model.start, seed)[0] if model.start else ()
                 yield self._job(
                     model.step,
                     modules,
@@ -186,7 +187,7 @@ class Jobs:
                         "preprocessing": preprocessing_of(model),
                         "start": start,
                     },
-                    entry=entry,
+                    entry=entry.dump(),
                     dataset=model.dataset,
                     model=model.id,
                     seed=seed,
@@ -194,24 +195,24 @@ class Jobs:
 
     def _attacks(self) -> Iterator[Job]:
         for (key, attack), run in self.catalog.runs.items():
-            model, entry = self.catalog.models[key], _json(self.catalog.attacks[attack])
-            kind = "probes" if entry.get("probe") else "attacks"
-            modules = [_module(kind, {"name": entry[kind.removesuffix("s")]}), *_parts(_json(model.entry))]
-            if (engine := entry.get("engine", "redoubt")) != "redoubt":
-                modules.append(f"engines.{engine}")
+            model, entry = self.catalog.models[key], self.catalog.attacks[attack]
+            modules = [registry.module_name(*entry.method), *_parts(model.entry)]
+            if entry.engine != "redoubt":
+                modules.append(registry.module_name("engines", entry.engine))
             source = self.catalog.models[run.crafted_on] if run.crafted_on else None
-            modules += _parts(_json(source.entry)) if source else []
+            modules += _parts(source.entry) if source else []
             for seed in model.seeds:
+                weights, provenance = self._weights(key, seed)
                 inputs = {
                     "data": layout.data_file(model.dataset, "meta.json"),
-                    "weights": layout.model_file(self.scale, key, seed, "weights.safetensors"),
-                    "provenance": layout.model_file(self.scale, key, seed, "model.json"),
+                    "weights": weights,
+                    "provenance": provenance,
                     "preprocessing": preprocessing_of(model),
                     "reads": tuple(
-                        layout.attack_file(self.scale, read, self.seed_of(read, seed), by) for read, by in run.reads
+                        layout.attack_file(self.scale, read, self.catalog.models[read].seed_for(seed), by)
+                        for read, by in run.reads
                     ),
-                    "crafted_on": self._file_of(source.id, seed, "weights.safetensors") if source else (),
-                    "crafted_provenance": self._file_of(source.id, seed, "model.json") if source else (),
+                    "crafted_on": self._weights(source.id, seed) if source else (),
                     "crafted_preprocessing": preprocessing_of(source) if source else (),
                 }
                 yield self._job(
@@ -219,7 +220,7 @@ class Jobs:
                     modules,
                     (layout.attack_file(self.scale, key, seed, attack),),
                     inputs=inputs,
-                    entry=entry,
+                    entry=entry.dump(),
                     dataset=model.dataset,
                     model=key,
                     seed=seed,
@@ -231,19 +232,17 @@ class Jobs:
             needs = [need for need in self.catalog.needs(study, key) if self.catalog.missing(need) is None]
             yield self._job(
                 raw.kind,
-                [_module("artifacts", {"name": raw.plot}), *self._metrics(study, key)],
+                [registry.module_name("artifacts", raw.plot), *self._metrics(study, key)],
                 layout.artifact_files(self.scale, study, key, raw.kind),
                 (layout.published_file(study),),
                 inputs={"data": tuple(file for need in needs for file in self.catalog.files_of(need))},
-                entry=_json(self.catalog.artifact_entry(study, key)),
+                entry=self.catalog.artifact_entry(study, key).dump(),
                 study=study,
                 artifact=key,
             )
 
     def _metrics(self, study: str, key: str) -> list[str]:
-        raw = self.catalog.artifacts[study, key]
-        shown = getattr(registry.method("artifacts", raw.plot), "metrics", lambda _: ())(raw.parameters)
-        return [_module("metrics", {"name": metric}) for metric in shown]
+        return [registry.module_name("metrics", name) for name in self.catalog.artifacts[study, key].asked("metrics")]
 
     def _pages(self) -> Iterator[Job]:
         catalog, scale = self.catalog, self.scale
@@ -271,36 +270,24 @@ class Jobs:
                 "claims": scorecard["claims"],
                 "artifacts": tuple(file for group in files.values() for file in group),
             },
-            entry=entry_digest(_json(catalog.report_entry())),
+            entry=entry_digest(catalog.report_entry()),
         )
 
-    # -- which run of another model ------------------------------------------------------------------------------------
-
-    def seed_of(self, model: str, seed: int) -> int:
-        """Return the run of another model that a run with this seed uses: the same seed, else the model's first."""
-        seeds = self.catalog.models[model].seeds
-        return seed if seed in seeds else seeds[0]
-
-    def _file_of(self, model: str, seed: int, name: str) -> str:
-        return layout.model_file(self.scale, model, self.seed_of(model, seed), name)
+    def _weights(self, model: str, seed: int) -> tuple[str, str]:
+        """Return weights and provenance of the run of a model that goes with a run of what is built on it."""
+        run = self.catalog.models[model].seed_for(seed)
+        weights, provenance, *_ = layout.model_files(self.scale, model, run)
+        return weights, provenance
 
 
-def preprocessing_of(model: Any) -> str:
-    """Return the file of what a model's preprocessing has learnt; models that share dataset and entry share it."""
-    entry = _json(model.entry)["preprocessing"]
-    return layout.preprocessing_file(model.dataset, entry["name"], entry_digest(entry))
+def preprocessing_of(model: Model) -> str:
+    """Return the file of what a model's preprocessing has learned; models that share dataset and entry share it."""
+    entry = model.entry.preprocessing
+    return layout.preprocessing_file(model.dataset, entry.name, entry_digest(entry.dump()))
 
 
-def _json(record: Any) -> Any:
-    """Return a record of the catalog as JSON data."""
-    return record.dump() if hasattr(record, "dump") else record
-
-
-def _module(kind: str, method: Mapping[str, Any]) -> str:
-    return f"{kind}.{method['name'].replace('-', '_')}"
-
-
-def _parts(entry: Mapping[str, Any]) -> list[str]:
+def _parts(entry: ModelEntry) -> list[str]:
     """Return the modules that build a model: its defense's too where that changes the network."""
-    result = [_module("networks", entry["network"]), _module("preprocessing", entry["preprocessing"])]
-    return [*result, _module("defenses", entry["defense"])] if entry["defense"].get("changes") else result
+    parts = [("networks", entry.network.name), ("preprocessing", entry.preprocessing.name)]
+    parts += [("defenses", entry.defense.name)] if entry.defense.changes else []
+    return [registry.module_name(kind, name) for kind, name in parts]

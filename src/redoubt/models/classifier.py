@@ -14,6 +14,7 @@ import torch
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.files import read_json, write_all
+from redoubt.study.entries.model import ModelEntry
 
 
 class Classifier(torch.nn.Module):
@@ -37,7 +38,9 @@ def seed_everything(*parts: Any) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, *, published: bool = False) -> Classifier:
+def build(
+    entry: ModelEntry | dict[str, Any], shape: tuple[int, int, int], classes: int, *, published: bool = False
+) -> Classifier:
     """Return the untrained model of a config entry, with weights drawn from torch's global generator.
 
     Its network is that of the entry, as the entry's defense changes it if it does.
@@ -48,17 +51,18 @@ def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, *, p
         classes: how many there are.
         published: begin with published weights where the entry asks for them. Who loads others needs none.
     """
+    entry = ModelEntry.parse(entry, "the model's entry")
     parts = []
     for kind, arguments in (("preprocessing", (shape,)), ("networks", (shape, classes))):
-        named = entry["network" if kind == "networks" else kind]
-        if "weights" in named["parameters"] and not published:
-            named = {**named, "parameters": {**named["parameters"], "weights": "random"}}
-        parameters = registry.parameters(kind, named["name"], named["parameters"])
-        parts.append(registry.method(kind, named["name"]).build(parameters, *arguments))
-    defense = entry["defense"]
-    if defense.get("changes"):
-        parameters = registry.parameters("defenses", defense["name"], defense["parameters"])
-        parts[1] = registry.method("defenses", defense["name"]).change(parameters, parts[1], shape, classes)
+        named = entry.network if kind == "networks" else entry.preprocessing
+        given = named.parameters
+        if "weights" in given and not published:
+            given = {**given, "weights": "random"}
+        parts.append(registry.method(kind, named.name).build(registry.parameters(kind, named.name, given), *arguments))
+    defense = entry.defense
+    if defense.changes:
+        parameters = registry.parameters("defenses", defense.name, defense.parameters)
+        parts[1] = registry.method("defenses", defense.name).change(parameters, parts[1], shape, classes)
     return Classifier(*parts)
 
 

@@ -57,18 +57,15 @@ def works(jobs: Jobs) -> dict[str, Any]:
         result[f"start {job.step}"] = partial(start_seconds, STEPS.get(job.step, job.step))
         if job.model is None:
             continue
-        facts, training = estimate.facts(job.dataset), jobs.training(job)
+        facts, entry = estimate.facts(job.dataset), catalog.models[job.model].entry
 
-        def speed(entry=training.entry, facts=facts):
+        def speed(entry=entry, facts=facts):
             from redoubt.cost import measure as rates
 
             return rates.of_model(entry, *facts, device, threads)
 
-        result[estimate.model_key(training)] = speed
-        if job is training:
-            attack, read = estimate.tracking(job), []
-        else:
-            attack, read = job.entry, estimate.read(jobs, job)
+        result[estimate.model_key(entry)] = speed
+        attack, read = estimate.asked(catalog, job)
         if attack is None:
             continue
 

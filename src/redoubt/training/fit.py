@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from pydantic import ValidationError
 
 from redoubt import device, registry
 from redoubt.attacks import deepfool
@@ -25,7 +23,7 @@ from redoubt.graph import code
 from redoubt.models import classifier
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
-from redoubt.records import Training, explain
+from redoubt.study.entries.model import ModelEntry, Training
 from redoubt.training.loop import Resume, Trainer
 
 EVALUATION_BATCH = 256
@@ -160,6 +158,7 @@ def fit(
     Raises:
         RedoubtError: bad data, weights that do not fit, or a loss that is not finite.
     """
+    entry = ModelEntry.parse(entry)
     if (entry["start"] is None) != (start is None):
         raise RedoubtError(f"{entry['id']}: its entry starts from {entry['start']}, but the weights given are {start}")
     where = device.choose(device_name, threads)
@@ -174,14 +173,11 @@ def fit(
     if training.inputs is not None:
         training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
     else:  # batch by batch, by a copy of the network as it is now
-        if entry["defense"].get("changes") and make.training_inputs is not BaseDefense.training_inputs:
+        if entry["defense"]["changes"] and make.training_inputs is not BaseDefense.training_inputs:
             raise RedoubtError(f"{entry['id']}: {named['name']} needs all images of {meta['name']} in memory at once")
         first = make(options, copy.deepcopy(model.network))
         training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
-    try:
-        schedule = Training(**entry["training"])
-    except ValidationError as error:
-        raise RedoubtError(f"{entry['id']}: training.{explain(error)}") from None
+    schedule = entry.training
     trainer = Trainer(
         network=model.network,
         defense=defense,
@@ -202,7 +198,6 @@ def fit(
         {
             folder / "weights.safetensors": weights,
             folder / "history.csv": history_csv(history),
-            folder / "trace.parquet": pd.DataFrame({"step": []}).to_parquet(),
             folder / "model.json": json_text(facts),
         }
     )
@@ -213,7 +208,7 @@ def fit(
 def _origin(entry: dict[str, Any]) -> str:
     """Return the hash of the code and the torch that train an entry: a state of others is not taken up."""
     methods = [("networks", "network"), ("preprocessing", "preprocessing"), ("defenses", "defense")]
-    modules = [f"redoubt.{kind}.{entry[key]['name'].replace('-', '_')}" for kind, key in methods]
+    modules = [registry.module_name(kind, entry[key]["name"]) for kind, key in methods]
     return f"{torch.__version__} {code.digest(__name__, *modules)}"
 
 
@@ -247,7 +242,7 @@ def provenance(
     """Return what `model.json` says: what was trained on what, with which versions, and how it ended."""
     weights = list(trainer.network.parameters())
     return {
-        "entry": entry,
+        "entry": entry.dump(),
         "seed": seed,
         "hash": key,
         "shape": meta["shape"],

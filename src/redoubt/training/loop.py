@@ -23,7 +23,7 @@ from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path, tensor_digest
 from redoubt.models.classifier import seed_everything
 from redoubt.progress import progress
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 from redoubt.training.updates import Updates
 
 SAVE_EVERY_SECONDS = 30.0

@@ -11,7 +11,7 @@ import torch
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 
 
 class Updates:

@@ -1,0 +1,1 @@
+"""Measurements of a model, while it is trained or when it is finished, one file each."""
