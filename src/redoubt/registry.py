@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from redoubt.errors import RedoubtError
 from redoubt.records import Strict, explain
 
-KINDS = ("attacks", "defenses", "networks", "preprocessing", "metrics", "artifacts")
+KINDS = ("attacks", "defenses", "networks", "preprocessing", "probes", "metrics", "artifacts")
 
 
 def names(kind: str) -> list[str]:
@@ -45,3 +45,8 @@ def parameters(kind: str, name: str, values: dict[str, Any]) -> Strict:
         return method(kind, name).Parameters(**values)
     except ValidationError as error:
         raise RedoubtError(explain(error)) from None
+
+
+def chosen(kind: str, named: dict[str, Any]) -> tuple[ModuleType, Strict]:
+    """Return module and checked parameters of an entry `{name, parameters}`, whose parameters may be left out."""
+    return method(kind, named["name"]), parameters(kind, named["name"], named.get("parameters", {}))

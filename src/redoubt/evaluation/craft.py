@@ -41,7 +41,7 @@ def craft(
     """Attack a model and return the adversarial images with their facts.
 
     Args:
-        attack: name of an attack, as in the config: pgd, deepfool, carlini-wagner...
+        attack: name of an attack, as in the config (pgd, deepfool...), or of a probe of a finished model.
         network: images (B, C, H, W) in [0, 1] to logits (B, classes), in eval mode; left as it is.
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64 true classes.
@@ -60,8 +60,9 @@ def craft(
             mode.
     """
     check_images(images, labels)
-    options = registry.parameters("attacks", attack, parameters)
-    method = registry.method("attacks", attack)
+    kind = "probes" if attack in registry.names("probes") else "attacks"
+    options = registry.parameters(kind, attack, parameters)
+    method = registry.method(kind, attack)
     if engine not in method.ENGINES:
         raise RedoubtError(f"{attack}: runs on {' and '.join(method.ENGINES)}, not on '{engine}'")
     if isinstance(network, torch.nn.Module) and network.training:

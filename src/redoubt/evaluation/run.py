@@ -18,20 +18,13 @@ from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.expectation import Expectation
 from redoubt.evaluation.surrogate import StraightThrough
-from redoubt.files import atomic_path, canonical_json, read_json
+from redoubt.files import atomic_path, canonical_json
 from redoubt.models import classifier
+from redoubt.models.weights import load_model
 from redoubt.progress import progress
 from redoubt.rows import SEAL, SHARED, read_sources, seal
 
 BATCH = 256
-
-
-def load_model(weights: Path, where: torch.device) -> tuple[classifier.Classifier, dict[str, Any]]:
-    """Return a trained model in eval mode and its `model.json`, which lies beside the weights."""
-    facts = read_json(weights.parent / "model.json")
-    model = classifier.build(facts["entry"], tuple(facts["shape"]), len(facts["classes"]))
-    classifier.load(model, weights)
-    return model.to(where, memory_format=torch.channels_last).eval(), facts
 
 
 def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
@@ -130,6 +123,7 @@ def attack(
     seed: int,
     data: Path,
     weights: Path,
+    preprocessing: Path,
     out: Path,
     reads: list[Path] | None = None,
     device_name: str = "auto",
@@ -142,6 +136,7 @@ def attack(
         seed: of the model; the attack's own draws follow from it and the two ids.
         data: folder of a published dataset, whose test split is attacked.
         weights: of the model, with `model.json` beside them.
+        preprocessing: the file of what the model's preprocessing learned from its dataset.
         out: the parquet file.
         reads: rows that the attack builds on.
         device_name: auto, cpu or cuda.
@@ -151,8 +146,8 @@ def attack(
         The rows, see `rows_of`.
     """
     where = device.choose(device_name, threads)
-    model, facts = load_model(weights, where)
-    generator = classifier.seed_everything(facts["entry"]["id"], seed, entry["id"])
+    model, facts = load_model(weights, preprocessing, where)
+    generator = device.seed_everything(facts["entry"]["id"], seed, entry["id"])
     split = store.load(data, "test")
     positions = selected(split, entry["select"])
     if (found := tuple(split.images(positions[:1]).shape[1:])) != (shape := tuple(facts["shape"])):
@@ -170,11 +165,12 @@ def attack(
         training = store.load(data, "train")
         crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
     context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
-    options = registry.parameters("attacks", entry["attack"], entry["parameters"])
+    kind, name = ("probes", entry["probe"]) if entry.get("probe") else ("attacks", entry["attack"])
+    options = registry.parameters(kind, name, entry["parameters"])
     network = StraightThrough(victim.network) if entry.get("gradient") == "straight-through" else victim.network
     together = not entry.get("draws_apart", False)
     network = network if entry["draws"] == 1 else Expectation(network, entry["draws"], together)
-    crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
+    crafted = registry.method(kind, name).run(network, batches, options, context)
     frames: list[pd.DataFrame] = []
     shared: dict[str, torch.Tensor] = {}
     for part in progress(crafted, entry["id"]):

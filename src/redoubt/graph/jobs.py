@@ -110,10 +110,11 @@ def attack_key(entry: dict[str, Any], read: list[dict[str, Any]], dataset: str) 
 
 def tracking(entry: dict[str, Any]) -> dict[str, Any] | None:
     """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
-    if (deepfool := entry["training"]["track"]["deepfool"]) is None:
+    probes = [probe for probe in entry["training"]["probes"] if probe["probe"] == "rho-2"]
+    if not probes:
         return None
     fixed = {"engine": "redoubt", "space": "preprocessed", "draws": 1, "repetitions": 1, "crafting": None}
-    return {**fixed, "id": "track", "attack": "deepfool", "parameters": deepfool}
+    return {**fixed, "id": "track", "attack": "deepfool", "parameters": probes[0]["parameters"]}
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 from redoubt.graph import code as imports
 from redoubt.layout import attack_file, data_folder, model_file, published_file, scale_file, study_file
+from redoubt.records import Training
 from redoubt.study.config import Artifact, Attack, Claim, Config, Defended, Method, Scale, Study
 from redoubt.study.needs import Model, Need, Run
 from redoubt.study.reading import check_plain, merged, named, read_yaml, typed
@@ -88,7 +89,7 @@ class Catalog:
             "network": network,
             "preprocessing": preprocessing,
             "defense": self._defense(raw, network, start, where) if defended else {"name": "clean", "parameters": {}},
-            "training": raw.training.model_dump(by_alias=True),
+            "training": {**raw.training.model_dump(by_alias=True), "probes": self._probes(raw.training, where)},
             "start": start.id if start else None,
         }
         labels = {**(start.labels if start else {}), **raw.labels}
@@ -110,6 +111,17 @@ class Catalog:
                 f"{raw.defense} cannot go on from that"
             )
         return result | {flag: True for flag in ("changes", "random") if getattr(declared, flag)}
+
+    def _probes(self, schedule: Training, where: str) -> list[dict[str, Any]]:
+        """Return the probes of a training with checked parameters."""
+        result = []
+        for number, probe in enumerate(schedule.probes):
+            place = f"{where}.training.probes.{number}"
+            checked = self._checked("probes", {"name": probe.probe, "parameters": probe.parameters}, place, "probe")
+            if not hasattr(registry.method("probes", probe.probe), "measure"):
+                raise RedoubtError(f"{place}.probe: {probe.probe} is for finished models; ask for it in attacks")
+            result.append({**probe.model_dump(), "parameters": checked["parameters"]})
+        return result
 
     def _network(self, method: Method) -> dict[str, Any]:
         given = named(method)
@@ -167,9 +179,16 @@ class Catalog:
         return result
 
     def _attack(self, key: str, raw: Attack, where: str) -> dict[str, Any]:
-        checked = self._checked("attacks", {"name": raw.attack, "parameters": raw.parameters}, where, "attack")
-        if raw.engine not in (engines := registry.method("attacks", raw.attack).ENGINES):
-            raise RedoubtError(f"{where}.engine: {raw.attack} runs on {', '.join(engines)} only")
+        if (raw.attack is None) == (raw.probe is None):
+            raise RedoubtError(f"{where}: give attack or probe, one of the two")
+        kind, key_of = ("attacks", "attack") if raw.probe is None else ("probes", "probe")
+        name = raw.attack or raw.probe
+        checked = self._checked(kind, {"name": name, "parameters": raw.parameters}, where, key_of)
+        method = registry.method(kind, name)
+        if not hasattr(method, "ENGINES"):
+            raise RedoubtError(f"{where}.probe: {name} is for trainings; ask for it in training.probes")
+        if raw.engine not in method.ENGINES:
+            raise RedoubtError(f"{where}.engine: {name} runs on {', '.join(method.ENGINES)} only")
         entry = raw.model_dump(by_alias=True)
         return {**entry, "id": key, "parameters": checked["parameters"]}
 
@@ -262,13 +281,15 @@ class Catalog:
 
     def model_code(self, model: str) -> list[str]:
         """Return the source files that training a model reads, relative to the root."""
-        entry, step = self.models[model].entry, self.models[model].step
-        return self._code(f"steps.{step}", f"defenses.{_module(entry['defense'])}", *_model_modules(entry))
+        entry = self.models[model].entry
+        probes = [f"probes.{probe['probe'].replace('-', '_')}" for probe in entry["training"]["probes"]]
+        return self._code("steps.train", f"defenses.{_module(entry['defense'])}", *_model_modules(entry), *probes)
 
     def attack_code(self, model: str, attack: str) -> list[str]:
         """Return the source files that an attack on a model reads, relative to the root."""
-        method = self.attacks[attack]["attack"].replace("-", "_")
-        return self._code("steps.attack", f"attacks.{method}", *_model_modules(self.models[model].entry))
+        entry = self.attacks[attack]
+        kind, name = ("probes", entry["probe"]) if entry.get("probe") else ("attacks", entry["attack"])
+        return self._code("steps.attack", f"{kind}.{name.replace('-', '_')}", *_model_modules(self.models[model].entry))
 
     def artifact_code(self, study: str, artifact: str) -> list[str]:
         """Return the source files that drawing an artifact reads, relative to the root."""
@@ -370,7 +391,9 @@ class Catalog:
         """Return the files of a need, one for each seed."""
         if need.attack is None:
             return [
-                model_file(self.config.scale, need.model, seed, "history.csv") for seed in self.models[need.model].seeds
+                model_file(self.config.scale, need.model, seed, name)
+                for seed in self.models[need.model].seeds
+                for name in ("history.csv", "trace.parquet")
             ]
         return [attack_file(self.config.scale, need.model, seed, need.attack) for seed in self.models[need.model].seeds]
 

@@ -110,7 +110,12 @@ class Select(Strict):
 class Attack(Strict):
     """An attack with its parameters."""
 
-    attack: str = Field(description="name of an attack")
+    attack: str | None = Field(None, description="name of an attack")
+    probe: str | None = Field(
+        None,
+        description="name of a probe of a finished model, in place of an attack",
+        exclude_if=lambda probe: probe is None,
+    )
     engine: Literal["redoubt", "foolbox"] = Field("redoubt", description="whose implementation")
     space: Literal["pixels", "preprocessed"] = Field(
         "pixels", description="where it perturbs and measures: images in [0, 1], or the network's inputs, unbounded"
