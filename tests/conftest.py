@@ -18,8 +18,11 @@ from redoubt.errors import cli
 from redoubt.files import entry_digest
 from redoubt.models import weights
 from redoubt.models.classifier import Classifier, build
-from redoubt.records import Training
 from redoubt.steps import prepare
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry, Training
+from redoubt.study.reading import spelt
 from redoubt.training.loop import Trainer, steps_of
 from redoubt.training.resume import Resume
 from redoubt.training.trace import Trace
@@ -72,15 +75,22 @@ def fitted(data, named, folder):
     return out
 
 
-@pytest.fixture
-def prepared(tiny_data, tmp_path, capfd):
-    """Function (model's entry, data) to the file of what its preprocessing learns from the data."""
+@pytest.fixture(scope="session")
+def prepare_once(tiny_data, tmp_path_factory):
+    """Function (model's entry) to the file of what its preprocessing learns from the tiny data, for all tests."""
+    folder = tmp_path_factory.mktemp("prepared")
 
-    def make(entry, data=tiny_data):
-        with capfd.disabled(), contextlib.redirect_stdout(io.StringIO()):
-            return fitted(data, entry["preprocessing"], tmp_path / "prepared")
+    def make(entry):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return fitted(tiny_data, entry["preprocessing"], folder)
 
     return make
+
+
+@pytest.fixture
+def prepared(prepare_once):
+    """The same function."""
+    return prepare_once
 
 
 @pytest.fixture(scope="session")
@@ -111,14 +121,14 @@ def publish():
 
     def write(model, entry, folder, shape=SHAPE, classes=CLASSES):
         folder.mkdir(parents=True, exist_ok=True)
-        named = entry["preprocessing"]
+        named = Method.parse(entry["preprocessing"])
         content = weights.preprocessing_content(model.preprocessing, named, "of no data")
         (folder / "preprocessing.safetensors").write_bytes(content)
         state = weights.encoded(model.network, folder / "weights.safetensors")
         (folder / "weights.safetensors").write_bytes(state)
         facts = {"entry": entry, "shape": list(shape), "classes": [str(number) for number in range(classes)]}
         facts["sha256"] = hashlib.sha256(state).hexdigest()
-        facts["preprocessing"] = {"name": named["name"], "sha256": hashlib.sha256(content).hexdigest()}
+        facts["preprocessing"] = {"name": named.name, "sha256": hashlib.sha256(content).hexdigest()}
         (folder / "model.json").write_text(json.dumps(facts))
         return folder / "weights.safetensors", folder / "preprocessing.safetensors"
 
@@ -129,31 +139,29 @@ def model_entry(
     network="mlp", width=0.1, start=None, defense="clean", parameters=None, preprocessing="mean-image", **training
 ):
     """Return the entry of a model, as the catalog writes it."""
-    schedule = {"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training}
-    checked = registry.parameters("defenses", defense, parameters or {}).model_dump(by_alias=True)
-    changes = {"changes": True} if registry.method("defenses", defense).DECLARES.changes else {}
     rms = {"mean-image": 60.0}.get(preprocessing, 1.0)
-    options = registry.parameters("networks", network, {"width": width, "input_rms": rms})
-    layer = registry.parameters("preprocessing", preprocessing, {})
-    return {
-        "id": "tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
-        "dataset": "digits",
-        "network": {"name": network, "parameters": options.model_dump(by_alias=True)},
-        "preprocessing": {"name": preprocessing, "parameters": layer.model_dump(by_alias=True)},
-        "defense": {"name": defense, "parameters": checked, **changes},
-        "training": Training(**schedule).model_dump(mode="json", by_alias=True),
-        "start": start,
-    }
+    return ModelEntry(
+        id="tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
+        dataset="digits",
+        network=spelt(network, registry.parameters("networks", network, {"width": width, "input_rms": rms})),
+        preprocessing=spelt(preprocessing, registry.parameters("preprocessing", preprocessing, {})),
+        defense={
+            **spelt(defense, registry.parameters("defenses", defense, parameters or {})),
+            "changes": registry.method("defenses", defense).DECLARES.changes,
+        },
+        training={"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training},
+        start=start,
+    ).dump()
 
 
 def attack_entry(attack="deepfool", **changes):
     """Return the entry of an attack, as the catalog writes it."""
     kind = "probes" if attack in registry.names("probes") else "attacks"
-    parameters = registry.parameters(kind, attack, changes.pop("parameters", {})).model_dump(by_alias=True)
-    entry = {"id": f"{attack}-test", kind[:-1]: attack, "engine": "redoubt", "space": "preprocessed"}
-    select = {"images": 40, "label": None, **changes.pop("select", {})}
-    fixed = {"crafting": None, "draws": 1, "repetitions": 1, "keep_images": False}
-    return {**entry, "parameters": parameters, "select": select, **fixed, **changes}
+    options = registry.parameters(kind, attack, changes.pop("parameters", {}))
+    entry = {"id": f"{attack}-test", kind.removesuffix("s"): attack, "space": "preprocessed", **spelt(attack, options)}
+    del entry["name"]
+    select = {"images": 40, **changes.pop("select", {})}
+    return AttackEntry(**{**entry, "select": select, **changes}).dump()
 
 
 @pytest.fixture(scope="session")

@@ -83,8 +83,9 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON spelling of `value`: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Return the one JSON spelling of `value`: sorted keys, no spaces, no NaN; an entry within as it dumps itself."""
+    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
+    return json.dumps(value, default=lambda entry: entry.dump(), **options)
 
 
 def entry_digest(entry: Any) -> str:

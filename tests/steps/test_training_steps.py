@@ -59,7 +59,7 @@ def test_pretrain_then_defend(command, make_entry, prepared, tmp_path, capfd):
     assert out.startswith("tiny-model: epoch 3") and out.count("\n") == 1 and err == ""
     assert [path.name for path in sorted((tmp_path / "base").iterdir())] == FILES
     facts = json.loads((tmp_path / "base/model.json").read_text())
-    assert facts["entry"] == orchestration.plain(entry) and facts["shape"] == [1, 28, 28]
+    assert facts["entry"] == entry and facts["shape"] == [1, 28, 28]
     learned = {"name": "mean-image", "sha256": file_digest(prepared(entry))}
     assert facts["preprocessing"] == learned and len(facts["classes"]) == 10
     assert facts["steps"] == 30 and facts["seed"] == 0
@@ -101,7 +101,7 @@ def test_defended_models_from_scratch(name, command, make_entry, prepared, tiny_
     for folder in ("one", "other"):
         assert train.main(command(entry, folder)) == 0
     assert contents(tmp_path / "one") == contents(tmp_path / "other")
-    assert json.loads((tmp_path / "one/model.json").read_text())["entry"] == orchestration.plain(entry)
+    assert json.loads((tmp_path / "one/model.json").read_text())["entry"] == entry
     weights = tmp_path / "one/weights.safetensors"
     history = pd.read_csv(tmp_path / "one/history.csv")
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[1]
@@ -155,16 +155,26 @@ def test_same_seed_same_bytes_and_another_seed_others(command, make_entry, tmp_p
     assert first == again and all(first[name] != other[name] for name in FILES if name != "trace.parquet")
 
 
-def test_defaults_and_keys_that_training_does_not_read_change_no_byte(command, make_entry, tmp_path):
+def test_a_key_with_its_default_changes_no_byte(command, make_entry, tmp_path):
     entry = make_entry(epochs=1, probes=[{"probe": "logit-distances", "every": 3}])
-    short = orchestration.plain(entry)
-    assert "momentum" not in short["training"] and "momentum" in entry["training"]
-    assert "initial_std" not in short["network"]["parameters"] and "initial_std" in entry["network"]["parameters"]
-    train.main(command(entry, "given"))
-    train.main(command(short, "left-out"))
-    train.main(command({**entry, "labels": {"method": "Clean"}}, "neutral"))
-    given, *others = (contents(tmp_path / name) for name in ("given", "left-out", "neutral"))
-    assert all(other == given for other in others)
+    given = json.loads(json.dumps(entry))
+    given["training"] |= {"momentum": 0.9, "drops": {}, "track": {"images": None}}
+    given["network"]["parameters"]["initial_std"] = None
+    given["preprocessing"]["parameters"] = {"channels": None}
+    given["defense"]["random"] = False
+    for folder, asked in (("left-out", entry), ("given", given)):
+        assert train.main(command(asked, folder)) == 0
+    assert contents(tmp_path / "given") == contents(tmp_path / "left-out")
+
+
+def test_a_key_that_training_does_not_depend_on_changes_no_number(command, make_entry, tmp_path):
+    probed = make_entry("lenet5", defense="peernet", parameters=CASES["peernet"].parameters, epochs=1)
+    plain = json.loads(json.dumps(probed))
+    probed["training"]["probes"] = [{"probe": "logit-distances", "every": 3}, {"probe": "epoch-time"}]
+    for folder, asked in (("plain", plain), ("probed", probed)):
+        assert train.main(command(asked, folder)) == 0
+    one, other = contents(tmp_path / "plain"), contents(tmp_path / "probed")
+    assert [name for name in one if one[name] != other[name]] == ["model.json", "trace.parquet"]
 
 
 def test_preprocessing_is_fitted_on_all_training_images_whatever_the_entry_trains_on(prepared, make_entry, tiny_data):
@@ -268,12 +278,12 @@ def test_bad_entries_end_in_one_line(command, make_entry, failure, tmp_path):
     cases = {
         "{": "not JSON",
         "[1]": "expected a mapping",
-        "{}": "no key",
+        "{}": "id: this key is required",
         json.dumps({**good, "training": {**good["training"], "speed": 9}}): "training.speed: unknown key",
         json.dumps({**good, "training": {**good["training"], "epochs": -1}}): "training.epochs",
         json.dumps({**good, "network": {"name": "vgg", "parameters": {}}}): "'vgg' is not one of alexnet",
         json.dumps({**good, "network": {"name": "mlp", "parameters": {"width": 0}}}): "width",
-        json.dumps({key: value for key, value in good.items() if key != "defense"}): "no key 'defense'",
+        json.dumps({key: value for key, value in good.items() if key != "defense"}): "defense: this key is required",
     }
     for entry, message in cases.items():
         assert message in failure(train.main, command(entry, "out"))

@@ -7,17 +7,13 @@ import pandas as pd
 import pytest
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, Published, cell, read_published, shown, verdict
+from redoubt.judging.cells import COLUMNS, cell, shown, verdict
 from redoubt.judging.estimate import Estimate
+from redoubt.study.entries.artifact import ArtifactEntry, Verdict
+from redoubt.study.published import Published, read_published
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {
-    "study": "s",
-    "id": "table-1",
-    "comparable": True,
-    "stamp": "cut",
-    "verdict": {"rate": 0.01, "mean": 0.1},
-}
+ENTRY = ArtifactEntry.model_construct(study="s", id="table-1", comparable=True, stamp="cut", verdict=Verdict())
 HEADER = "artifact,row,column,value,unit,note\n"
 
 
@@ -86,7 +82,7 @@ def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind,
 def test_verdict_compares_nothing_where_it_should_not():
     found = Estimate(0.5, 0.4, 0.6, 10)
     assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
-    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == (
+    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY.model_copy(update={"comparable": False})) == (
         "not-comparable",
         "cut",
     )

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import read_published
 from redoubt.judging.claims import Numbers, decide
 from redoubt.study import catalog
+from redoubt.study.published import read_published
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [

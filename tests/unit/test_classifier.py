@@ -11,6 +11,7 @@ import torch
 from redoubt import device
 from redoubt.errors import RedoubtError
 from redoubt.models import classifier, weights
+from redoubt.study.entries.base import Method
 
 SHAPE = (1, 28, 28)
 
@@ -48,23 +49,22 @@ def test_a_damaged_preprocessing_file_is_one_line(harm, mlp, tmp_path, make_entr
 
 def test_another_preprocessing_is_one_line(mlp, tmp_path, make_entry, publish):
     entry = make_entry("mlp", 0.2)
+    named = Method.parse(entry["preprocessing"])
     first, own = publish(mlp, entry, tmp_path / "a")
     mlp.preprocessing.mean += 1
     _, moved = publish(mlp, entry, tmp_path / "b")
     with pytest.raises(RedoubtError, match=r"not the preprocessing that .*weights\.safetensors was trained with"):
         weights.load_model(first, moved, CPU)
-    layer = classifier.build_preprocessing(entry["preprocessing"], SHAPE)
-    assert weights.load_preprocessing(layer, entry["preprocessing"], own, "of no data")
-    assert weights.load_preprocessing(layer, {"name": "mean-image"}, own)  # defaults may be left out
+    layer = classifier.build_preprocessing(named, SHAPE)
+    assert weights.load_preprocessing(layer, named, own, "of no data")
+    assert weights.load_preprocessing(layer, Method(name="mean-image"), own)  # defaults may be left out
     with pytest.raises(RedoubtError, match="was fitted on other data"):
-        weights.load_preprocessing(layer, entry["preprocessing"], own, "of other data")
-    fixed = {"name": "mean-image", "parameters": {"channels": [0.5]}}
+        weights.load_preprocessing(layer, named, own, "of other data")
+    fixed = Method(name="mean-image", parameters={"channels": [0.5]})
     with pytest.raises(RedoubtError, match=r"the model's entry asks for .*0\.5"):
         weights.load_preprocessing(layer, fixed, own)
     with pytest.raises(RedoubtError, match="mean is"):
-        weights.load_preprocessing(
-            classifier.build_preprocessing(entry["preprocessing"], (1, 4, 4)), entry["preprocessing"], own
-        )
+        weights.load_preprocessing(classifier.build_preprocessing(named, (1, 4, 4)), named, own)
 
 
 class Viewing(torch.nn.Module):

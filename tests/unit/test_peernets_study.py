@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from redoubt.judging.cells import read_published
 from redoubt.judging.claims import Numbers, decide
 from redoubt.study import catalog
+from redoubt.study.published import read_published
 
 ROOT = Path(__file__).resolve().parents[2]
 UNPRINTED = {"extra-localisation", "extra-obfuscation", "figure-4"}  # they show numbers that the paper does not print

@@ -10,7 +10,7 @@ import torch
 
 from redoubt.defenses.interface import BaseDefense, Group
 from redoubt.errors import RedoubtError
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 from redoubt.training.data import augment
 from redoubt.training.loop import freeze_batch_norm, learning_rate
 from redoubt.training.optimizer import NamedOptimizer

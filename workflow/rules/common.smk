@@ -12,7 +12,7 @@ from redoubt.study import catalog as catalog_module
 from redoubt.graph import cluster
 from redoubt import layout
 from redoubt.errors import RedoubtError
-from redoubt.files import canonical_json
+from redoubt.files import canonical_json, entry_digest
 
 
 def load_catalog():
@@ -97,7 +97,7 @@ def contents(*parts):
     def digest(wildcards):
         found = [part(wildcards) if callable(part) else part for part in parts]
         lists = [[part] if isinstance(part, str) else part for part in found]
-        return catalog_module.entry_hash(
+        return entry_digest(
             [content(file) for files in lists for file in files]
         )
 

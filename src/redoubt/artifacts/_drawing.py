@@ -8,11 +8,13 @@ from typing import Any
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
+from redoubt.study.entries.artifact import ArtifactEntry
 
 
-def draw(entry: dict[str, Any]) -> Drawing:
+def draw(entry: ArtifactEntry | dict[str, Any]) -> Drawing:
     """Return a table or figure as its entry describes it."""
-    return registry.method("artifacts", entry["plot"]).draw(entry, Inputs(entry))
+    entry = ArtifactEntry.parse(entry)
+    return registry.method("artifacts", entry.plot).draw(entry, Inputs(entry))
 
 
 def data(drawing: Drawing) -> str:

@@ -16,7 +16,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -47,6 +47,12 @@ class Parameters(Strict):
 def needs(parameters: dict[str, Any]) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(parameters["model"], pair[side]) for pair in parameters["pairs"] for side in ("attack", "referee")]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"attack": pair.attack, "referee": pair.referee} for pair in parameters.pairs]
+    return [dict.fromkeys(COLUMNS, ANY) | {"model": parameters.model} | cell for cell in known]
 
 
 def compare(

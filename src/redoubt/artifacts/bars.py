@@ -15,10 +15,11 @@ from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column, picked
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import FOUND, measured, reach, read_published, shown
+from redoubt.judging.cells import FOUND, measured, reach, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -64,6 +65,22 @@ def needs(parameters: dict[str, Any]) -> list[Need]:
 def metrics(parameters: dict[str, Any]) -> list[str]:
     """Return the metrics that are computed."""
     return metric_table.metrics(parameters)
+
+
+def printed(parameters: Parameters) -> list[str]:
+    """Return the artifacts whose printed numbers are drawn too."""
+    return [parameters.printed] if parameters.printed else []
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    bars = [(panel.title, bar) for panel in parameters.panels for bar in panel.bars]
+    known = [
+        {"panel": title, "bar": bar.label, "model": model, "column": bar.column}
+        for title, bar in bars
+        for model in parameters.models
+    ]
+    return [cell | dict.fromkeys(["name", "metric", "published", *FOUND], ANY) for cell in known]
 
 
 def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:

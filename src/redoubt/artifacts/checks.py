@@ -15,7 +15,7 @@ from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -65,6 +65,17 @@ def needs(parameters: dict[str, Any]) -> list[Need]:
 def metrics(parameters: dict[str, Any]) -> list[str]:
     """Return the metrics that are computed."""
     return list(dict.fromkeys(number["metric"] for check in parameters["checks"] for number in check["numbers"]))
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [
+        dict.fromkeys(COLUMNS, ANY)
+        | {"check": check.title, "relation": check.relation, "place": place}
+        | {key: getattr(number, key) for key in ("label", "model", "attack", "metric")}
+        for check in parameters.checks
+        for place, number in enumerate(check.numbers, start=1)
+    ]
 
 
 def passes(check: dict[str, Any], values: list[float | None]) -> bool | None:

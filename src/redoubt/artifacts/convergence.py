@@ -5,10 +5,12 @@ Source: DeepDefense, figures 2 and 6.
 
 from __future__ import annotations
 
+from typing import Any
+
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -32,6 +34,13 @@ class Parameters(Strict):
 def needs(parameters: dict) -> list[Need]:
     """Return the models whose histories and traces are read."""
     return [Need(model) for panel in parameters["panels"] for model in panel["models"]]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    measured = dict.fromkeys(["method", "seed", "epoch", "test_images", *MEASURES], ANY)
+    models = [(panel.title, model) for panel in parameters.panels for model in panel.models]
+    return [{"panel": title, "model": model} | measured for title, model in models]
 
 
 def collect(entry: dict, inputs: Inputs) -> pd.DataFrame:

@@ -13,10 +13,11 @@ from pydantic import Field, model_validator
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import FOUND, measured, reach, read_published
+from redoubt.judging.cells import FOUND, measured, reach
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need, Swept
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -72,6 +73,23 @@ def metrics(parameters: dict[str, Any]) -> list[str]:
     """Return the metrics that are computed."""
     named = [measure[key] for measure in parameters["measures"] for key in ("metric", "clean")]
     return [metric for metric in dict.fromkeys(named) if metric]
+
+
+def printed(parameters: Parameters) -> list[str]:
+    """Return the artifacts whose printed numbers are drawn too."""
+    return [panel.printed for panel in parameters.panels if panel.printed]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    found = []
+    for panel in parameters.panels:
+        for model, attack in {**dict.fromkeys(panel.models, panel.attack), **panel.others}.items():
+            for measure in parameters.measures:
+                place = {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label}
+                place[parameters.along] = Swept(model, attack, (0.0,) if measure.clean else ())
+                found.append(place | dict.fromkeys(["name", "metric", "published", *FOUND], ANY))
+    return found
 
 
 def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -48,6 +48,13 @@ class Parameters(Strict):
 def needs(parameters: dict[str, Any]) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(model, shown["attack"]) for shown in parameters["attacks"] for model in parameters["models"]]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(shown, model) for shown in parameters.attacks for model in parameters.models]
+    known = [{"attack": shown.attack, "title": shown.title, "model": model} for shown, model in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
@@ -88,7 +95,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
     for shown in options["attacks"]:
         for model in options["models"]:
             need = Need(model, shown["attack"])
-            facts = {**shown, "model": model, "name": style.name(entry["models"][model]["labels"])}
+            facts = {**dict(shown), "model": model, "name": style.name(entry["models"][model]["labels"])}
             if need not in frames:
                 rows.append(facts | {"reason": inputs.missing(model, shown["attack"])})
                 continue

@@ -11,10 +11,11 @@ from pydantic import Field
 
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -45,6 +46,13 @@ def needs(parameters: dict[str, Any]) -> list[Need]:
 def metrics(parameters: dict[str, Any]) -> list[str]:
     """Return the metrics that are computed."""
     return [column["metric"] for column in parameters["columns"]]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(model, column) for model in parameters.models for column in parameters.columns]
+    known = [{"row": model, "column": column.label, "metric": column.metric} for model, column in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def picked(rows: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -42,6 +42,11 @@ class Parameters(Strict):
 def needs(parameters: dict[str, Any]) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(parameters["model"], parameters["attack"])]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [dict.fromkeys([*FACTS, *LINK, "reason"], ANY) | {"model": parameters.model}]
 
 
 def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -6,10 +6,12 @@ accuracy, so c decreases from left to right.
 
 from __future__ import annotations
 
+from typing import Any
+
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -34,6 +36,14 @@ def needs(parameters: dict) -> list[Need]:
     """Return the histories that are read."""
     models = [model for curve in parameters["curves"] for model in curve["models"]]
     return [Need(model) for model in [*models, *filter(None, [parameters["reference"]])]]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    points = [(curve.label, model) for curve in parameters.curves for model in curve.models]
+    points += [("Reference", parameters.reference)] if parameters.reference else []
+    measured = dict.fromkeys([parameters.along, "seed", "test_images", "test_accuracy", "test_rho_2"], ANY)
+    return [{"curve": label, "model": model} | measured for label, model in points]
 
 
 def collect(entry: dict, inputs: Inputs) -> pd.DataFrame:

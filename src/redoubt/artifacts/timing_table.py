@@ -11,10 +11,11 @@ from pydantic import Field
 
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -51,6 +52,12 @@ def needs(parameters: dict[str, Any]) -> list[Need]:
 def metrics(parameters: dict[str, Any]) -> list[str]:
     """Return the metrics that are computed."""
     return [METRIC]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "column": column.label} for model in parameters.models for column in parameters.columns]
+    return [dict.fromkeys([*COLUMNS, *MEASURED], ANY) | cell | {"metric": METRIC} for cell in known]
 
 
 def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:

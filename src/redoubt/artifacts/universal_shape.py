@@ -14,7 +14,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
-from redoubt.study.needs import Need
+from redoubt.study.needs import ANY, Need, Swept
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -34,6 +34,12 @@ class Parameters(Strict):
 def needs(parameters: dict[str, Any]) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(model, parameters["attack"]) for model in parameters["models"]]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "rho": Swept(model, parameters.attack)} for model in parameters.models]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def outside(v: np.ndarray, centre: float) -> float:

@@ -19,9 +19,9 @@ from redoubt.attacks.interface import Batches, Context
 from redoubt.data import digits, sources
 from redoubt.defenses.interface import Setting
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
-from redoubt.records import Training
 from redoubt.training.loop import Trainer
 from redoubt.training.resume import Resume
 
@@ -78,7 +78,7 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
     device.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
     model = model.to(where, memory_format=classifier.memory_format(model.network, shape))
-    schedule = Training(**{**entry["training"], "learning_rate": 1e-9})  # chance labels must not make it diverge
+    schedule = entry["training"].model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
     named = entry["defense"]
     options = registry.parameters("defenses", named["name"], named["parameters"])
     defense = registry.method("defenses", named["name"]).Defense(options, model.network)
@@ -197,13 +197,11 @@ def _total(
     bounds = (0.0, 1.0) if entry["space"] == "pixels" else None
     reads = _rows(sources, batches.images) if sources else None
     crafted = None if entry["crafting"] is None else images[count:]
-    context = Context(generator, entry["engine"], bounds, reads, torch.arange(count), crafted)
-    kind, name = ("probes", entry["probe"]) if entry.get("probe") else ("attacks", entry["attack"])
-    options = registry.parameters(kind, name, entry["parameters"])
-    together = not entry.get("draws_apart", False)
-    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], together)
+    context = Context(generator, bounds, reads, torch.arange(count), crafted)
+    options = registry.parameters(*entry.method, entry["parameters"])
+    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], not entry["draws_apart"])
     rows = 0
-    for part in registry.method(kind, name).run(network, batches, options, context):
+    for part in implementation(*entry.method, entry["engine"])(network, batches, options, context):
         rows += entry["repetitions"] * len(part.inputs)
     return {**model.passes, "forward": model.passes["forward"] + count + rows, "rows": rows}
 

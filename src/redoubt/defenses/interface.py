@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redoubt.lazily import lazy
-from redoubt.records import Strict, Training
+from redoubt.records import Strict
+from redoubt.study.entries.model import Training
 
 torch = lazy("torch")
 

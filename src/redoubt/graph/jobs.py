@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import canonical_json, read_json
 from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
 from redoubt.study.catalog import Catalog
+from redoubt.study.entries.attack import AttackEntry, Select
+from redoubt.study.entries.model import ModelEntry, Training
 from redoubt.study.needs import Need
 
 STEPS = ("download", "pretrain", "defend", "attack", "table", "figure", "scorecard", "report")
@@ -89,32 +92,32 @@ def facts(dataset: str) -> tuple[tuple[int, int, int], int]:
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
-def model_key(entry: dict[str, Any]) -> str:
+def model_key(entry: ModelEntry) -> str:
     """Return what decides how fast a model is: its entry but for numbers that change values alone.
 
     Of a defense's parameters whole numbers (steps, peers, draws) and names count, fractions (weights of a term) do not.
     """
     defense = entry["defense"]
-    amounts = {key: value for key, value in defense["parameters"].items() if not isinstance(value, float)}
+    options = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
+    amounts = {key: value for key, value in options.items() if not isinstance(value, float)}
     training = {key: entry["training"][key] for key in ("batch_size", "optimizer", "augmentation")}
-    parts = [entry["dataset"], entry["network"], entry["preprocessing"]["name"], defense["name"], amounts, training]
+    parts = [entry["dataset"], entry["network"].model_dump(), entry.preprocessing.name, defense.name, amounts, training]
     return "model " + canonical_json([*parts, entry["start"] is not None])
 
 
-def attack_key(entry: dict[str, Any], read: list[dict[str, Any]], dataset: str) -> str:
+def attack_key(entry: AttackEntry, read: list[AttackEntry], dataset: str) -> str:
     """Return what decides how many passes an attack takes: its entry but for the number of images."""
-    kept = {key: value for key, value in entry.items() if key not in ("id", "select", "keep_images", "crafting")}
+    kept = {key: value for key, value in entry.dump().items() if key not in ("id", "select", "keep_images", "crafting")}
     rhos = [source["parameters"].get("rhos") for source in read]
     return "attack " + canonical_json([kept, entry["crafting"] is None, rhos, *facts(dataset)])
 
 
-def tracking(entry: dict[str, Any]) -> dict[str, Any] | None:
+def tracking(entry: ModelEntry) -> AttackEntry | None:
     """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
-    probes = [probe for probe in entry["training"]["probes"] if probe["probe"] == "rho-2"]
+    probes = [probe for probe in entry.training.probes if probe.probe == "rho-2"]
     if not probes:
         return None
-    fixed = {"engine": "redoubt", "space": "preprocessed", "draws": 1, "repetitions": 1, "crafting": None}
-    return {**fixed, "id": "track", "attack": "deepfool", "parameters": probes[0]["parameters"]}
+    return AttackEntry(id="track", attack="deepfool", space="preprocessed", parameters=probes[0].parameters)
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------
@@ -163,7 +166,7 @@ def _published(catalog: Catalog, dataset: str) -> dict[str, int]:
 
 
 def _training(
-    schedule: dict[str, Any], counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
+    schedule: Training, counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
 ) -> float:
     images = min(schedule["images"] or counts["train"], counts["train"])
     steps = round(schedule["epochs"] * math.ceil(images / schedule["batch_size"]))
@@ -174,10 +177,10 @@ def _training(
     return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule["epochs"])) * tracked * look
 
 
-def selected(select: dict[str, Any], images: int, classes: int) -> int:
+def selected(select: Select, images: int, classes: int) -> int:
     """Return about how many test images an attack selects; classes are taken to be even."""
     if select["label"] is not None:
         images = math.ceil(images / classes)
-    if select.get("not_label") is not None:
+    if select["not_label"] is not None:
         images = math.ceil(images * (1 - 1 / classes))
     return min(select["images"] or images, images)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from redoubt import registry
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry
 
 
 class Classifier(torch.nn.Module):
@@ -23,7 +25,9 @@ class Classifier(torch.nn.Module):
         return self.network(self.preprocessing(images))
 
 
-def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, *, published: bool = False) -> Classifier:
+def build(
+    entry: ModelEntry | dict[str, Any], shape: tuple[int, int, int], classes: int, *, published: bool = False
+) -> Classifier:
     """Return the untrained model of a config entry, with weights drawn from torch's global generator.
 
     Its network is that of the entry, as the entry's defense changes it if it does; its preprocessing is not fitted.
@@ -34,19 +38,20 @@ def build(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, *, p
         classes: number of classes.
         published: begin with published weights where the entry asks for them; pass False when other weights are loaded.
     """
-    named = dict(entry["network"])
-    if "weights" in (given := named.get("parameters", {})) and not published:
-        named["parameters"] = {**given, "weights": "random"}
+    entry = ModelEntry.parse(entry, "the model's entry")
+    named = entry.network
+    if "weights" in named.parameters and not published:
+        named = Method(name=named.name, parameters={**named.parameters, "weights": "random"})
     method, parameters = registry.chosen("networks", named)
     network = method.build(parameters, shape, classes)
-    if entry["defense"].get("changes"):
-        method, parameters = registry.chosen("defenses", entry["defense"])
+    if entry.defense.changes:
+        method, parameters = registry.chosen("defenses", entry.defense)
         network = method.change(parameters, network, shape, classes)
-    return Classifier(build_preprocessing(entry["preprocessing"], shape), network)
+    return Classifier(build_preprocessing(entry.preprocessing, shape), network)
 
 
-def build_preprocessing(named: dict[str, Any], shape: tuple[int, int, int]) -> torch.nn.Module:
-    """Return the preprocessing layer of an entry `{name, parameters}`, not fitted."""
+def build_preprocessing(named: Method, shape: tuple[int, int, int]) -> torch.nn.Module:
+    """Return the preprocessing layer of an entry, not fitted."""
     method, parameters = registry.chosen("preprocessing", named)
     return method.build(parameters, shape)
 

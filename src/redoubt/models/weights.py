@@ -19,6 +19,8 @@ from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, file_digest, parse_json, read_json, tensor_digest
 from redoubt.models.classifier import Classifier, build, build_preprocessing, memory_format
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry
 
 State = dict[str, torch.Tensor]
 
@@ -92,10 +94,10 @@ def load_model(weights: Path, preprocessing: Path, where: torch.device) -> tuple
         RedoubtError: a file is missing or damaged, or the preprocessing is not that of the model.
     """
     facts = read_json(weights.parent / "model.json")
-    shape = tuple(facts["shape"])
-    model = build(facts["entry"], shape, len(facts["classes"]))
+    shape, entry = tuple(facts["shape"]), ModelEntry.parse(facts["entry"], str(weights.parent / "model.json"))
+    model = build(entry, shape, len(facts["classes"]))
     load(model.network, weights)
-    digest = load_preprocessing(model.preprocessing, facts["entry"]["preprocessing"], preprocessing)
+    digest = load_preprocessing(model.preprocessing, entry.preprocessing, preprocessing)
     check_same(facts, digest, weights, preprocessing)
     return model.to(where, memory_format=memory_format(model.network, shape)).eval(), facts
 
@@ -104,12 +106,12 @@ def load_model(weights: Path, preprocessing: Path, where: torch.device) -> tuple
 
 
 def fit_preprocessing(
-    named: dict[str, Any], shape: tuple[int, int, int], batches: Callable, data: str
+    named: Method, shape: tuple[int, int, int], batches: Callable, data: str
 ) -> tuple[torch.nn.Module, bytes]:
     """Fit a preprocessing layer; return it and the content of its file.
 
     Args:
-        named: the entry, `{name, parameters}`.
+        named: name and parameters.
         shape: (C, H, W) of an image.
         batches: function that yields all training images as float32 (B, C, H, W) in [0, 1].
         data: SHA-256 of the dataset, which the file records.
@@ -121,7 +123,7 @@ def fit_preprocessing(
     return layer, preprocessing_content(layer, named, data)
 
 
-def preprocessing_content(layer: torch.nn.Module, named: dict[str, Any], data: str) -> bytes:
+def preprocessing_content(layer: torch.nn.Module, named: Method, data: str) -> bytes:
     """Return the content of the file of a fitted layer.
 
     Raises:
@@ -129,17 +131,17 @@ def preprocessing_content(layer: torch.nn.Module, named: dict[str, Any], data: s
     """
     state = _state(layer)
     if odd := _not_finite(state):
-        raise RedoubtError(f"preprocessing {named['name']}: tensor {odd} is not finite on these training images")
+        raise RedoubtError(f"preprocessing {named.name}: tensor {odd} is not finite on these training images")
     facts = {"preprocessing": _spelled(named), "data": data, "tensors": _digest(state)}
     return safetensors.torch.save(state, {"facts": canonical_json(facts)})
 
 
-def load_preprocessing(layer: torch.nn.Module, named: dict[str, Any], path: Path | str, data: str | None = None) -> str:
+def load_preprocessing(layer: torch.nn.Module, named: Method, path: Path | str, data: str | None = None) -> str:
     """Fill a preprocessing layer from its file; return the file's SHA-256.
 
     Args:
         layer: as `build_preprocessing` gives it.
-        named: the entry, `{name, parameters}`, that the file must be of.
+        named: name and parameters, that the file must be of.
         path: of the file.
         data: SHA-256 of the dataset that the file must be of; any when None.
 
@@ -183,10 +185,10 @@ def check_same(facts: dict[str, Any], digest: str, weights: Path, preprocessing:
         )
 
 
-def _spelled(named: dict[str, Any]) -> dict[str, Any]:
-    """Return an entry `{name, parameters}` with all defaults, as files record it."""
+def _spelled(named: Method) -> dict[str, Any]:
+    """Return name and parameters, all defaults included, as files record them."""
     _, parameters = registry.chosen("preprocessing", named)
-    return {"name": named["name"], "parameters": parameters.model_dump(mode="json", by_alias=True)}
+    return {"name": named.name, "parameters": parameters.model_dump(mode="json", by_alias=True)}
 
 
 def _state(module: torch.nn.Module) -> State:

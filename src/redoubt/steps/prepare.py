@@ -15,6 +15,7 @@ from redoubt.data import store
 from redoubt.errors import cli
 from redoubt.files import parse_json, read_json, write_all
 from redoubt.models.weights import fit_preprocessing
+from redoubt.study.entries.base import Method
 from redoubt.training.fit import train_digest
 
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of a published dataset")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     options = parser.parse_args(argv)
-    named = parse_json(options.entry, "--entry")
+    named = Method.parse(parse_json(options.entry, "--entry"))
     device.choose("cpu", 1)  # one thread: the same bytes on machines with other numbers of cores
     meta, split = read_json(options.data / "meta.json"), store.load(options.data, "train")
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     layer, content = fit_preprocessing(named, tuple(meta["shape"]), batches, train_digest(meta))
     write_all({options.out: content})
     numbers = sum(tensor.numel() for tensor in layer.buffers())
-    print(f"{named['name']}: {numbers} numbers from {len(split)} images of {meta['name']}")
+    print(f"{named.name}: {numbers} numbers from {len(split)} images of {meta['name']}")
     return 0
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 
+from redoubt import registry
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import canonical_json, write_text
+from redoubt.files import canonical_json, entry_digest, write_text
 from redoubt.layout import published_file
 from redoubt.study import catalog as catalogs
 from redoubt.study.catalog import Catalog
@@ -75,7 +76,7 @@ def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
         parts["entry"] = catalog.artifact_entry(study, key)
         name = f"artifacts/{study}-{key}.json"
         result[name] = _dated(catalog, parts, [published_file(study)])
-    artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
+    artifacts = {name: entry_digest(plan) for name, plan in result.items() if name.startswith("artifacts/")}
     made = {"artifacts": artifacts, "entry": catalog.claims_hash(), "code": catalog.code("steps.scorecard")}
     result["scorecard.json"] = _dated(catalog, made)
     made = {"artifacts": artifacts, "entry": catalog.report_entry(), "code": catalog.report_code()}
@@ -120,7 +121,11 @@ def targets(catalog: Catalog) -> dict[str, dict[str, dict[str, str]]]:
             result["baselines"][key] = {"given": given, "study": name}
         for key, raw in study.models.items():
             given = "parameters" if "parameters" in raw.model_fields_set else "defense"
-            item = {"file": raw.defense.replace("-", "_"), "given": given, "study": name}
+            item = {
+                "file": registry.module_name("defenses", raw.defense).rpartition(".")[2],
+                "given": given,
+                "study": name,
+            }
             result["models" if raw.start else "scratch"][key] = item | ({"start": raw.start} if raw.start else {})
     for model, attack in catalog.runs:
         result["rows"][f"{model}-{attack}"] = {"model": model, "attack": attack}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from redoubt import device, registry
 from redoubt.data import store
@@ -24,7 +23,8 @@ from redoubt.models import weights
 from redoubt.models.classifier import Classifier, build, memory_format
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
-from redoubt.records import Training, explain
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry
 from redoubt.training.data import TrainingData
 from redoubt.training.loop import Trainer, steps_of
 from redoubt.training.resume import Resume
@@ -35,7 +35,7 @@ METHODS = {"network": "networks", "preprocessing": "preprocessing", "defense": "
 
 
 def fit(
-    entry: dict[str, Any],
+    entry: ModelEntry | dict[str, Any],
     seed: int,
     data: Path,
     preprocessing: Path,
@@ -48,7 +48,7 @@ def fit(
     """Train one model, write its four files into `folder`, and return the history.
 
     Args:
-        entry: the model's entry, as the catalog gives it; keys with their defaults may be left out.
+        entry: the model's entry, as the catalog gives it; keys that have their default may be left out.
         seed: of weights, order and all other draws.
         data: folder of a published dataset.
         preprocessing: the file of what the entry's preprocessing learned from that dataset.
@@ -62,14 +62,14 @@ def fit(
         RedoubtError: bad data, files that do not fit the entry, or a loss that is not finite.
     """
     entry = plain(entry)
-    schedule = Training(**entry["training"])
-    if (entry["start"] is None) != (start is None):
-        raise RedoubtError(f"{entry['id']}: its entry starts from {entry['start']}, but the weights given are {start}")
+    schedule = entry.training
+    if (entry.start is None) != (start is None):
+        raise RedoubtError(f"{entry.id}: its entry starts from {entry.start}, but the weights given are {start}")
     where, meta = device.choose(device_name, threads), read_json(data / "meta.json")
-    shape, names = tuple(meta["shape"]), (entry["id"], seed)
+    shape, names = tuple(meta["shape"]), (entry.id, seed)
     device.seed_everything(*names, "weights")
     model = build(entry, shape, len(meta["classes"]), published=start is None)
-    learned = weights.load_preprocessing(model.preprocessing, entry["preprocessing"], preprocessing, train_digest(meta))
+    learned = weights.load_preprocessing(model.preprocessing, entry.preprocessing, preprocessing, train_digest(meta))
     if start is not None:
         _begin_from(model, entry, start, learned, preprocessing)
     form = memory_format(model.network, shape)
@@ -99,7 +99,7 @@ def fit(
     content = weights.encoded(model.network, folder / "weights.safetensors")
     facts = provenance(entry, seed, meta, trainer, threads)
     facts["sha256"] = hashlib.sha256(content).hexdigest()
-    facts["preprocessing"] = {"name": entry["preprocessing"]["name"], "sha256": learned}
+    facts["preprocessing"] = {"name": entry.preprocessing.name, "sha256": learned}
     write_all(
         {
             folder / "weights.safetensors": content,
@@ -112,24 +112,19 @@ def fit(
     return history
 
 
-def plain(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the checked keys of a model's entry that training reads, those with their defaults left out.
+def plain(entry: ModelEntry | dict[str, Any]) -> ModelEntry:
+    """Return a model's checked entry, in which only parameters of methods that differ from their defaults are left.
 
     Raises:
         RedoubtError: a key is missing, unknown or has a value out of range.
     """
-    result = {"id": entry["id"], "dataset": entry["dataset"], "start": entry.get("start")}
+    entry = ModelEntry.parse(entry)
+    changes: dict[str, Method] = {}
     for key, kind in METHODS.items():
-        named = entry[key]
-        _, parameters = registry.chosen(kind, named)
-        flags = {flag: True for flag in ("changes", "random") if named.get(flag)}
-        given = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        result[key] = {"name": named["name"], "parameters": given, **flags}
-    try:
-        schedule = Training(**entry["training"])
-    except ValidationError as error:
-        raise RedoubtError(f"{entry['id']}: training.{explain(error)}") from None
-    return {**result, "training": schedule.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
+        _, parameters = registry.chosen(kind, entry[key])
+        left = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        changes[key] = entry[key].model_copy(update={"parameters": left})
+    return entry.model_copy(update=changes)
 
 
 def train_digest(meta: dict[str, Any]) -> str:
@@ -137,9 +132,9 @@ def train_digest(meta: dict[str, Any]) -> str:
     return meta["sha256"]["train"]
 
 
-def _begin_from(model: Classifier, entry: dict[str, Any], start: Path, learned: str, preprocessing: Path) -> None:
+def _begin_from(model: Classifier, entry: ModelEntry, start: Path, learned: str, preprocessing: Path) -> None:
     """Fill a model's network from the weights of its start, which must have seen the same preprocessing."""
-    adopter = getattr(registry.method("defenses", entry["defense"]["name"]), "adopt", None)
+    adopter = getattr(registry.method("defenses", entry.defense.name), "adopt", None)
     if adopter is None:
         weights.load(model.network, start)
     else:
@@ -148,20 +143,20 @@ def _begin_from(model: Classifier, entry: dict[str, Any], start: Path, learned: 
         weights.check_same(read_json(facts), learned, start, preprocessing)
 
 
-def _begun(entry: dict[str, Any], network: torch.nn.Module, setting: Setting) -> BaseDefense:
-    method, options = registry.chosen("defenses", entry["defense"])
+def _begun(entry: ModelEntry, network: torch.nn.Module, setting: Setting) -> BaseDefense:
+    method, options = registry.chosen("defenses", entry.defense)
     defense = method.Defense(options, network)
     defense.begin(setting)
     return defense
 
 
-def _change_inputs(entry: dict[str, Any], defense: BaseDefense, training: TrainingData, setting: Setting) -> None:
+def _change_inputs(entry: ModelEntry, defense: BaseDefense, training: TrainingData, setting: Setting) -> None:
     """Let a defense change what is trained on: at once, or batch by batch where images do not fit in memory."""
     if training.inputs is not None:
         training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
         return
-    if entry["defense"].get("changes") and type(defense).training_inputs is not BaseDefense.training_inputs:
-        raise RedoubtError(f"{entry['id']}: {entry['defense']['name']} needs all training images in memory at once")
+    if entry.defense.changes and type(defense).training_inputs is not BaseDefense.training_inputs:
+        raise RedoubtError(f"{entry.id}: {entry.defense.name} needs all training images in memory at once")
     first = _begun(entry, copy.deepcopy(defense.network), setting)  # the network as it is now
     training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
 
@@ -201,29 +196,21 @@ def history_csv(rows: list[dict[str, float]]) -> str:
     return text.getvalue()
 
 
-def _resume(
-    entry: dict[str, Any], seed: int, meta: dict[str, Any], start: Path | None, learned: str, root: Path
-) -> Resume:
+def _resume(entry: ModelEntry, seed: int, meta: dict[str, Any], start: Path | None, learned: str, root: Path) -> Resume:
     """Return where the state is kept: a folder named by all that the result depends on, but for the code."""
     origin = file_digest(start) if start else None
     name = entry_digest([entry, seed, meta["sha256"], origin, learned])
-    modules = [_module(kind, entry[key]["name"]) for key, kind in METHODS.items()]
-    modules += [_module("probes", probe["probe"]) for probe in entry["training"].get("probes", [])]
+    modules = [registry.module_name(kind, entry[key].name) for key, kind in METHODS.items()]
+    modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
     made_by = f"{torch.__version__} {code.digest(__name__, *modules)}"
-    return Resume(root / f"{entry['id']}-seed-{seed}-{name}", origin=made_by)
+    return Resume(root / f"{entry.id}-seed-{seed}-{name}", origin=made_by)
 
 
-def _module(kind: str, name: str) -> str:
-    return f"redoubt.{kind}.{name.replace('-', '_')}"
-
-
-def provenance(
-    entry: dict[str, Any], seed: int, meta: dict[str, Any], trainer: Trainer, threads: int
-) -> dict[str, Any]:
+def provenance(entry: ModelEntry, seed: int, meta: dict[str, Any], trainer: Trainer, threads: int) -> dict[str, Any]:
     """Return what `model.json` says: what was trained on what, with which versions, and how it ended."""
     parameters = list(trainer.network.parameters())
     return {
-        "entry": entry,
+        "entry": entry.dump(),
         "seed": seed,
         "shape": meta["shape"],
         "classes": meta["classes"],

@@ -20,7 +20,7 @@ from redoubt.defenses.interface import BaseDefense, Batch, Moment
 from redoubt.device import seed_everything
 from redoubt.errors import RedoubtError
 from redoubt.progress import progress
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 from redoubt.training.data import augment
 from redoubt.training.optimizer import NamedOptimizer
 from redoubt.training.resume import Resume

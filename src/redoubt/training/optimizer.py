@@ -6,7 +6,7 @@ import torch
 
 from redoubt.defenses.interface import BaseDefense, Group
 from redoubt.errors import RedoubtError
-from redoubt.records import Training
+from redoubt.study.entries.model import Training
 
 
 class NamedOptimizer:

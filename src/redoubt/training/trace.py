@@ -15,7 +15,7 @@ from redoubt.device import seed_everything
 from redoubt.errors import RedoubtError
 from redoubt.networks._modes import eval_mode
 from redoubt.probes.interface import View
-from redoubt.records import Probe
+from redoubt.study.entries.model import Probe
 
 
 class Trace:
