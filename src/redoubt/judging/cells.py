@@ -6,11 +6,9 @@ from typing import Any
 
 from redoubt import registry
 from redoubt.judging.estimate import Estimate, NoValue, estimate
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
-
-pd = lazy("pandas")
 
 COLUMNS = [
     "study",

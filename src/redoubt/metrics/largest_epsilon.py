@@ -4,7 +4,9 @@ For searches on pixels in [0, 1]: there 1 allows any image, so it stands for lar
 search failed. The bootstrap's interval of a maximum reaches downwards only.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "plain"

@@ -68,9 +68,13 @@ class Catalog(Files):
     def _artifacts(self) -> Artifacts:
         return artifacts.Artifacts(self, self.models, self.runs, self.sweep)
 
+    @cached_property
+    def _sweeps(self) -> dict[Run, evaluations.Sweep]:
+        return {run: evaluations.sweep(run, self.runs, self.attacks) for run in self.runs.values()}
+
     def sweep(self, run: Run) -> evaluations.Sweep:
         """Return the columns of a run's rows that its attack sweeps, with their values."""
-        return evaluations.sweep(run, self.runs, self.attacks)
+        return self._sweeps[run]
 
     @property
     def artifacts(self) -> dict[tuple[str, str], Drawn]:

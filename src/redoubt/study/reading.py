@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from redoubt import registry
-from redoubt.errors import RedoubtError
+from redoubt.errors import RedoubtError, shortened
 from redoubt.records import explain
 from redoubt.study.config import Method
 from redoubt.study.entries.base import Method as Named
@@ -147,4 +147,4 @@ def spelt(name: str, parameters: BaseModel) -> dict[str, Any]:
 def known(key: str, among: Iterable[str], where: str) -> None:
     """Refuse a key that is not among others."""
     if key not in (among := list(among)):
-        raise RedoubtError(f"{where}: {key!r} is not one of {', '.join(among)}")
+        raise RedoubtError(f"{where}: {key!r} is not one of {shortened(among, 20)}")
