@@ -96,11 +96,6 @@ def entry_digest(entry: Any) -> str:
     return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
 
 
-def entry_digest(entry: Any) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of an entry's canonical JSON."""
-    return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
-
-
 def json_text(value: Any) -> str:
     """Return `value` as indented JSON with sorted keys, for a file."""
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -5,6 +5,7 @@ Rules of the workflow pass wildcards ("{model}") in the place of ids.
 
 SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 """Of the files of an artifact, by its kind."""
+MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 
 def study_file(study: str) -> str:
@@ -38,7 +39,7 @@ def data_files(dataset: str) -> tuple[str, ...]:
 
 
 def preprocessing_file(dataset: str, name: str, digest: str) -> str:
-    """Return the file of what a preprocessing has learnt from a dataset, given the digest of its entry."""
+    """Return the file of what a preprocessing learns from a dataset, given the digest of its entry."""
     return data_file(dataset, f"preprocessing/{name}-{digest[:8]}.safetensors")
 
 
@@ -59,8 +60,7 @@ def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
 
 def model_files(scale: str, model: str, seed: int | str) -> tuple[str, ...]:
     """Return the files of a trained model."""
-    names = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
-    return tuple(model_file(scale, model, seed, name) for name in names)
+    return tuple(model_file(scale, model, seed, name) for name in MODEL_FILES)
 
 
 def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[str, ...]:

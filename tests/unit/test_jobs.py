@@ -74,8 +74,7 @@ def test_a_run_uses_the_run_of_the_same_seed_and_else_the_first(jobs):
         assert training.inputs["start"] == f"{source}/weights.safetensors"
         attack = named(found, f"attack/mnist-mlp-clean/seed-{seed}/again")
         assert attack.inputs["reads"] == (f"results/demo/attacks/mnist-mlp-reference/seed-{other}/fgs-half.parquet",)
-        assert attack.inputs["crafted_on"] == f"{source}/weights.safetensors"
-        assert attack.inputs["crafted_provenance"] == f"{source}/model.json"
+        assert attack.inputs["crafted_on"] == (f"{source}/weights.safetensors", f"{source}/model.json")
         assert attack.inputs["weights"].startswith(f"results/demo/models/mnist-mlp-clean/seed-{seed}/")
     assert not [job.name for job in found if "mnist-mlp-clean/seed-4" in job.name]
 

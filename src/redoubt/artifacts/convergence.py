@@ -32,7 +32,7 @@ class Parameters(Strict):
 
 
 def needs(parameters: dict) -> list[Need]:
-    """Return the histories that are read."""
+    """Return the models whose histories and traces are read."""
     return [Need(model) for panel in parameters["panels"] for model in panel["models"]]
 
 
@@ -50,7 +50,7 @@ def collect(entry: dict, inputs: Inputs) -> pd.DataFrame:
         for model in panel["models"]:
             labels = {"panel": panel["title"], "model": model, "method": entry["models"][model]["labels"]["method"]}
             reason = inputs.missing(model)
-            frame = inputs.history(model) if reason is None else pd.DataFrame([{"reason": reason}])
+            frame = inputs.curves(model) if reason is None else pd.DataFrame([{"reason": reason}])
             frames.append(frame.assign(**labels))
     columns = ["panel", "model", "method", "seed", "epoch", "test_images", *MEASURES, "reason"]
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)

@@ -1,7 +1,7 @@
-"""Train a model, from scratch or from another model's weights; see `baselines` and `models` of a study.
+"""Train one model: from scratch or from the weights of another; see `baselines` and `models` of a study.
 
-Reads a published dataset, what preprocessing has learnt from it, and the weights of the start, if there is one; writes
-weights.safetensors, model.json, history.csv and trace.parquet.
+Reads a published dataset, what preprocessing learned from it (see `redoubt.steps.prepare`) and the weights of the
+start, if there is one; writes weights.safetensors, model.json, history.csv and trace.parquet.
 """
 
 import argparse
@@ -20,9 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--entry", required=True, help="the model's entry as JSON, as the workflow passes it")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and all other draws")
     parser.add_argument("--data", type=Path, required=True, help="folder of a published dataset")
-    parser.add_argument("--preprocessing", type=Path, help="what preprocessing has learnt from the dataset")
-    parser.add_argument("--folder", type=Path, required=True, help="where weights, model.json and history.csv go")
-    parser.add_argument("--start", type=Path, nargs="?", help="weights that training starts from, if it does")
+    parser.add_argument("--preprocessing", type=Path, required=True, help="file of what preprocessing learned from it")
+    parser.add_argument("--folder", type=Path, required=True, help="where the four files go")
+    parser.add_argument("--start", type=Path, nargs="?", help="weights that training starts from, if any")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--resume", type=Path, default=Path("results/.resume"), help="where unfinished runs are kept")
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         entry,
         options.seed,
         options.data,
+        options.preprocessing,
         options.folder,
         options.start,
         options.device,
