@@ -10,14 +10,20 @@ from redoubt import registry
 from redoubt.cost import estimate
 from redoubt.cost import measure as rates
 from redoubt.study import catalog
+from redoubt.study.entries.attack import AttackEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 28, 28)
 
 
+def attack_entry(make_attack, *arguments, **changes):
+    """Return the record of an attack's entry."""
+    return AttackEntry.parse(make_attack(*arguments, **changes))
+
+
 def counted(make_attack, attack, sources=(), **changes):
     """Return the passes and rows of one attacked image; nothing else may cost anything."""
-    found = rates.of_attack(make_attack(attack, space="pixels", **changes), list(sources), SHAPE, 10)
+    found = rates.of_attack(attack_entry(make_attack, attack, space="pixels", **changes), list(sources), SHAPE, 10)
     assert not any(found["fixed"].values()) and not any(found["crafting"].values())
     return found["image"]
 
@@ -45,12 +51,12 @@ def test_draws_and_repetitions_multiply(make_attack):
 
 
 def test_a_search_for_errors_ends_though_the_model_is_firm(make_attack):
-    found = rates.of_attack(make_attack("fgs", parameters={"error": 0.5}), [], SHAPE, 10)
+    found = rates.of_attack(attack_entry(make_attack, "fgs", parameters={"error": 0.5}), [], SHAPE, 10)
     assert found["image"]["rows"] == 1 and 15 < found["image"]["forward"] < 40
 
 
 def test_crafting_images_cost_apart_from_those_that_are_attacked(make_attack):
-    entry = make_attack("universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100)
+    entry = attack_entry(make_attack, "universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100)
     found = rates.of_attack(entry, [], SHAPE, 10)
     iterations = registry.parameters("attacks", "universal", {"rhos": [0.1]}).iterations
     assert found["crafting"]["backward"] == 2 * 3 * iterations * 9
@@ -66,7 +72,7 @@ def test_attacks_that_read_rows_find_some(make_attack):
 
 
 def test_an_inspection_of_layers_is_not_counted(make_attack):
-    assert rates.of_attack(make_attack("timing", space="pixels"), [], SHAPE, 10) is None
+    assert rates.of_attack(attack_entry(make_attack, "timing", space="pixels"), [], SHAPE, 10) is None
 
 
 def test_every_attack_of_the_paper_scale_is_counted_but_inspections():
@@ -101,9 +107,9 @@ def test_seconds_are_those_of_this_process():
 @pytest.mark.parametrize("defense", registry.names("defenses"))
 def test_every_kind_of_model_is_measured(defense):
     found = catalog.load(ROOT, {"scale": "demo"})
-    entry = next(model.entry for model in found.models.values() if model.entry["defense"]["name"] == defense)
+    entry = next(model.entry for model in found.models.values() if model.entry.defense.name == defense)
     state = torch.random.get_rng_state()
-    speed = rates.of_model(entry, *estimate.facts(entry["dataset"]), "cpu", 1)
+    speed = rates.of_model(entry, *estimate.facts(entry.dataset), "cpu", 1)
     torch.random.set_rng_state(state)
     assert speed["step"] > 0 and speed["forward"] > 0 and speed["backward"] >= 0 and speed["prepare"] >= 0
     weights = 4 * sum(weight.numel() for weight in _built(entry).parameters())
@@ -113,4 +119,4 @@ def test_every_kind_of_model_is_measured(defense):
 def _built(entry):
     from redoubt.models.classifier import build
 
-    return build(entry, *estimate.facts(entry["dataset"]))
+    return build(entry, *estimate.facts(entry.dataset))
