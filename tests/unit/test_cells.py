@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,13 +12,8 @@ from redoubt.judging.cells import COLUMNS, Published, cell, read_published, show
 from redoubt.judging.estimate import Estimate
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {
-    "study": "s",
-    "id": "table-1",
-    "comparable": True,
-    "stamp": "cut",
-    "verdict": {"rate": 0.01, "mean": 0.1},
-}
+VERDICT = SimpleNamespace(rate=0.01, mean=0.1)
+ENTRY = SimpleNamespace(study="s", id="table-1", comparable=True, stamp="cut", verdict=VERDICT)
 HEADER = "artifact,row,column,value,unit,note\n"
 
 
@@ -86,10 +82,8 @@ def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind,
 def test_verdict_compares_nothing_where_it_should_not():
     found = Estimate(0.5, 0.4, 0.6, 10)
     assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
-    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == (
-        "not-comparable",
-        "cut",
-    )
+    elsewhere = SimpleNamespace(**vars(ENTRY) | {"comparable": False})
+    assert verdict(Published(0.5, 0.1), found, "rate", elsewhere) == ("not-comparable", "cut")
 
 
 def test_a_cell_holds_all_columns():

@@ -1,41 +1,32 @@
-"""From an artifact's entry to its files: what the table and the figure step share."""
+"""From an artifact's entry to its numbers: what the table and the figure step share."""
 
 from __future__ import annotations
 
-import io
+from types import SimpleNamespace
 from typing import Any
 
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.errors import RedoubtError
 
 
 def draw(entry: dict[str, Any]) -> Drawing:
     """Return a table or figure as its entry describes it."""
-    return registry.method("artifacts", entry["plot"]).draw(entry, Inputs(entry))
+    typed = parse(entry)
+    return registry.method("artifacts", typed.plot).draw(typed, Inputs(typed))
+
+
+def parse(entry: dict[str, Any]) -> SimpleNamespace:
+    """Return an entry with attributes in place of keys, and the plot's `Parameters`."""
+    parameters = registry.parameters("artifacts", entry["plot"], entry["parameters"])
+    models = {
+        name: SimpleNamespace(**model | {"defense": SimpleNamespace(**model["defense"])})
+        for name, model in entry["models"].items()
+    }
+    inputs = [SimpleNamespace(**need) for need in entry["inputs"]]
+    typed = {"parameters": parameters, "models": models, "inputs": inputs}
+    return SimpleNamespace(**entry | typed | {"verdict": SimpleNamespace(**entry["verdict"])})
 
 
 def data(drawing: Drawing) -> str:
     """Return the numbers behind a table or figure as CSV, every float spelt so that it reads back exactly."""
     return drawing.data.to_csv(index=False, lineterminator="\n")
-
-
-def picture(drawing: Drawing, kind: str) -> bytes:
-    """Return a figure as a file of some `kind`, svg or png.
-
-    Raises:
-        RedoubtError: two dollar signs in a title or label enclose what is no formula.
-    """
-    from redoubt.artifacts import _style as style
-
-    content = io.BytesIO()
-    try:
-        style.save(drawing.figure, content, kind)
-    except ValueError as error:
-        if "Parse" not in str(error):  # what matplotlib's reader of formulas calls its errors
-            raise
-        told = " ".join(str(error).split())[:200]
-        raise RedoubtError(
-            f"a title or label holds $...$ that is no formula ({told}); write \\$ for a dollar"
-        ) from None
-    return content.getvalue()

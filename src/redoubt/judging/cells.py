@@ -74,7 +74,7 @@ def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
     return result
 
 
-def verdict(published: Published | None, found: Estimate, kind: str, entry: dict[str, Any]) -> tuple[str, str]:
+def verdict(published: Published | None, found: Estimate, kind: str, entry: Any) -> tuple[str, str]:
     """Return the verdict on a cell and its reason.
 
     `reproduced`: the published value lies in our interval, widened by half a unit of its last printed digit and by the
@@ -82,9 +82,9 @@ def verdict(published: Published | None, found: Estimate, kind: str, entry: dict
     """
     if published is None:
         return "not-comparable", "the paper prints no number"
-    if not entry["comparable"]:
-        return "not-comparable", entry["stamp"]
-    tolerance = entry["verdict"]["rate"] if kind == "rate" else entry["verdict"]["mean"] * published.value
+    if not entry.comparable:
+        return "not-comparable", entry.stamp
+    tolerance = entry.verdict.rate if kind == "rate" else entry.verdict.mean * published.value
     slack = published.half_unit + tolerance
     inside = found.low - slack <= published.value <= found.high + slack
     return ("reproduced" if inside else "deviates"), ""
@@ -110,14 +110,8 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
     return numbers | {"seeds": seeds, "reason": None}
 
 
-def reach(facts: pd.DataFrame) -> list[pd.Series]:
-    """Return by how much intervals reach under and over their values, never below zero, as error bars ask for it."""
-    sides = [facts["reproduced"] - facts["ci_low"], facts["ci_high"] - facts["reproduced"]]
-    return [side.clip(lower=0.0) for side in sides]  # that of 0 may begin one rounding above it
-
-
 def cell(
-    entry: dict[str, Any],
+    entry: Any,
     place: tuple[str, str],
     metric: str,
     rows: pd.DataFrame | None,
@@ -135,7 +129,7 @@ def cell(
         published: the printed number; None when the paper has none.
     """
     row, column = place
-    base = dict.fromkeys(COLUMNS) | {"study": entry["study"], "artifact": entry["id"], "row": row, "column": column}
+    base = dict.fromkeys(COLUMNS) | {"study": entry.study, "artifact": entry.id, "row": row, "column": column}
     base |= {"metric": metric, "published": published.value if published else None}
     facts = measured(metric, rows, missing)
     if facts["reproduced"] is None:

@@ -230,7 +230,8 @@ class Catalog:
                 where = f"{study_file(name)}: artifacts.{key}"
                 checked = self._checked("artifacts", {"name": raw.plot, "parameters": raw.parameters}, where, "plot")
                 result[name, key] = raw.model_copy(update={"parameters": checked["parameters"]})
-                for need in registry.method("artifacts", raw.plot).needs(checked["parameters"]):
+                options = registry.parameters("artifacts", raw.plot, raw.parameters)
+                for need in registry.method("artifacts", raw.plot).needs(options):
                     self._known(need.model, self.models, f"{where}.parameters")
                     if need.attack is not None and (need.model, need.attack) not in self.runs:
                         raise RedoubtError(f"{where}: no evaluation runs attack {need.attack!r} on {need.model!r}")
@@ -239,7 +240,8 @@ class Catalog:
     def needs(self, study: str, artifact: str) -> list[Need]:
         """Return what an artifact reads, each once."""
         raw = self.artifacts[study, artifact]
-        return list(dict.fromkeys(registry.method("artifacts", raw.plot).needs(raw.parameters)))
+        options = registry.parameters("artifacts", raw.plot, raw.parameters)
+        return list(dict.fromkeys(registry.method("artifacts", raw.plot).needs(options)))
 
     @cached_property
     def claims(self) -> dict[tuple[str, str], Claim]:
@@ -274,7 +276,8 @@ class Catalog:
         """Return the source files that drawing an artifact reads, relative to the root."""
         raw = self.artifacts[study, artifact]
         module = registry.method("artifacts", raw.plot)
-        metrics = getattr(module, "metrics", lambda _: ())(raw.parameters)
+        options = registry.parameters("artifacts", raw.plot, raw.parameters)
+        metrics = getattr(module, "metrics", lambda _: ())(options)
         return self._code(
             f"steps.{raw.kind}",
             f"artifacts.{raw.plot.replace('-', '_')}",
