@@ -20,7 +20,7 @@ import struct
 import sys
 
 ADDRESS = "REDOUBT_WARM"
-FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
+FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
