@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 
 ADDRESS = "REDOUBT_WARM"
-FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
+FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
 PACKAGES = ("torch", "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
