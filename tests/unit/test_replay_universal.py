@@ -30,20 +30,11 @@ def run(tiny_data, weights, tmp_path, make_attack, make_entry, prepare_once):
 
     def go(name, reads=(), **changes):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
-        flags = [
-            "--data",
-            tiny_data,
-            "--preprocessing",
-            prepare_once(make_entry()),
-            "--weights",
-            weights,
-            "--out",
-            out,
-            "--device",
-            "cpu",
-        ]
-        entry = make_attack(name, space="pixels", **changes)
-        attack.main(["--entry", json.dumps(entry), *map(str, flags), *(["--reads", *map(str, reads)] if reads else [])])
+        entry = json.dumps(make_attack(name, space="pixels", **changes))
+        given = {"entry": entry, "data": tiny_data, "weights": weights, "out": out, "device": "cpu"}
+        given["preprocessing"] = prepare_once(make_entry())
+        flags = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+        attack.main([*flags, *(["--reads", *map(str, reads)] if reads else [])])
         return out
 
     return go
