@@ -2,6 +2,7 @@
 
 SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 """Of the files of an artifact, by its kind."""
+MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 
 def study_file(study: str) -> str:
@@ -29,6 +30,11 @@ def data_file(dataset: str, name: str) -> str:
     return f"{data_folder(dataset)}/{name}"
 
 
+def preprocessing_file(dataset: str, name: str, digest: str) -> str:
+    """Return the file of what a preprocessing learns from a dataset; `digest` is that of its entry."""
+    return f"{data_folder(dataset)}/preprocessing/{name}-{digest[:8]}.safetensors"
+
+
 def model_file(scale: str, model: str, seed: int, name: str) -> str:
     """Return a file of a trained model."""
     return f"results/{scale}/models/{model}/seed-{seed}/{name}"
@@ -46,7 +52,7 @@ def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
 
 def model_files(scale: str, model: str, seed: int) -> tuple[str, ...]:
     """Return the files of a trained model."""
-    return tuple(model_file(scale, model, seed, name) for name in ("weights.safetensors", "model.json", "history.csv"))
+    return tuple(model_file(scale, model, seed, name) for name in MODEL_FILES)
 
 
 def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[str, ...]:

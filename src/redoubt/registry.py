@@ -72,3 +72,8 @@ def parameters(kind: str, name: str, values: dict[str, Any]) -> Any:
         return record(**values)
     except ValidationError as error:
         raise RedoubtError(explain(error)) from None
+
+
+def chosen(kind: str, named: Any) -> tuple[ModuleType, Any]:
+    """Return module and checked parameters of an entry with `name` and `parameters`, whose defaults are filled in."""
+    return method(kind, named["name"]), parameters(kind, named["name"], named["parameters"])

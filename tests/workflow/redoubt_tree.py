@@ -23,7 +23,10 @@ baselines:
       batch_size: 50
       learning_rate: 0.01
       images: 200
-      track: {images: 20, deepfool: {iterations: 2}}
+      track: {images: 20}
+      probes:
+        - {probe: rho-2, parameters: {iterations: 2}}
+        - {probe: logit-distances, every: 3}
     labels: {dataset: Digits, network: MLP, method: Reference}
 models:
   digits-mlp-clean:

@@ -34,7 +34,7 @@ class Parameters(Strict):
 
 
 def needs(parameters: Parameters) -> list[Need]:
-    """Return the histories that are read."""
+    """Return the models whose histories and traces are read."""
     return [Need(model) for panel in parameters.panels for model in panel.models]
 
 
@@ -52,7 +52,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
         for model in panel.models:
             labels = {"panel": panel.title, "model": model, "method": entry.models[model].labels["method"]}
             reason = inputs.missing(model)
-            frame = inputs.history(model) if reason is None else pd.DataFrame([{"reason": reason}])
+            frame = inputs.curves(model) if reason is None else pd.DataFrame([{"reason": reason}])
             frames.append(frame.assign(**labels))
     columns = ["panel", "model", "method", "seed", "epoch", "test_images", *MEASURES, "reason"]
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)

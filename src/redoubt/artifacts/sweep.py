@@ -61,8 +61,8 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
         if (reason := inputs.missing(model)) is not None:
             rows.append({**facts, "reason": reason})
             continue
-        last = inputs.history(model).groupby("seed").tail(1)
-        kept = last[["seed", "test_images", "test_accuracy", "test_rho_2"]].to_dict("records")
+        last = inputs.curves(model).groupby("seed").tail(1)
+        kept = last.reindex(columns=["seed", "test_images", "test_accuracy", "test_rho_2"]).to_dict("records")
         rows.extend({**facts, **row} for row in kept)
     columns = ["curve", "model", options.along, "seed", "test_images", "test_accuracy", "test_rho_2", "reason"]
     return pd.DataFrame(rows).reindex(columns=columns)

@@ -20,20 +20,14 @@ from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
-from redoubt.files import canonical_json, read_json
-from redoubt.models import classifier
+from redoubt.files import canonical_json, entry_digest, read_json
+from redoubt.layout import preprocessing_file
+from redoubt.models.classifier import Classifier
+from redoubt.models.weights import load_model
 from redoubt.progress import progress
 from redoubt.rows import CRAFTED_ON, NONFINITE, SHARED, read_sources, write_rows
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry
-
-
-def load_model(weights: Path, where: torch.device) -> tuple[classifier.Classifier, dict[str, Any]]:
-    """Return a trained model in eval mode and its `model.json`, which lies beside the weights."""
-    facts = read_json(weights.parent / "model.json")
-    model = classifier.build(facts["entry"], tuple(facts["shape"]), len(facts["classes"]))
-    classifier.load(model, weights)
-    return model.to(where, memory_format=torch.channels_last).eval(), facts
 
 
 def rows_of(
@@ -80,6 +74,7 @@ def attack(
     seed: int,
     data: Path,
     weights: Path,
+    preprocessing: Path,
     out: Path,
     reads: list[Path] | None = None,
     device_name: str = "auto",
@@ -93,6 +88,7 @@ def attack(
         seed: of the model; the draws follow from it, the id of the model that examples are crafted on, and the entry's.
         data: folder of a published dataset, whose test split is attacked.
         weights: of the scored model, with `model.json` beside them.
+        preprocessing: the file of what the preprocessing of the scored model learned; that of `crafted_on` lies beside.
         out: the parquet file.
         reads: rows that the attack builds on.
         device_name: auto, cpu or cuda.
@@ -104,15 +100,15 @@ def attack(
     """
     entry = AttackEntry.parse(entry)
     where = device.choose(device_name, threads)
-    model, facts = load_model(weights, where)
+    model, facts = load_model(weights, preprocessing, where)
     images = attacked_images(data, entry.select, facts, weights, where)
     victim = source = _victim(model, facts, entry, weights)
     origin = facts
     if crafted_on is not None:
-        other, origin = load_model(crafted_on, where)
+        other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
         _check_transfer(entry, facts, origin)
         source = _victim(other, origin, entry, crafted_on)
-    generator = classifier.seed_everything(origin["entry"]["id"], seed, entry.id)
+    generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
     frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, generator)
     metadata |= {"model": facts["entry"]["id"], "attack": canonical_json(entry.dump())}
     metadata |= {name: canonical_json(facts[name]) for name in ("shape", "classes")}
@@ -122,8 +118,15 @@ def attack(
     return frame
 
 
-def _victim(model: classifier.Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path) -> Victim:
+def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path) -> Victim:
     return Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.random)
+
+
+def _preprocessing_of(weights: Path, beside: Path) -> Path:
+    """Return the file of what another model's preprocessing learned, in the folder of a file of the same dataset."""
+    entry = ModelEntry.parse(read_json(weights.with_name("model.json"))["entry"], str(weights))
+    named = entry.preprocessing
+    return beside.with_name(Path(preprocessing_file(entry.dataset, named.name, entry_digest(named))).name)
 
 
 def _check_transfer(entry: AttackEntry, target: dict[str, Any], source: dict[str, Any]) -> None:

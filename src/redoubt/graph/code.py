@@ -1,6 +1,7 @@
 """Which source files a step reads, found by following its import statements."""
 
 import ast
+import hashlib
 from functools import cache
 from pathlib import Path
 
@@ -52,3 +53,12 @@ def closure(*names: str) -> list[Path]:
             seen.add(name)
             todo.extend(_direct(name))
     return sorted(file for name in seen if (file := module_file(name)) is not None)
+
+
+def digest(*names: str) -> str:
+    """Return the SHA-256 of the source of the named modules and of all that they import."""
+    result = hashlib.sha256()
+    for file in closure(*names):
+        content = file.read_bytes()
+        result.update(f"{file.relative_to(SOURCE).as_posix()}\0{len(content)}\0".encode() + content)
+    return result.hexdigest()

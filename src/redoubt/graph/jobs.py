@@ -114,9 +114,10 @@ def attack_key(entry: AttackEntry, read: list[AttackEntry], dataset: str) -> str
 
 def tracking(entry: ModelEntry) -> AttackEntry | None:
     """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
-    if (deepfool := entry["training"]["track"]["deepfool"]) is None:
+    probes = [probe for probe in entry.training.probes if probe.probe == "rho-2"]
+    if not probes:
         return None
-    return AttackEntry(id="track", attack="deepfool", space="preprocessed", parameters=deepfool)
+    return AttackEntry(id="track", attack="deepfool", space="preprocessed", parameters=probes[0].parameters)
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------

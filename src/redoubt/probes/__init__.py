@@ -1,1 +1,1 @@
-"""Measurements of a model, while it is trained or when it is finished, one file each."""
+"""Probes, one file each: `Parameters`, and `measure` for a training or `run` for a finished model."""

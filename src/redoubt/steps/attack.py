@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the model")
     parser.add_argument("--data", type=Path, required=True, help="folder of a published dataset")
     parser.add_argument("--weights", type=Path, required=True, help="weights.safetensors of the attacked model")
+    parser.add_argument("--preprocessing", type=Path, required=True, help="file of what its preprocessing learned")
     parser.add_argument("--out", type=Path, required=True, help="parquet file to write")
     parser.add_argument("--crafted-on", type=Path, help="weights of another model that the examples are crafted on")
     parser.add_argument("--reads", type=Path, nargs="*", default=[], help="rows that the attack builds on")
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.seed,
         options.data,
         options.weights,
+        options.preprocessing,
         options.out,
         options.reads,
         options.device,

@@ -203,7 +203,9 @@ class Catalog(Files):
         """Return the files of a need, one for each seed."""
         if need.attack is None:
             return [
-                model_file(self.config.scale, need.model, seed, "history.csv") for seed in self.models[need.model].seeds
+                model_file(self.config.scale, need.model, seed, name)
+                for seed in self.models[need.model].seeds
+                for name in ("history.csv", "trace.parquet")
             ]
         return [attack_file(self.config.scale, need.model, seed, need.attack) for seed in self.models[need.model].seeds]
 

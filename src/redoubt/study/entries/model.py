@@ -31,9 +31,6 @@ class Track(Strict):
     """What is measured on the test set before the first and after every epoch, for `history.csv`."""
 
     images: Count | None = Field(None, description="first test images used, by probes too; all when null")
-    deepfool: dict[str, Any] | None = Field(
-        None, description="parameters of the DeepFool that measures rho_2; none when null"
-    )
 
 
 class Training(Strict):
