@@ -6,6 +6,13 @@ STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
+export PYTHONUTF8 := 1
+# Where the home folder is read-only, Snakemake, torch and matplotlib keep their caches here.
+CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; test -w "$$cache" || echo .snakemake/cache)
+ifneq ($(CACHE),)
+export XDG_CACHE_HOME := $(CURDIR)/$(CACHE)
+export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help demo plan test test-cluster test-faults mutants lint format bench restore save lock clean

@@ -7,8 +7,8 @@ import torch
 
 from redoubt import registry
 from redoubt.attacks import interface
-from redoubt.attacks.interface import check_images
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.checks import check_images
 from redoubt.evaluation.craft import craft
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.

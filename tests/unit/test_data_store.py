@@ -1,15 +1,17 @@
 """Published datasets: round trip, refusal of what does not match, and data that need no download."""
 
 import errno
+import importlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from redoubt.data import digits, imagenet, store
 from redoubt.data.sources import SOURCES
@@ -290,22 +292,110 @@ def test_imagenet_that_moved_away_is_told(pictures, tmp_path):
     assert "which is gone" in load_refused(folder)
 
 
-def test_a_strange_imagenet_folder_is_refused(pictures, tmp_path):
-    def refused():
-        with pytest.raises(RedoubtError) as caught:
-            imagenet.scan(pictures)
-        return str(caught.value)
+def refused(pictures):
+    """Return the line with which an ImageNet folder is refused."""
+    with pytest.raises(RedoubtError) as caught:
+        imagenet.scan(pictures)
+    return str(caught.value)
 
+
+def test_a_strange_imagenet_folder_is_refused(pictures, tmp_path):
     (pictures / "val" / "n99").mkdir()
-    assert "has class 'n99', which train/ has not" in refused()
-    (pictures / "val" / "n99").rmdir()
+    assert "val has class 'n99', which train/ lacks" in refused(pictures)
+    (pictures / "val" / "n99").rename(pictures / "train" / "n99")
+    assert "train has class 'n99', which val/ lacks" in refused(pictures)
+    (pictures / "val" / "n99").mkdir()
+    assert "train/n99 has no pictures (.jpeg, .jpg, .png); finish unpacking it" in refused(pictures)
+    for part in ("train", "val"):
+        (pictures / part / "n99").rmdir()
     (pictures / "train" / "n01" / "a\nb.png").touch()
-    assert "holds a line break" in refused()
+    assert "train/n01 holds a line break" in refused(pictures)
     (pictures / "val").rename(tmp_path / "val")
-    assert "has no val/" in refused()
+    assert "has no val/" in refused(pictures)
     (pictures / "val").mkdir()
     (pictures / "train").rename(tmp_path / "train")
     (pictures / "train").mkdir()
-    assert "has no class folders" in refused()
-    with pytest.raises(RedoubtError, match=r"set data\.imagenet"):
-        imagenet.scan(None)
+    assert "has no class folders" in refused(pictures)
+    assert "set data.imagenet" in refused(None)
+
+
+def listed(pictures):
+    """Return what the scan of train/ finds, as torchvision's ImageFolder lists it: (path, label), by class and path."""
+    splits, _ = imagenet.scan(pictures)
+    paths = os.fsdecode(splits["train"]["paths"].tobytes()).split("\n")
+    return sorted(zip(paths, splits["train"]["labels"].tolist(), strict=True))
+
+
+def test_hidden_files_and_folders_are_no_classes_and_no_pictures(pictures):
+    before = listed(pictures)
+    for name in (".ipynb_checkpoints", ".AAA"):
+        (pictures / "train" / name).mkdir()
+    (pictures / "train/n01/.thumbnails").mkdir()
+    for name in (".AAA/0.png", "n01/.thumbnails/0.png", "n01/._0.JPEG"):
+        (pictures / "train" / name).write_bytes(b"Mac OS X")
+    assert listed(pictures) == before
+
+
+def test_pictures_in_deeper_folders_are_those_that_torchvision_lists(pictures):
+    importlib.import_module("redoubt.networks._vision")  # lets torchvision be imported beside a CPU build of torch
+    from torchvision.datasets import ImageFolder
+
+    train = pictures / "train"
+    (train / "n01/images/deep").mkdir(parents=True)
+    (train / "n01/0.JPEG").rename(train / "n01/images/deep/0.JPEG")
+    (train / "n01/1.JPEG").rename(train / "n01/images/1.jpg")
+    (train / "n02").rename(pictures / "elsewhere")
+    (train / "n02").symlink_to(pictures / "elsewhere")
+    expected = [(str(Path(path).relative_to(pictures)), label) for path, label in ImageFolder(train).imgs]
+    assert listed(pictures) == sorted(expected) and len(expected) == 5
+    (train / "n01/images/circle").symlink_to(train / "n01")
+    assert listed(pictures) == sorted(expected)
+
+
+def with_heavy_text(path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (300, 300)).save(path, pnginfo=text)
+
+
+HARMS = {
+    "no picture": (lambda path: path.write_bytes(b"<html>"), "cannot be read as a picture"),
+    "empty": (lambda path: path.touch(), "cannot be read as a picture"),
+    "a header cut off": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "cannot be read as a picture"),
+    "heavy text": (with_heavy_text, "Decompressed data too large"),
+    "a decompression bomb": (lambda path: Image.new("1", (20_000, 20_000)).save(path), "cannot be read as a picture"),
+    "too many pixels": (lambda path: Image.new("1", (10_000, 10_000)).save(path), "10000x10000 pixels are too many"),
+    "too slim": (lambda path: Image.new("L", (5_000, 1)).save(path), "5000x1 pixels are too many, or too slim"),
+}
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_a_harmed_picture_is_found_before_anything_is_published(name, pictures, recwarn):
+    harm, expected = HARMS[name]
+    for number in (7, 8):
+        harm(pictures / f"val/n02/{number}.png")
+    line = refused(pictures)
+    assert f"{pictures}/val/n02/7.png: " in line and expected in line and "(and 1 more pictures); replace" in line
+    assert not recwarn.list
+
+
+def test_damage_behind_the_header_is_reported_with_the_name_when_a_picture_is_decoded(pictures, tmp_path):
+    path = pictures / "train/n01/2.png"
+    Image.effect_noise((300, 300), 90).save(path)
+    content = path.read_bytes()
+    place = content.index(b"IDAT", 60_000)
+    path.write_bytes(content[:place] + b"\0\1\2\3" + content[place + 4 :])  # Pillow raises a SyntaxError
+    (pictures / "train/n01/2.JPEG").unlink()
+    split = store.load(published(pictures, tmp_path / "published"), "train")
+    with pytest.raises(RedoubtError, match=r"n01/2\.png: cannot be read as a picture: broken PNG file"):
+        split.images()
+
+
+def test_names_in_other_encodings_are_found_again_or_refused(pictures, tmp_path):
+    train = pictures / "train"
+    (train / "n01/0.JPEG").rename(os.fsdecode(bytes(train) + b"/n01/caf\xe9.JPEG"))
+    split = store.load(published(pictures, tmp_path / "published"), "train")
+    assert split.images().shape[0] == 5
+    (train / "n02").rename(os.fsdecode(bytes(train) + b"/n\xe9"))
+    (pictures / "val/n02").rename(os.fsdecode(bytes(pictures) + b"/val/n\xe9"))
+    assert r"the name b'n\xe9' is not UTF-8; rename it" in refused(pictures)

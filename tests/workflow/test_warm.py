@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +25,20 @@ def shell(tmp_path):
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), **environment}
         return subprocess.run(full, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def patched(tmp_path):
+    """Function (code, script) to a finished bash process, the server being patched by the code."""
+
+    def run(code, script):
+        main = f"import os, sys; from redoubt.graph import warm\n{code}\nsys.exit(warm.main(sys.argv[1:]))"
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+        command = [sys.executable, "-c", main, "bash", "-c", script]
+        return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=60)
 
     return run
 
@@ -103,3 +119,69 @@ def test_a_job_dies_with_its_client_and_the_others_go_on(shell, tmp_path, packag
 def test_a_job_that_is_killed_fails(shell, package):
     (package / "end.py").write_text("import os; os.kill(os.getpid(), 9)")
     assert shell("PYTHONPATH=src python -m redoubt.steps.end; echo rc $?").stdout == "rc 1\n"
+
+
+SAYS_WHERE = "import os, sys; print(os.getppid() != int(os.environ['SHELL_ID']), ascii(sys.argv[1:]), sys.executable)"
+ARGUMENT = """a 'b' "c $HOME"""
+STEP = "export SHELL_ID=$$ PYTHONPATH=src; python -m redoubt.steps.where "
+
+
+def test_an_apostrophe_and_a_space_in_the_paths_of_checkout_and_environment(tmp_path):
+    checkout = tmp_path / "o'brien's $HOME `x`"
+    shutil.copytree(ROOT / "src", checkout / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "src/redoubt/steps/where.py").write_text(SAYS_WHERE)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    python = checkout / ".venv/bin/python"
+    done = subprocess.run(
+        [python, "-m", "redoubt.graph.warm", "bash", "-c", STEP + shlex.quote(ARGUMENT)],
+        cwd=checkout, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"True {[ARGUMENT]!a} {python}\n", "")
+
+
+@pytest.fixture
+def noexec(tmp_path):
+    """A temporary folder whose files cannot be executed."""
+    folder = tmp_path / "noexec"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("a folder without the right to execute cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("kind", ["long", "noexec", "colon", "absent"])
+def test_without_a_server_where_it_cannot_start(kind, patched, package, tmp_path, request):
+    folder = (
+        request.getfixturevalue("noexec") if kind == "noexec" else tmp_path / ("x" * 100 if kind == "long" else "a:b")
+    )
+    if kind != "absent":
+        folder.mkdir(exist_ok=True)
+    (package / "where.py").write_text(SAYS_WHERE)
+    done = patched(f"import tempfile; tempfile.tempdir = {str(folder)!r}", STEP + "é; exit 3")
+    assert (done.returncode, done.stdout) == (3, f"False ['\\xe9'] {sys.executable}\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("note: every step imports its packages itself, which is slower (")
+
+
+def test_a_step_runs_by_itself_where_no_process_can_be_forked(patched, package):
+    (package / "where.py").write_text(SAYS_WHERE)
+    patch = "def fork(): raise OSError('no process left')\nos.fork = fork; warm.PACKAGES = ('nowhere',)"
+    done = patched(patch, STEP + "x; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"False ['x'] {sys.executable}\n", "")
+
+
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_arguments_keep_their_bytes_in_any_locale(utf8, shell, package):
+    (package / "echo.py").write_text("import os, sys; print(list(map(os.fsencode, [*sys.argv[1:], os.environ['X']])))")
+    given = {"PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = shell(r"PYTHONPATH=src X=$'\xe9☃' python -m redoubt.steps.echo '' $'\xff' é", **given)
+    assert done.stdout == f"{[b'', bytes([255]), 'é'.encode(), bytes([233]) + '☃'.encode()]}\n", done.stderr
+
+
+def test_an_unknown_command_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "redoubt.graph.warm", "nosuch"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "error: nosuch: No such file or directory\n")

@@ -18,6 +18,7 @@ from redoubt import device, registry
 from redoubt.attacks.interface import Batches, Context
 from redoubt.data import digits, sources
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
 from redoubt.training.loop import Resume, Trainer
@@ -194,11 +195,11 @@ def _total(
     bounds = (0.0, 1.0) if entry["space"] == "pixels" else None
     reads = _rows(sources, batches.images) if sources else None
     crafted = None if entry["crafting"] is None else images[count:]
-    context = Context(generator, entry["engine"], bounds, reads, torch.arange(count), crafted)
+    context = Context(generator, bounds, reads, torch.arange(count), crafted)
     options = registry.parameters("attacks", entry["attack"], entry["parameters"])
     network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], not entry["draws_apart"])
     rows = 0
-    for part in registry.method("attacks", entry["attack"]).run(network, batches, options, context):
+    for part in implementation("attacks", entry["attack"], entry["engine"])(network, batches, options, context):
         rows += entry["repetitions"] * len(part.inputs)
     return {**model.passes, "forward": model.passes["forward"] + count + rows, "rows": rows}
 

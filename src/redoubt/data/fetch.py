@@ -13,15 +13,14 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from redoubt.data import verify
 from redoubt.data.sources import OFFICIAL, SourceFile, is_url, local, tells
 from redoubt.errors import RedoubtError, storage_error
+from redoubt.progress import progress
 
 TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 3
@@ -29,23 +28,20 @@ _CHUNK = 2**18
 
 
 class Fatal(RedoubtError):
-    """A failure of this machine, which no other mirror can mend."""
+    """A failure of this machine, which no other mirror can fix."""
 
 
 class _Dropped(RedoubtError):
     """The connection ended early; what has arrived is good."""
 
 
-def fetch(
-    source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | str, progress: bool = True
-) -> tuple[Path, str]:
-    """Return a file whose digests are right, and the mirror that had it.
+def fetch(source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | str) -> tuple[Path, str]:
+    """Return a file whose digests are right, and the mirror that delivered it.
 
     Args:
         source_file: what is wanted.
         mirrors: directories, http(s) addresses or `official`, tried in order.
         cache_folder: where downloads are kept until they are no longer needed.
-        progress: draw a bar while downloading, if standard error is a terminal.
 
     Returns:
         The verified file, in a directory mirror or in `cache_folder`, and the path or address it came from.
@@ -60,7 +56,7 @@ def fetch(
     for place in _places(source_file, mirrors):
         try:
             if is_url(place):
-                return _download(place, source_file, cache, progress), place
+                return _download(place, source_file, cache), place
             return _local(place, source_file), place
         except Fatal:
             raise
@@ -112,7 +108,7 @@ class _Part:
         return {}
 
     def start(self, note: dict[str, Any]) -> None:
-        """Forget what was there and begin anew."""
+        """Remove what was there and start again."""
         self.remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._note.write_text(json.dumps(note), encoding="utf-8")
@@ -122,13 +118,13 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
 
-def _download(url: str, file: SourceFile, cache: Path, progress: bool) -> Path:
+def _download(url: str, file: SourceFile, cache: Path) -> Path:
     part = _Part(cache, file)
     with _storable(cache):
         for attempt in range(1, _ATTEMPTS + 1):
             before = part.size
             try:
-                _transfer(url, file, part, progress)
+                _transfer(url, file, part)
                 break
             except _Dropped:
                 if attempt == _ATTEMPTS or part.size <= before:
@@ -153,8 +149,8 @@ def _storable(cache: Path) -> Iterator[None]:
         raise Fatal(str(storage_error(error, cache) or f"{cache}: {error.strerror or error}")) from None
 
 
-def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:
-    """Bring `part` to its full size, from where it stands when the server allows that."""
+def _transfer(url: str, file: SourceFile, part: _Part) -> None:
+    """Bring `part` to its full size, resuming if the server allows that."""
     note = part.note(url)
     offset = part.size if note else 0
     if offset and offset == note["size"]:
@@ -167,28 +163,23 @@ def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:
             # Another file, or another piece than the one asked for: ask once more, from the start.
             part.remove()
             response.close()
-            return _transfer(url, file, part, progress)
+            return _transfer(url, file, part)
         if not offset:
             part.start(fresh)
-        with tqdm(
-            total=fresh["size"],
-            initial=offset,
-            desc=Path(file.path).name,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None if progress else True,
-        ) as bar:
-            _receive(response, file, part, fresh["size"], bar)
+        bar = progress(None, Path(file.path).name, total=fresh["size"], initial=offset, unit="B", unit_scale=True)
+        with bar:
+            _receive(response, file, part, fresh["size"], bar.update)
 
 
-def _receive(response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, bar: tqdm) -> None:
+def _receive(
+    response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, moved: Callable[[int], Any]
+) -> None:
     size = part.size
     with part.path.open("ab") as stream:
         for chunk in _chunks(response):
             stream.write(chunk)
             size += len(chunk)
-            bar.update(len(chunk))
+            moved(len(chunk))
             if file.limit is not None and size > file.limit:
                 break
         stream.flush()

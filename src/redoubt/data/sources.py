@@ -1,10 +1,11 @@
 """The datasets that exist: their files, digests, classes and mirrors.
 
-Read while the workflow graph is built, so it imports neither torch nor NumPy and touches no network.
+Read while the workflow graph is built, so it imports neither torch nor NumPy and does not use the network.
 """
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,14 +252,29 @@ def mirrors(configured: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     Returns:
         The list; `['official']` when nothing is given. Without the word `official` in it, only mirrors are
         used.
+
+    Raises:
+        RedoubtError: the locale has no way to write one of them.
     """
     pattern = f"{_URL.format(sep=re.escape(os.pathsep))}|[^{re.escape(os.pathsep)}]+"
     given = re.findall(pattern, environ.get(ENVIRONMENT, ""), flags=re.IGNORECASE) + list(configured)
-    return list(dict.fromkeys(mirror.strip() for mirror in given if mirror.strip())) or [OFFICIAL]
+    found = list(dict.fromkeys(mirror.strip() for mirror in given if mirror.strip())) or [OFFICIAL]
+    for mirror in found:
+        _check_encoding("data.mirrors", mirror)
+    return found
+
+
+def _check_encoding(key: str, place: str) -> None:
+    """Refuse a place that the file system's encoding cannot express: no command line could name it."""
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        lacks = f"{place!a} cannot be written in this locale's encoding ({sys.getfilesystemencoding()})"
+        raise RedoubtError(f"config/config.yaml: {key}: {lacks}; set PYTHONUTF8=1, or a UTF-8 locale") from None
 
 
 def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str | None, published: Path) -> str | None:
-    """Return in one line why a dataset cannot be had, or None when it can; no network is touched.
+    """Return in one line why a dataset is not available, or None when it is; the network is not used.
 
     Args:
         name: the dataset.
@@ -268,12 +284,13 @@ def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str |
             mirrors hold.
 
     Raises:
-        RedoubtError: there is no such dataset.
+        RedoubtError: there is no such dataset, or the locale has no way to write the folder of ImageNet.
     """
     wanted = source(name)
     if wanted.embedded or (Path(published) / "meta.json").is_file():
         return None
     if wanted.layout == "imagenet":
+        _check_encoding("data.imagenet", str(imagenet_folder))
         return imagenet_problem(imagenet_folder)
     missing = next((file for file in wanted.files if not _within_reach(file, mirrors)), None)
     if missing is None:

@@ -100,9 +100,10 @@ def load(folder: Path | str, split: str) -> Split:
     labels = torch.from_numpy(tensors["labels"])
     if "images" in tensors:
         return MemorySplit(torch.from_numpy(tensors["images"]), labels)
-    if not Path(meta["root"]).is_dir():
-        raise RedoubtError(f"{folder}: its pictures are in {meta['root']}, which is gone; run download again")
-    return FolderSplit(Path(meta["root"]), labels, tensors["paths"].tobytes().decode().split("\n"))
+    root = Path(os.fsdecode(meta["root"].encode()))  # stored as UTF-8, whatever the locale
+    if not root.is_dir():
+        raise RedoubtError(f"{folder}: its pictures are in {root}, which is gone; run download again")
+    return FolderSplit(root, labels, os.fsdecode(tensors["paths"].tobytes()).split("\n"))
 
 
 def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any]) -> None:

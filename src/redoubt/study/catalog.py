@@ -106,8 +106,10 @@ class Catalog(Files):
 
     def attack_code(self, model: str, attack: str) -> list[str]:
         """Return the source files that an attack on a model reads, relative to the root."""
-        method = registry.module_name(*self.attacks[attack].method)
-        return self._code("steps.attack", method, *_model_modules(self.models[model].entry))
+        entry = self.attacks[attack]
+        engines = [] if entry.engine == "redoubt" else [registry.module_name("engines", entry.engine)]
+        modules = _model_modules(self.models[model].entry)
+        return self._code("steps.attack", registry.module_name(*entry.method), *engines, *modules)
 
     def artifact_code(self, study: str, artifact: str) -> list[str]:
         """Return the source files that drawing an artifact reads, relative to the root."""
