@@ -196,6 +196,7 @@ def tiny_copy(folder):
     tree = tracked_copy(folder)
     tree.write(STUDY_FILE, STUDY)
     tree.write(SCALE_FILE, SCALE)
+    tree.write("config/scales/demo/deepdefense.yaml", "{}\n")  # nothing is changed for the tiny study
     tree.write("config/published/deepdefense.csv", PUBLISHED)
     config = re.sub(r"^studies:.*$", "studies: [deepdefense]", tree.read("config/config.yaml"), flags=re.MULTILINE)
     tree.write("config/config.yaml", config)
