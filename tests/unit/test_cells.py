@@ -54,7 +54,7 @@ def test_cells_given_twice_are_refused_with_their_line(tmp_path):
 
 @pytest.mark.parametrize("unit", ["%", "", "Percent", "norm"])
 def test_unknown_units_are_refused_with_their_line(unit, tmp_path):
-    with pytest.raises(RedoubtError, match="line 2: unit '.*' is not one of plain, ratio, 0-255, epsilon, percent"):
+    with pytest.raises(RedoubtError, match=r"line 2: unit '.*' is not one of plain, ratio, 0-255, epsilon, percent"):
         read(tmp_path, f"table-1,a,b,98.31,{unit},")
 
 

@@ -14,8 +14,14 @@ from redoubt import registry
 from redoubt.tools.schemas import ATTACKS, FOLDER, attacks_page, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
-CONDA_NAMES = {"pytorch": "torch"}
-IMPORTED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "torch": "pytorch", "yaml": "pyyaml"}
+CONDA_NAMES = {"pytorch": "torch", "seaborn-base": "seaborn"}
+IMPORTED_AS = {
+    "PIL": "pillow",
+    "seaborn": "seaborn-base",
+    "sklearn": "scikit-learn",
+    "torch": "pytorch",
+    "yaml": "pyyaml",
+}
 
 
 def locked() -> dict[str, str]:

@@ -65,12 +65,6 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
     return numbers | {"seeds": seeds, "reason": None}
 
 
-def reach(facts: pd.DataFrame) -> list[pd.Series]:
-    """Return by how much intervals reach under and over their values, never below zero, as error bars ask for it."""
-    sides = [facts["reproduced"] - facts["ci_low"], facts["ci_high"] - facts["reproduced"]]
-    return [side.clip(lower=0.0) for side in sides]  # that of 0 may begin one rounding above it
-
-
 def cell(
     entry: ArtifactEntry,
     place: tuple[str, str],
