@@ -101,8 +101,10 @@ class Catalog(Files):
 
     def model_code(self, model: str) -> list[str]:
         """Return the source files that training a model reads, relative to the root."""
-        entry, step = self.models[model].entry, self.models[model].step
-        return self._code(f"steps.{step}", registry.module_name("defenses", entry.defense.name), *_model_modules(entry))
+        entry = self.models[model].entry
+        probes = [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
+        defense = registry.module_name("defenses", entry.defense.name)
+        return self._code("steps.train", defense, *_model_modules(entry), *probes)
 
     def attack_code(self, model: str, attack: str) -> list[str]:
         """Return the source files that an attack on a model reads, relative to the root."""
