@@ -99,14 +99,6 @@ def test_every_method_declares_parameters_with_descriptions(kind):
 
 def test_no_file_grows_past_its_subject():
     long = {
-        path.name: lines for path in (ROOT / "src").rglob("*.py") if (lines := len(path.read_text().splitlines())) > 450
+        path.name: lines for path in (ROOT / "src").rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400
     }
     assert not long
-
-
-def test_every_mutant_still_finds_what_it_breaks():
-    mutants = yaml.safe_load((ROOT / "tests/mutants.yaml").read_text())
-    assert len({mutant["name"] for mutant in mutants}) == len(mutants) > 90
-    for mutant in mutants:
-        assert (ROOT / mutant["file"]).read_text().count(mutant["find"]) == 1, mutant["name"]
-        assert all((ROOT / word).exists() for word in mutant["tests"].split() if word.startswith("tests/")), mutant
