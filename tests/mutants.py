@@ -230,9 +230,7 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
 
         suites = list(dict.fromkeys(mutant["tests"] for mutant in mutants))
         results = pool.map(lambda tests: within(failure, tests)[0], suites)
-        broken = [
-            f"{tests}: {by} fails before anything is broken" for tests, by in zip(suites, results, strict=True) if by
-        ]
+        failing = [(tests, by) for tests, by in zip(suites, results, strict=True) if by]
         if failing:
             lines = (f"error: {tests}: {by} fails before anything is broken" for tests, by in failing)
             raise SystemExit("\n".join(lines))
