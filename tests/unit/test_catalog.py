@@ -344,22 +344,6 @@ def test_closure_follows_lazy_imports():
     assert {"fgs.py", "interface.py", "foolbox.py", "records.py", "lazily.py"} <= files
 
 
-def test_no_import_runs_upward():
-    floors = ["data", "networks", "preprocessing", "metrics", "attacks", "defenses", "artifacts", "steps"]
-    forbidden = {
-        "data": {"networks", "metrics", "attacks", "defenses", "artifacts", "steps"},
-        "networks": {"attacks", "defenses", "artifacts", "steps", "data"},
-        "metrics": {"attacks", "defenses", "artifacts", "steps", "data"},
-        "attacks": {"defenses", "artifacts", "steps", "data"},
-        "defenses": {"artifacts", "steps", "data"},
-        "artifacts": {"attacks", "defenses", "networks", "steps", "data"},
-    }
-    for floor in floors[:-1]:
-        for file in (ROOT / "src/redoubt" / floor).glob("*.py"):
-            reached = {path.parent.name for path in imports.closure(f"redoubt.{floor}.{file.stem}")}
-            assert not reached & forbidden.get(floor, set()), file
-
-
 def test_names_and_methods():
     assert "adversarial-training" in registry.names("defenses")
     with pytest.raises(RedoubtError, match="'nothing' is not one of"):

@@ -95,10 +95,3 @@ def test_every_method_declares_parameters_with_descriptions(kind):
         else:
             assert module.Parameters.model_config["extra"] == "forbid"
         assert module.__doc__
-
-
-def test_no_file_grows_past_its_subject():
-    long = {
-        path.name: lines for path in (ROOT / "src").rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400
-    }
-    assert not long
