@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from redoubt import registry
-from redoubt.tools.schemas import ATTACKS, FOLDER, attacks_page, schemas
+from redoubt.tools.schemas import FOLDER, pages, schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDA_NAMES = {"pytorch": "torch"}
@@ -76,8 +76,9 @@ def test_lock_holds_every_direct_requirement():
     assert not missing
 
 
-def test_the_page_of_attacks_is_in_step_with_the_code():
-    assert (ROOT / ATTACKS).read_text() == attacks_page(), "run `make format`"
+@pytest.mark.parametrize(("path", "text"), pages().items(), ids=str)
+def test_pages_of_methods_are_in_step_with_the_code(path, text):
+    assert (ROOT / path).read_text() == text, "run `make format`"
 
 
 @pytest.mark.parametrize("name", sorted(schemas()))
