@@ -64,15 +64,13 @@ def test_the_penalty_grows_during_the_first_epoch(tutorial, batch):
         assert loss == pytest.approx(plain + 2.0 * share * penalty, rel=1e-4)
 
 
-def test_steps_make_the_gradient_smaller_than_plain_training_does(tutorial, batch):
-    slopes = {}
-    for strength in (0.0, 5.0):
-        defense = made(tutorial, strength=strength, warm_up=0.1)
-        optimizer = torch.optim.Adam(defense.network.parameters(), 0.01)
-        losses = [float(defense.step(batch, moment(step), optimizer)[0]) for step in range(60)]
-        assert losses[-1] < max(losses)
-        slopes[strength] = slope(defense.network, batch)
-    assert slopes[5.0] < 0.5 * slopes[0.0]
+def test_a_step_makes_the_gradient_with_respect_to_the_input_smaller(tutorial, batch):
+    defense = made(tutorial, strength=100.0)
+    optimizer = torch.optim.SGD(defense.network.parameters(), 1e-3)
+    before = slope(defense.network, batch)
+    loss, logits = defense.step(batch, moment(10), optimizer)
+    assert slope(defense.network, batch) < 0.95 * before
+    assert loss.isfinite() and logits.shape == (20, 3)
 
 
 def test_the_study_of_the_page_is_valid(tutorial):
