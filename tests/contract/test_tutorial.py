@@ -76,4 +76,4 @@ def test_a_step_makes_the_gradient_with_respect_to_the_input_smaller(tutorial, b
 def test_the_study_of_the_page_is_valid(tutorial):
     study = ROOTS["study"].model_validate(yaml.safe_load(block("yaml")))
     assert "digits-mlp-gradient-penalty" in study.models
-    assert registry.parameters("defenses", "gradient-penalty", {"strength": 0.5}).warm_up == 1.0
+    assert registry.parameters("defenses", "gradient-penalty", {"strength": 10}).warm_up == 1.0
