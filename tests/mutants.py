@@ -14,6 +14,7 @@ import ast
 import io
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,9 @@ LAYOUT = {
     tokenize.ENCODING,
     tokenize.ENDMARKER,
 }
+
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class DoesNotApply(Exception):
@@ -149,15 +153,50 @@ def problem(mutant: dict[str, str]) -> str:
 
 
 def elsewhere(mutant: dict[str, str]) -> str:
-    """Return a hint that names the other files with the piece."""
-    hits = []
+    """Return a hint that names the places in other files or functions that have the piece."""
+    found = anywhere(mutant)
+    listed = ", ".join(f"{file}: {qualname or 'module'}" for file, qualname in found)
+    return f" (it is in {listed})" if 0 < len(found) < 4 else ""
+
+
+def anywhere(mutant: dict[str, str]) -> list[tuple[str, str]]:
+    """Return file and qualname of every place under src that has the piece of an entry."""
+    found = []
     for path in sorted((ROOT / "src").rglob("*.py")):
+        source = path.read_text()
         try:
-            found = places(path.read_text(), "", mutant["find"])
+            starts = [start for start, _ in places(source, "", mutant["find"])]
         except DoesNotApply:
-            return ""
-        hits += [f"{path.relative_to(ROOT)}: {path.read_text().count(chr(10), 0, start) + 1}" for start, _ in found]
-    return f" (found at {', '.join(hits)})" if hits and len(hits) < 4 else ""
+            return []
+        found += [(str(path.relative_to(ROOT)), name_at(source, source.count("\n", 0, at) + 1)) for at in starts]
+    return found
+
+
+def name_at(source: str, line: int) -> str:
+    """Return the qualname of the innermost function or class around a line, '' at the level of the module."""
+    names, body = [], ast.parse(source).body
+    while inner := [n for n in body if isinstance(n, DEFINITIONS) and n.lineno <= line <= n.end_lineno]:
+        names.append(inner[0].name)
+        body = inner[0].body
+    return ".".join(names)
+
+
+def follow(mutants: list[dict[str, str]]) -> int:
+    """Point entries that do not apply to the one place that has their piece now; return how many."""
+    text, moved = ENTRIES.read_text(), 0
+    for mutant in mutants:
+        found = anywhere(mutant) if problem(mutant) else []
+        changed = {**mutant, "in": found[0][1], "file": found[0][0]} if len(found) == 1 else mutant
+        if changed is mutant or problem(changed):
+            continue
+        start = text.index(f"- name: {mutant['name']}\n")
+        end = text.find("\n- name: ", start) if "\n- name: " in text[start:] else len(text)
+        name, rest = re.sub(r"\n  (file|in): .*", "", text[start:end]).split("\n", 1)
+        place = [f"  file: {changed['file']}", *([f"  in: {changed['in']}"] if changed["in"] else [])]
+        text = text[:start] + "\n".join([name, *place, rest]) + text[end:]
+        moved += 1
+    ENTRIES.write_text(text)
+    return moved
 
 
 def problems(mutants: list[dict[str, str]]) -> list[str]:
@@ -248,16 +287,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="run these mutants only")
     parser.add_argument("--check", action="store_true", help="only list the entries that do not apply")
+    parser.add_argument(
+        "--follow", action="store_true", help="rewrite file and function of entries whose piece has moved"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants run at the same time")
     arguments = parser.parse_args(argv)
     mutants = yaml.safe_load(ENTRIES.read_text())
+    if arguments.follow:
+        print(f"{follow(mutants)} entries follow their piece")
+        mutants = yaml.safe_load(ENTRIES.read_text())
     if unknown := set(arguments.names) - {mutant["name"] for mutant in mutants}:
         raise SystemExit(f"error: no mutant is called {sorted(unknown)[0]!r}")
     chosen = [mutant for mutant in mutants if not arguments.names or mutant["name"] in arguments.names]
     if wrong := problems(chosen):
         print("\n".join(f"error: {line}" for line in wrong), file=sys.stderr)
         return 1
-    if arguments.check:
+    if arguments.check or arguments.follow:
         print(f"{len(chosen)} mutants apply")
         return 0
     return int(run(chosen, arguments.jobs) > 0)

@@ -80,8 +80,8 @@ def tree(tmp_path, monkeypatch):
 
     def write(*entries):
         common = {"file": "src/box.py", "tests": "tests/test_box.py"}
-        named = [{"name": f"m{number}", **common, **each} for number, each in enumerate(entries)]
-        mutants.ENTRIES.write_text(mutants.yaml.safe_dump(named))
+        named = [{"name": f"m{n}", **(common | each), "find": each["find"]} for n, each in enumerate(entries)]
+        mutants.ENTRIES.write_text(mutants.yaml.safe_dump(named, sort_keys=False))
 
     return write
 
@@ -97,7 +97,20 @@ def test_all_entries_that_do_not_apply_are_listed_before_any_runs(tree, capsys, 
     assert mutants.main([]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1].strip() for line in lines] == ["m1", "m2", "m3"]
-    assert "found at src/chest.py: 1" in lines[0] and "no src/gone.py (found at src/box.py: 8)" in lines[1]
+    assert (
+        "(it is in src/chest.py: module)" in lines[0] and "no src/gone.py (it is in src/box.py: Box.shrink)" in lines[1]
+    )
+
+
+def test_entries_follow_a_piece_that_has_moved(tree, capsys):
+    tree(entry(file="src/gone.py"), entry(find="DEPTH = 4", replace="DEPTH = 5"), entry(find="nowhere()"))
+    assert mutants.main(["--follow"]) == 1
+    first, second, third = mutants.yaml.safe_load(mutants.ENTRIES.read_text())
+    assert (first["file"], first["in"]) == ("src/box.py", "Box.shrink")
+    assert second["file"] == "src/chest.py" and "in" not in second
+    assert third == {**entry(find="nowhere()"), "name": "m2", "file": "src/box.py", "tests": "tests/test_box.py"}
+    shown = capsys.readouterr()
+    assert "2 entries follow" in shown.out and [line.split()[1] for line in shown.err.splitlines()] == ["m2:"]
 
 
 def test_survivors_are_counted(tree, capsys):
