@@ -52,7 +52,7 @@ def noisy(model: Callable) -> Callable:
 
 
 def arg_max(model: Callable) -> Callable:
-    """Return a model that tells its decision only, as one-hot logits."""
+    """Return a model that shows its decision only, as one-hot logits."""
 
     def network(images: torch.Tensor) -> torch.Tensor:
         logits = model(images)
