@@ -146,7 +146,7 @@ def note(live: Live, squares: torch.Tensor, wrong: torch.Tensor) -> None:
 
 
 def watch(live: Live, objective: torch.Tensor, patience: int) -> None:
-    """Count steps without progress of the objective (A,); an image that stalls takes smaller steps, or full ones at last.
+    """Count steps without progress of the objective (A,); one that stalls takes smaller steps, or full ones at last.
 
     Full steps are for images that have met no example yet: the first search may have begun with too small ones.
     """

@@ -22,7 +22,7 @@ interface = lazy("redoubt.attacks.interface")
 foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
-THREAT = "one step, minimum length up to the limit"
+THREAT = "one step, of any length up to the limit, made small"
 COST = "one backward pass, at most scan + refine + 1 forward passes"
 ENGINES = ("redoubt", "foolbox")
 
@@ -38,7 +38,7 @@ class Parameters(Strict):
     refine: Annotated[int, Field(ge=0)] = Field(
         20, description="finer lengths tried between the last that failed and the first that succeeded"
     )
-    target: int | None = Field(None, description="target class; untargeted if null")
+    target: int | None = Field(None, description="class that every image shall get; any wrong one when null")
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
 
 

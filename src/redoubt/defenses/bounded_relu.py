@@ -4,7 +4,7 @@ Source: Zantedeschi et al. (AISec 2017, arXiv 1707.06728), BRELU + GDA; in PeerN
 default of the layer in the authors' toolbox (ART 0.x, `BoundedReLU`), which also doubles the training set by noisy
 copies that are not clipped to [0, 1]. PeerNets prints neither bound nor noise: 0.05 on images in [0, 1] is what a
 public comparison on CIFAR-10 took for this defense (Liu et al., Random Self-Ensemble).
-Deviation: new noise is drawn at every step, where the toolbox draws the copies once.
+Deviation: noise is drawn anew at every step, where the toolbox draws the copies once.
 """
 
 from __future__ import annotations

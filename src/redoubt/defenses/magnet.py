@@ -6,7 +6,7 @@ prediction is that of the reformed image. Thresholds are set after the last step
 Source: Meng and Chen (CCS 2017), sections 4 and 5.3 (CIFAR-10: one autoencoder as detector and reformer, noise 0.025,
 divergence detectors at temperatures 10 and 40, each with a false positive rate of 0.5 %), and the authors' public code
 for MNIST (shapes, sigmoids, clipped noise, a penalty of 1e-9 on squared activations). Compared in PeerNets, table 4.
-Deviation: new noise is drawn at every step; thresholds come from the training images, since no part of them is held
+Deviation: noise is drawn anew at every step; thresholds come from the training images, since no part of them is held
 out; the penalty is summed over an image, not over a batch.
 """
 
