@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
+from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog as catalogs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,19 +109,11 @@ def harmed_text(draw, file):
 
 def asked_by_the_rules(catalog):
     """Go through all that the rules ask a catalog for; return the longest argument of a command line."""
-    texts = [canonical_json(catalog.report_entry()), catalog.claims_hash(), shlex.join(catalog.mirrors)]
-    entries = [model.entry for model in catalog.models.values()] + list(catalog.attacks.values())
-    entries += [catalog.artifact_entry(*key) for key in catalog.artifacts]
-    texts += [canonical_json(entry) for entry in entries]
-    assert all(type(entry).parse(entry.dump()).dump() == entry.dump() for entry in catalog.attacks.values())
-    for model in catalog.models.values():
-        catalog.model_code(model.id)
-        assert model.start is None or isinstance(catalog.models[model.start].seeds[0], int)
-    for run in catalog.runs.values():
-        catalog.attack_code(run.model, run.attack)
-    for key in catalog.artifacts:
-        catalog.artifact_code(*key)
-        assert all(catalog.files_of(need) for need in catalog.needs(*key))
+    jobs = Jobs(catalog)
+    texts = [shlex.join(catalog.mirrors), *(canonical_json(job.entry) for job in jobs)]
+    assert jobs.wanted and all(jobs.pattern(job.step) for job in jobs.wanted)
+    attacks = catalog.attacks.values()
+    assert all(type(entry).parse(entry.dump()).dump() == entry.dump() for entry in attacks)
     return max(len(text.encode()) for text in texts)
 
 
