@@ -18,6 +18,11 @@ def scale_file(scale: str) -> str:
     return f"config/scales/{scale}.yaml"
 
 
+def changes_file(scale: str, study: str) -> str:
+    """Return the config file of what a scale changes in one study; it may be absent."""
+    return f"config/scales/{scale}/{study}.yaml"
+
+
 def published_file(study: str) -> str:
     """Return the file of a study's printed numbers."""
     return f"config/published/{study}.csv"

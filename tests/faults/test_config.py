@@ -18,7 +18,7 @@ from redoubt.study import catalog as catalogs
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in ("deepdefense", "peernets"))]
-FILES += [f"config/scales/{name}.yaml" for name in ("demo", "laptop", "paper")]
+FILES += [f"config/scales/{name}.yaml" for name in ("demo", "laptop", "paper", "demo/deepdefense", "laptop/peernets")]
 LINE = re.compile(r"config/[\w./-]+\.yaml: (line \d+: |not UTF-8|nested|expected a mapping|[^:\n]+: )?.+")
 EXPECTED = "valid, or one line that names file and key; no traceback, no job"
 COMMAND_LINE = 2**17  # bytes of one argument that Linux takes
@@ -112,6 +112,8 @@ def asked_by_the_rules(catalog):
     jobs = Jobs(catalog)
     texts = [shlex.join(catalog.mirrors), *(canonical_json(job.entry) for job in jobs)]
     assert jobs.wanted and all(jobs.pattern(job.step) for job in jobs.wanted)
+    attacks = catalog.attacks.values()
+    assert all(type(entry).parse(entry.dump()).dump() == entry.dump() for entry in attacks)
     return max(len(text.encode()) for text in texts)
 
 
@@ -190,7 +192,7 @@ def test_a_harmed_config_is_valid_or_refused_in_one_line(examples, root, trial):
     @given(case=harmed())
     def check(case):
         file, content, _ = case
-        scale = Path(file).stem if "/scales/" in file else "demo"
+        scale = Path(file).relative_to("config/scales").parts[0].removesuffix(".yaml") if "/scales/" in file else "demo"
         (root / file).write_bytes(content)
         try:
             catalog = catalogs.load(root, {"scale": scale} if scale != "demo" else {}, {})

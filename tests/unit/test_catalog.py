@@ -13,7 +13,6 @@ from redoubt import registry
 from redoubt.defenses import parseval
 from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest
-from redoubt.graph import code as imports
 from redoubt.study import catalog
 from redoubt.study.entries.base import Method
 from redoubt.study.needs import Need
@@ -47,17 +46,8 @@ STUDY = "config/studies/deepdefense.yaml"
 
 
 @pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "paper"])
-def test_every_scale_is_whole(scale):
+def test_every_artifact_of_every_scale_finds_its_models(scale):
     found = catalog.load(ROOT, {"scale": scale})
-    drawn = {
-        "deepdefense": {"table-1", "supp-table-1", "supp-table-2", *(f"figure-{number}" for number in range(2, 7))},
-        "peernets": {*(f"table-{n}" for n in range(2, 8)), "figure-1", *(f"figure-{n}" for n in range(3, 9)), "timing"},
-    }
-    for study, artifacts in drawn.items():
-        assert {key for own, key in found.artifacts if own == study} >= artifacts
-    claims = {study: [key for own, key in found.claims if own == study] for study in drawn}
-    numbers = {"deepdefense": range(1, 14), "peernets": range(1, 16)}
-    assert claims == {study: [f"claim-{number}" for number in own] for study, own in numbers.items()}
     for study, artifact in found.artifacts:
         needs = found.needs(study, artifact)
         assert needs and all(need.model in found.models for need in needs)
@@ -80,10 +70,6 @@ def test_paper_scale_is_the_published_set_up():
     assert (options["lambda"], options["c"], options["d"]) == (15, 25, 5)
     assert found.models["imagenet-alexnet-deepdefense"].entry.defense.parameters["c"] == 500
     assert all(not own.overrides and not own.cuts for own in found.changes.values())
-    sweep = [key for key in found.models if key.startswith("mnist-lenet-deepdefense-lambda")]
-    assert len(sweep) == 27
-    layers = [key for key in found.models if found.models[key].entry.defense.parameters.get("layers")]
-    assert len(layers) == 20
 
 
 def test_missing_data_is_told_with_its_reason_and_inherited():
@@ -305,22 +291,6 @@ def test_building_the_catalog_imports_no_torch():
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_no_import_runs_upward():
-    floors = ["data", "networks", "preprocessing", "metrics", "attacks", "defenses", "artifacts", "steps"]
-    forbidden = {
-        "data": {"networks", "metrics", "attacks", "defenses", "artifacts", "steps"},
-        "networks": {"attacks", "defenses", "artifacts", "steps", "data"},
-        "metrics": {"attacks", "defenses", "artifacts", "steps", "data"},
-        "attacks": {"defenses", "artifacts", "steps", "data"},
-        "defenses": {"artifacts", "steps", "data"},
-        "artifacts": {"attacks", "defenses", "networks", "steps", "data"},
-    }
-    for floor in floors[:-1]:
-        for file in (ROOT / "src/redoubt" / floor).glob("*.py"):
-            reached = {name.split(".")[1] for name in imports.closure(f"redoubt.{floor}.{file.stem}") if "." in name}
-            assert not reached & forbidden.get(floor, set()), file
 
 
 def test_names_and_methods():

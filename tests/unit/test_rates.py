@@ -56,7 +56,9 @@ def test_a_search_for_errors_ends_though_the_model_is_firm(make_attack):
 
 
 def test_crafting_images_cost_apart_from_those_that_are_attacked(make_attack):
-    entry = attack_entry(make_attack, "universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100)
+    entry = attack_entry(
+        make_attack, "universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100
+    )
     found = rates.of_attack(entry, [], SHAPE, 10)
     iterations = registry.parameters("attacks", "universal", {"rhos": [0.1]}).iterations
     assert found["crafting"]["backward"] == 2 * 3 * iterations * 9

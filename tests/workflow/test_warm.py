@@ -64,12 +64,12 @@ def test_the_same_bytes_as_a_step_that_starts_by_itself(shell, tmp_path, tiny_da
     cold, warm = (shell(command + name, name == "warm") for name in ("cold", "warm"))
     assert (cold.returncode, warm.returncode) == (0, 0), warm.stderr
     assert cold.stdout.replace("cold", "warm") == warm.stdout != ""
-    for name in ("weights.safetensors", "history.csv", "model.json"):
+    for name in ("weights.safetensors", "history.csv", "trace.parquet", "model.json"):
         assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
 
 def test_a_mistake_is_the_same_line_and_exit_code(shell):
-    command = "python -m redoubt.steps.attack --entry '{' --data a --weights b --out c; exit $?"
+    command = "python -m redoubt.steps.attack --entry '{' --data a --weights b --preprocessing p --out c; exit $?"
     cold, warm = shell(command, warm=False), shell(command)
     assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
     assert warm.returncode == 2 and warm.stderr.startswith("error: --entry")

@@ -107,7 +107,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
 
 
 def asked(catalog: Catalog, job: Job) -> tuple[AttackEntry | None, list[AttackEntry]]:
-    """Return the attack of an attack job or of a training's rho_2 (None without), and the attacks that it reads."""
+    """Return the attack of a job (that which measures rho_2 where a training has one), and the attacks it reads."""
     if job.attack is None:
         return tracking(catalog.models[job.model].entry), []
     run = catalog.runs[job.model, job.attack]

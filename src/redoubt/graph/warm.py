@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 
 ADDRESS = "REDOUBT_WARM"
-FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
+FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
 TORCH = ("torch", "torch._dynamo")  # the latter is imported when an optimizer of torch.optim is made
 PACKAGES = (*TORCH, "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")

@@ -148,7 +148,10 @@ class Catalog(Files):
             "comparable": self.scale.comparable,
             "verdict": self.config.verdict.model_dump(),
             "stand_ins": self.scale.stand_ins,
-            "changes": [change.why for own in self.changes.values() for change in (*own.overrides, *own.cuts)],
+            "changes": [
+                *(override.why for own in self.changes.values() for override in own.overrides),
+                *(cut.why for own in self.changes.values() for cut in own.cuts),
+            ],
             "missing": sorted({model.missing for model in self.models.values() if model.missing}),
             "studies": studies,
         }
