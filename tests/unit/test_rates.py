@@ -66,32 +66,32 @@ def test_crafting_images_cost_apart_from_those_that_are_attacked(make_attack):
 
 
 def test_attacks_that_read_rows_find_some(make_attack):
-    images = make_attack("deepfool", id="images")
+    images = attack_entry(make_attack, "deepfool", id="images")
     assert counted(make_attack, "replay", [images])["rows"] == 1
-    universal = make_attack("universal", parameters={"rhos": [0.1, 0.2, 0.3]})
+    universal = attack_entry(make_attack, "universal", parameters={"rhos": [0.1, 0.2, 0.3]})
     assert counted(make_attack, "replay", [universal])["rows"] == 3
     assert counted(make_attack, "fgs", [images], parameters={"fractions": [0.5, 1.0]})["rows"] == 2
 
 
 def test_an_inspection_of_layers_is_not_counted(make_attack):
-    assert rates.of_attack(attack_entry(make_attack, "timing", space="pixels"), [], SHAPE, 10) is None
+    assert rates.of_attack(AttackEntry(id="timing", probe="timing"), [], SHAPE, 10) is None
 
 
 def test_every_attack_of_the_paper_scale_is_counted_but_inspections():
     found = catalog.load(ROOT, {"scale": "demo"})
     left = set()
     for attack in found.attacks.values():
-        read = [found.attacks["universal-mnist"]] if attack["attack"] == "replay" else []
-        read = [found.attacks["deepfool"]] if attack["parameters"].get("fractions") else read
-        cheap = {**attack, "parameters": {**attack["parameters"], **_cheaper(attack)}}
+        read = [found.attacks["universal-mnist"]] if attack.attack == "replay" else []
+        read = [found.attacks["deepfool"]] if attack.parameters.get("fractions") else read
+        cheap = attack.model_copy(update={"parameters": {**attack.parameters, **_cheaper(attack)}})
         if rates.of_attack(cheap, read, SHAPE, 10) is None:
-            left.add(attack["attack"])
+            left.add(attack.method[1])
     assert left == {"peer-graph", "timing"}
 
 
 def _cheaper(attack):
     smaller = {"steps": 2, "population": 8, "generations": 2, "group": 128, "searches": 2, "iterations": 2}
-    return {key: value for key, value in smaller.items() if key in attack["parameters"]}
+    return {key: value for key, value in smaller.items() if key in attack.parameters}
 
 
 def test_seconds_are_those_of_this_process():

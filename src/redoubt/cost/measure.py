@@ -22,6 +22,8 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.model import ModelEntry
 from redoubt.training.loop import Trainer
 from redoubt.training.resume import Resume
 
@@ -174,10 +176,10 @@ class Firm(torch.nn.Module):
         return logits + first
 
 
-def _rows(sources: list[dict[str, Any]], inputs: torch.Tensor) -> pd.DataFrame:
+def _rows(sources: list[AttackEntry], inputs: torch.Tensor) -> pd.DataFrame:
     """Return rows as an attack would find those that it reads: images, or perturbations where these are universal."""
     frame = pd.DataFrame({"model": "model", "index": range(len(inputs)), "epsilon": 1.0})
-    rhos = [rho for source in sources for rho in source["parameters"].get("rhos", [])]
+    rhos = [rho for source in sources for rho in source.parameters.get("rhos", [])]
     if rhos:
         frame.attrs["shared"] = {"model": {f"rho-{rho}": inputs[0].numpy() for rho in rhos}}
     else:
@@ -209,7 +211,7 @@ def _total(
 def of_attack(
     entry: AttackEntry, sources: list[AttackEntry], shape: tuple[int, int, int], classes: int
 ) -> dict[str, dict[str, float]] | None:
-    """Count what an attack takes on a model that is hardly ever fooled, so that it seldom ends early.
+    """Count what an attack takes on a model that almost never misclassifies, so that it seldom ends early.
 
     Args:
         entry: the attack's entry, as the catalog gives it.
