@@ -1,4 +1,4 @@
-# `make` lists what can be done. Everything runs in .venv, which is made from requirements.lock when that changes.
+# `make` lists the commands. Everything runs in .venv, which is made again whenever requirements.lock changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,11 +27,11 @@ $(STAMP):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	touch $@
 
-demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
+demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, ending with a scorecard
 	python -m redoubt.graph.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
 	@python -m redoubt.tools.summary --scale $(SCALE)
 
-plan: $(STAMP) ## before a start: jobs, hours, disk, and what cannot be had (SCALE=paper)
+plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not available (SCALE=paper)
 	@python -m redoubt.tools.plan --scale $(SCALE)
 
 test: $(STAMP) ## all tests
@@ -69,7 +69,7 @@ restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC rem
 save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
 	python -m redoubt.tools.restore --scale $(SCALE) --save
 
-lock: ## resolve pyproject.toml anew into requirements.lock
+lock: ## resolve pyproject.toml again into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0"
 	.venv-lock/bin/python -m pip install --quiet ".[dev]"

@@ -142,7 +142,7 @@ def test_a_trace_that_cannot_be_read_is_one_line(entry):
 def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
     data = drawing.draw(entry("sweep", FIGURES["sweep"])).data
     point = data[(data["model"] == "c") & (data["seed"] == 0)].iloc[0]
-    assert (point["c"], point["curve"], point["test_rho_2"]) == (10.0, "one", pytest.approx(0.3))
+    assert (point["c"], point["curve"], point["test_rho_2"]) == (15.0, "one", pytest.approx(0.3))
     assert data[data["model"] == "a"]["curve"].unique().tolist() == ["Reference"]
 
 

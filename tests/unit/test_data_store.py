@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_published_dataset_untouched(folder, monkeypatch)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-def test_a_publication_that_dies_between_its_renames_vouches_for_nothing(folder, monkeypatch):
+def test_a_publication_that_dies_between_its_renames_cannot_be_loaded(folder, monkeypatch):
     real = type(folder).replace
 
     def replace(self, target):
@@ -136,9 +136,9 @@ def load_refused(folder, split="train"):
 
 def test_load_refuses_what_meta_does_not_describe(folder):
     edit_meta(folder, shape=[3, 5, 4])
-    assert "images is uint8 [6, 3, 4, 5]; meta.json promises uint8 [6, 3, 5, 4]" in load_refused(folder)
+    assert "images is uint8 [6, 3, 4, 5]; meta.json says uint8 [6, 3, 5, 4]" in load_refused(folder)
     edit_meta(folder, shape=[3, 4, 5], counts={"train": 7, "test": 3})
-    assert "promises uint8 [7, 3, 4, 5]" in load_refused(folder)
+    assert "says uint8 [7, 3, 4, 5]" in load_refused(folder)
     edit_meta(folder, counts={"test": 3})
     assert "meta.json: no key 'train'" in load_refused(folder)
     edit_meta(folder, counts=3)
@@ -159,7 +159,7 @@ def test_load_refuses_a_swapped_missing_or_strange_split(folder):
     assert "damaged" in load_refused(folder)
     other["train"]["labels"] = other["train"]["labels"].astype(np.int32)
     store.publish(folder, other, META)
-    assert "labels is int32 [6]; meta.json promises int64 [6]" in load_refused(folder)
+    assert "labels is int32 [6]; meta.json says int64 [6]" in load_refused(folder)
 
 
 @settings(max_examples=40, deadline=None)
@@ -286,10 +286,10 @@ def test_an_unreadable_picture_is_named(pictures, tmp_path):
         split.images()
 
 
-def test_imagenet_that_moved_away_is_told(pictures, tmp_path):
+def test_imagenet_that_moved_away_is_reported(pictures, tmp_path):
     folder = published(pictures, tmp_path / "published")
     pictures.rename(tmp_path / "moved")
-    assert "which is gone" in load_refused(folder)
+    assert "which no longer exists" in load_refused(folder)
 
 
 def refused(pictures):
@@ -358,10 +358,25 @@ def with_heavy_text(path):
     Image.new("RGB", (300, 300)).save(path, pnginfo=text)
 
 
+def damaged(path):
+    """Write a PNG with a damaged chunk behind its header."""
+    Image.effect_noise((300, 300), 90).save(path)
+    content = path.read_bytes()
+    place = content.index(b"IDAT", 60_000)
+    path.write_bytes(content[:place] + b"\0\1\2\3" + content[place + 4 :])  # Pillow raises a SyntaxError
+
+
+def cut_off(path):
+    Image.effect_noise((300, 300), 90).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
 HARMS = {
     "no picture": (lambda path: path.write_bytes(b"<html>"), "cannot be read as a picture"),
     "empty": (lambda path: path.touch(), "cannot be read as a picture"),
     "a header cut off": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "cannot be read as a picture"),
+    "a damaged chunk": (damaged, "broken PNG file"),
+    "a JPEG cut off": (cut_off, "image file is truncated"),
     "heavy text": (with_heavy_text, "Decompressed data too large"),
     "a decompression bomb": (lambda path: Image.new("1", (20_000, 20_000)).save(path), "cannot be read as a picture"),
     "too many pixels": (lambda path: Image.new("1", (10_000, 10_000)).save(path), "10000x10000 pixels are too many"),
@@ -379,15 +394,17 @@ def test_a_harmed_picture_is_found_before_anything_is_published(name, pictures, 
     assert not recwarn.list
 
 
-def test_damage_behind_the_header_is_reported_with_the_name_when_a_picture_is_decoded(pictures, tmp_path):
-    path = pictures / "train/n01/2.png"
-    Image.effect_noise((300, 300), 90).save(path)
-    content = path.read_bytes()
-    place = content.index(b"IDAT", 60_000)
-    path.write_bytes(content[:place] + b"\0\1\2\3" + content[place + 4 :])  # Pillow raises a SyntaxError
-    (pictures / "train/n01/2.JPEG").unlink()
+def test_bytes_behind_the_end_of_a_whole_picture_are_no_damage(pictures):
+    before = listed(pictures)
+    with (pictures / "train/n01/0.JPEG").open("ab") as stream:
+        stream.write(b"\0" * 100)
+    assert listed(pictures) == before
+
+
+def test_later_damage_is_reported_with_the_name_when_a_picture_is_decoded(pictures, tmp_path):
     split = store.load(published(pictures, tmp_path / "published"), "train")
-    with pytest.raises(RedoubtError, match=r"n01/2\.png: cannot be read as a picture: broken PNG file"):
+    damaged(pictures / "train/n02/0.png")
+    with pytest.raises(RedoubtError, match=r"n02/0\.png: cannot be read as a picture: broken PNG file"):
         split.images()
 
 

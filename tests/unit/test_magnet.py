@@ -10,10 +10,12 @@ from scipy.spatial.distance import jensenshannon
 from redoubt import registry
 from redoubt.attacks.interface import Crafted
 from redoubt.defenses import magnet
-from redoubt.evaluation.run import Victim, rows_of
+from redoubt.evaluation.run import rows_of
+from redoubt.evaluation.victim import Victim
 from redoubt.models.classifier import Classifier
 from redoubt.networks._reformed import Autoencoder, Reformed, divergence
 from redoubt.preprocessing._layers import MeanImage, Standardised
+from redoubt.study.entries.attack import AttackEntry
 
 SHAPE = (1, 28, 28)
 
@@ -227,7 +229,7 @@ def scored(digit_images):
         noise = amount * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
         moved = victim.inputs((images + noise).clamp(0, 1))
         batch = {"inputs": inputs, "labels": labels, "positions": torch.arange(30)}
-        entry = {"repetitions": repetitions, "keep_images": False}
+        entry = AttackEntry(id="a", attack="fgs", repetitions=repetitions)
         return moved, list(rows_of(victim, Crafted(0, moved, {}), batch, entry))
 
     return make

@@ -413,7 +413,7 @@ def test_figures_ask_for_pictures(plot, entry, inspected, tmp_path):
 
     file = tmp_path / "seed-0" / "graph.parquet"
     file.parent.mkdir()
-    table = pq.read_table(inspected).drop_columns(["clean_picture"])
+    table = pq.read_table(inspected).drop_columns(["clean"])
     write_rows(table.to_pandas(), file, table.schema.metadata)
     given = entry(plot, **FIGURES[plot])
     given["inputs"][0]["files"] = [str(file)]

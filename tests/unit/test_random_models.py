@@ -12,7 +12,7 @@ from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
-from redoubt.study.config import Attack
+from redoubt.study.entries.attack import AttackEntry
 from redoubt.training.fit import fit
 
 
@@ -106,7 +106,7 @@ def test_the_entry_tells_draws_apart(
 
     def shaken(weights, preprocessing, where):
         model, facts = load(weights, preprocessing, where)
-        model.network = network
+        model.network = network.eval()
         return model, facts
 
     monkeypatch.setattr(attacking, "load_model", shaken)
@@ -114,14 +114,10 @@ def test_the_entry_tells_draws_apart(
     attacking.attack(
         entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), tmp_path / "rows.parquet"
     )
-    crafting, scoring = network.calls[: len(calls)], network.calls[len(calls) :]
+    _, *made = network.calls  # the first call is to check the model
+    crafting, scoring = made[: len(calls)], made[len(calls) :]
     assert [size for size, _ in crafting] == calls and [size for size, _ in scoring] == [7, 7]
     assert len(torch.unique(torch.stack([noise for _, noise in network.calls]), dim=0)) == len(network.calls)
-
-
-def test_entries_without_the_switch_stay_what_they_were():
-    assert "draws_apart" not in Attack(attack="pgd").model_dump()
-    assert Attack(attack="pgd", draws_apart=True).model_dump()["draws_apart"] is True
 
 
 def test_more_draws_make_a_stronger_attack(digit_images):
@@ -157,7 +153,9 @@ def test_every_repetition_is_scored_by_draws_of_its_own():
     inputs = torch.rand(50, 1, 2, 2)
     batch = {"inputs": inputs, "labels": torch.zeros(50, dtype=torch.int64), "positions": torch.arange(50)}
     torch.manual_seed(0)
-    frames = list(attacking.rows_of(victim, Crafted(0, inputs), batch, {"repetitions": 20, "keep_images": False}))
+    frames = list(
+        attacking.rows_of(victim, Crafted(0, inputs), batch, AttackEntry(id="a", attack="fgs", repetitions=20))
+    )
     assert [frame["repetition"].unique().tolist() for frame in frames] == [[n] for n in range(20)]
     labels = torch.tensor([frame["adversarial_label"].tolist() for frame in frames])
     clean = torch.tensor([frame["clean_label"].tolist() for frame in frames])
@@ -174,7 +172,7 @@ def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
     entry["defense"] |= {"random": True} if random else {}
     facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"]}
     model = classifier.build(entry, (1, 28, 28), 10).eval()
-    model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0))
+    model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0)).eval()
     monkeypatch.setattr(attacking, "load_model", lambda weights, preprocessing, where: (model, facts))
     attack = make_attack("fgs", parameters={"epsilons": [0.0]}, repetitions=8, select={"images": 12})
     frame = attacking.attack(attack, 0, tiny_data, tmp_path / "none", tmp_path / "none", tmp_path / "rows.parquet")

@@ -53,10 +53,14 @@ def package(tmp_path):
     return folder
 
 
-def test_the_same_bytes_as_a_step_that_starts_by_itself(shell, tmp_path, tiny_data, make_entry, prepared):
-    learned = prepared(make_entry())
-    command = f"python -m redoubt.steps.train --preprocessing {learned} --entry '{json.dumps(make_entry())}' "
-    command += f"--seed 3 --data {tiny_data} --folder "
+def test_the_same_bytes_as_a_step_that_starts_by_itself(shell, tmp_path, tiny_data, make_entry):
+    entry = make_entry()
+    prepare = f"python -m redoubt.steps.prepare --entry '{json.dumps(entry['preprocessing'])}' --data {tiny_data}"
+    assert shell(f"{prepare} --out prepared.safetensors").returncode == 0
+    command = (
+        f"python -m redoubt.steps.train --entry '{json.dumps(entry)}' --seed 3 --data {tiny_data} "
+        "--preprocessing prepared.safetensors --folder "
+    )
     cold, warm = (shell(command + name, name == "warm") for name in ("cold", "warm"))
     assert (cold.returncode, warm.returncode) == (0, 0), warm.stderr
     assert cold.stdout.replace("cold", "warm") == warm.stdout != ""

@@ -1,7 +1,7 @@
-"""One file of a dataset, from the first mirror that delivers the right bytes.
+"""Fetch one file of a dataset from the first mirror that delivers the right bytes.
 
-A directory mirror is read in place. A download goes to `<name>.part` in a cache folder, with a note beside it
-of where it comes from; an interrupted one is resumed when the server still offers the same file.
+A directory mirror is read in place. A download goes to `<name>.part` in a cache folder, with a note of its
+source beside it; an interrupted one is resumed if the server still offers the same file.
 """
 
 import contextlib
@@ -32,16 +32,16 @@ class Fatal(RedoubtError):
 
 
 class _Dropped(RedoubtError):
-    """The connection ended early; what has arrived is good."""
+    """The connection ended early; the bytes received so far are good."""
 
 
 def fetch(source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | str) -> tuple[Path, str]:
     """Return a file whose digests are right, and the mirror that delivered it.
 
     Args:
-        source_file: what is wanted.
+        source_file: the file.
         mirrors: directories, http(s) addresses or `official`, tried in order.
-        cache_folder: where downloads are kept until they are no longer needed.
+        cache_folder: folder for downloads in progress.
 
     Returns:
         The verified file, in a directory mirror or in `cache_folder`, and the path or address it came from.
@@ -63,7 +63,7 @@ def fetch(source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | 
         except RedoubtError as error:
             reasons.append(f"{place}: {error}")
         finally:
-            # A cache that kept nothing worth resuming leaves no trace.
+            # An empty cache folder is removed.
             with contextlib.suppress(OSError):
                 cache.rmdir()
     raise RedoubtError(f"{source_file.path}: no mirror delivers it; " + "; ".join(reasons))
@@ -88,7 +88,7 @@ def _local(place: str, file: SourceFile) -> Path:
 
 
 class _Part:
-    """A partial download: its bytes, and a note of the address, version and size that they belong to."""
+    """A partial download: its bytes, and a note of their address, version and size."""
 
     def __init__(self, cache: Path, file: SourceFile) -> None:
         name = Path(file.path).name
@@ -100,7 +100,7 @@ class _Part:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def note(self, url: str) -> dict[str, Any]:
-        """Return the note when it is about `url`, else nothing."""
+        """Return the note if it is about `url`, else an empty one."""
         with contextlib.suppress(OSError, ValueError):
             note = json.loads(self._note.read_text(encoding="utf-8"))
             if isinstance(note, dict) and note.get("url") == url:
@@ -139,7 +139,7 @@ def _download(url: str, file: SourceFile, cache: Path) -> Path:
 
 @contextlib.contextmanager
 def _storable(cache: Path) -> Iterator[None]:
-    """Turn a failure to write into one line that stops the search: every mirror would meet it."""
+    """Turn a failure to write into one line that stops the search: every mirror would fail the same way."""
     try:
         yield
     except OSError as error:
@@ -160,7 +160,7 @@ def _transfer(url: str, file: SourceFile, part: _Part) -> None:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT or not offset:
             offset = 0
         elif not (_same(note, fresh) and _continues(response, offset)):
-            # Another file, or another piece than the one asked for: ask once more, from the start.
+            # Another file, or a different range than requested: start again from the beginning.
             part.remove()
             response.close()
             return _transfer(url, file, part)
@@ -192,7 +192,7 @@ def _receive(
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    # A network failure is an OSError too, and must not be mistaken for a full disk.
+    # A network failure is an OSError, too, and must not look like a full disk.
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
@@ -218,7 +218,7 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything that could be read or changed on the way."""
+    """Follows redirects, but never from https to an unencrypted protocol."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         scheme = urllib.parse.urlsplit(newurl).scheme
@@ -230,7 +230,7 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 def _resuming(note: dict[str, Any], offset: int) -> dict[str, str]:
     if not offset:
         return {}
-    # If-Range: the server sends the rest of the same file, or else the whole of the new one; no weak tags.
+    # If-Range: the server sends the rest of the same file, or all of the new one; weak tags do not count.
     strong = note["etag"] and not note["etag"].startswith("W/")
     version = note["etag"] if strong else note["modified"]
     return {"Range": f"bytes={offset}-"} | ({"If-Range": version} if version else {})

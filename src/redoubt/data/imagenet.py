@@ -28,6 +28,7 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 _FOLDERS = {"train": "train", "test": "val"}
 _SIZE = 224
 _SHORT_SIDE = 256
+_JPEG_END = b"\xff\xd9"
 _SLIMMEST = 1000  # long side over short side; resizing a slimmer picture would need gigabytes
 _THREADS = 4
 # Random-resized crop, as in Inception training: share of the area, aspect ratio, and trials before the centre
@@ -41,8 +42,9 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
     """Return the labels and paths of every picture, and the classes.
 
     A class is a folder below `train/`; its pictures may lie in sub-folders, as torchvision's ImageFolder reads them.
-    Hidden files and folders (`.ipynb_checkpoints`, `._picture.JPEG`) are ignored. The header of every picture is read,
-    which finds files that are no pictures and pictures that are too heavy; a full decode would take hours.
+    Hidden files and folders (`.ipynb_checkpoints`, `._picture.JPEG`) are ignored. The header and the end of every
+    picture are read, which takes minutes and finds what is no picture, is cut off or too heavy; decoding all would take
+    hours.
 
     Pictures are ordered by their rank within their class and then by class, so that the first pictures of a
     split hold every class alike.
@@ -68,7 +70,7 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
         has, lacks = ("train", "val") if different[0] in classes else ("val", "train")
         raise RedoubtError(f"imagenet: {root / has} has class {different[0]!r}, which {lacks}/ lacks")
     listed = {split: _listed(root, name, classes) for split, name in _FOLDERS.items()}
-    _check_headers(root, [path for rows in listed.values() for path, _ in rows])
+    _check_pictures(root, [path for rows in listed.values() for path, _ in rows])
     return {split: _arrays(rows) for split, rows in listed.items()}, tuple(map(as_utf8, classes))
 
 
@@ -124,9 +126,9 @@ def _arrays(rows: list[tuple[str, int]]) -> dict[str, np.ndarray]:
     }
 
 
-def _check_headers(root: Path, paths: list[str]) -> None:
+def _check_pictures(root: Path, paths: list[str]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool, warnings.catch_warnings(action="ignore"):  # large ones are refused below
-        checked = progress(pool.map(lambda path: _problem(root / path), paths), "headers", total=len(paths))
+        checked = progress(pool.map(lambda path: _problem(root / path), paths), "pictures", total=len(paths))
         problems = [problem for problem in checked if problem]
     if problems:
         more = f" (and {len(problems) - 1} more pictures)" if problems[1:] else ""
@@ -134,15 +136,28 @@ def _check_headers(root: Path, paths: list[str]) -> None:
 
 
 def _problem(path: Path) -> str | None:
-    """Return why a picture cannot be used as far as its header shows, or None."""
+    """Return why a picture cannot be used, as far as that shows without decoding it, or None."""
     try:
         with _opened(path) as picture:
             short, long = sorted(picture.size)
+            if short * long <= Image.MAX_IMAGE_PIXELS:
+                _check_end(picture, path)
     except RedoubtError as error:
         return str(error)
     if short * long > Image.MAX_IMAGE_PIXELS or long > _SLIMMEST * short:
         return f"{path}: {picture.width}x{picture.height} pixels are too many, or too slim"
     return None
+
+
+def _check_end(picture: Image.Image, path: Path) -> None:
+    """Raise an error if a picture is cut off: a PNG has checksums; a JPEG without an end mark is decoded."""
+    if picture.format == "PNG":
+        picture.verify()
+        return
+    with path.open("rb") as stream:
+        stream.seek(-len(_JPEG_END), os.SEEK_END)
+        if stream.read() != _JPEG_END:
+            picture.load()
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redoubt.errors import RedoubtError
 
@@ -76,6 +77,11 @@ class Source:
     def embedded(self) -> bool:
         """Whether the dataset ships inside a dependency, so that nothing is fetched."""
         return self.layout == "digits"
+
+    def entry(self) -> dict[str, Any]:
+        """Return as JSON data what decides the published bytes: all but the addresses that files come from."""
+        files = [{key: value for key, value in asdict(file).items() if key != "urls"} for file in self.files]
+        return asdict(self) | {"files": files}
 
 
 def _idx(folder: str, bases: tuple[str, ...], digests: Mapping[str, str]) -> tuple[SourceFile, ...]:

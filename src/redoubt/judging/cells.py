@@ -54,7 +54,7 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
         missing: why there are none.
     """
     nothing = {"reproduced": None, "ci_low": None, "ci_high": None, "n": 0, "seeds": 0, "reason": missing}
-    if missing is not None:
+    if missing is not None or rows is None:
         return nothing
     seeds = int(rows["seed"].nunique())
     try:

@@ -6,7 +6,7 @@ search failed. The bootstrap's interval of a maximum reaches downwards only.
 
 from __future__ import annotations
 
-from redoubt.lazily import pd
+from redoubt.lazily import np, pd
 
 KIND = "mean"
 UNIT = "plain"
@@ -17,6 +17,6 @@ def values(rows: pd.DataFrame) -> pd.Series:
     return rows["epsilon"].fillna(1.0).clip(upper=1.0)
 
 
-def summary(values) -> float:
+def summary(values: np.ndarray) -> float:
     """Return the largest of the values."""
     return values.max()

@@ -1,6 +1,6 @@
 """Fetch, check and publish one dataset: bytes from a mirror become tensors that every later step reads.
 
-Writes `train.safetensors`, `test.safetensors` and `meta.json` into a folder, all or none of them.
+Writes `train.safetensors`, `test.safetensors` and `meta.json` into a folder, either all or none.
 """
 
 import argparse

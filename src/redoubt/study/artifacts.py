@@ -103,7 +103,9 @@ class Artifacts:
     def _check_where(self, record: Any, needs: list[Need], where: str) -> None:
         """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once."""
         for need in needs:
-            if need.attack != record.attack or need.model != getattr(record, "model", need.model):
+            if need.attack is None or need.attack != record.attack:
+                continue
+            if need.model != getattr(record, "model", need.model):
                 continue
             swept = self.sweep(self.runs[need.model, need.attack])
             for column, value in record.where.items():

@@ -78,7 +78,10 @@ def _is_text(value: str) -> bool:
     return len(value) <= _LONGEST and not _NO_TEXT.search(value)
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_Loader):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -109,10 +112,13 @@ def merged(base: Mapping, change: Mapping) -> dict:
     result = dict(base)
     for key, value in change.items():
         old = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        by_name = both and all(isinstance(name, str) for name in (*value, *old))
-        result[key] = merged(old, value) if by_name else value
+        merge = _by_name(old) and _by_name(value)
+        result[key] = merged(old or {}, value) if merge else value
     return result
+
+
+def _by_name(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 def named(method: Method) -> tuple[str, dict[str, Any]]:
