@@ -354,11 +354,11 @@ def test_logits_that_are_not_finite_on_the_way_are_noticed(mlp, digit_images):
     labels = torch.zeros(3, dtype=torch.int64)
 
     def network(inputs):  # finite on the images and on what comes of them, not on all that the search tries
-        odd = inputs.mean((1, 2, 3)) > images.mean((1, 2, 3)).max() + 0.02
+        odd = inputs[:, 0, 0].amax(1) > 0.9
         return torch.where(odd[:, None], float("nan"), mlp(inputs))
 
     with pytest.raises(RedoubtError, match="logits are not finite on images that the attack tried"):
-        craft("few-pixel", network, images, labels, pixels=[400], population=20, generations=0)
+        craft("few-pixel", network, images, labels, pixels=[20], population=20, generations=0)
 
 
 GOOD = torch.rand(4, 1, 5, 5)
