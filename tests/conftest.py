@@ -5,6 +5,7 @@ import copy
 import hashlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from redoubt.data.sources import SOURCES
 from redoubt.defenses.interface import Batch, Moment, Setting
 from redoubt.errors import cli
 from redoubt.files import entry_digest
+from redoubt.layout import preprocessing_file
 from redoubt.models import weights
 from redoubt.models.classifier import Classifier, build
 from redoubt.steps import prepare
@@ -69,7 +71,8 @@ def tiny_data(tmp_path_factory, digit_arrays):
 
 def fitted(data, named, folder):
     """Fit preprocessing on a published dataset into `folder`; return the file."""
-    out = folder / f"{named['name']}-{entry_digest(named)[:8]}.safetensors"
+    digest = entry_digest(Method.parse(named))
+    out = folder / Path(preprocessing_file("digits", named["name"], digest)).name
     if not out.exists():
         assert prepare.main(["--entry", json.dumps(named), "--data", str(data), "--out", str(out)]) == 0
     return out

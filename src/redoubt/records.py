@@ -30,4 +30,5 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: this key is required"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {reprlib.repr(first['input'])}: {message}" if where else message
+    given = "" if isinstance(first["input"], dict) else f"{reprlib.repr(first['input'])}: "
+    return f"{where}: {given}{message}" if where else message

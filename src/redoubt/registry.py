@@ -6,6 +6,7 @@ that its kind asks for. Looking a method up imports that module alone, so a step
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -46,11 +47,13 @@ def method(kind: str, name: str) -> ModuleType:
     Raises:
         RedoubtError: there is no such method (the message lists those that exist), or its file is unfinished.
     """
-    if name not in (known := names(kind)):
-        raise RedoubtError(f"{name!r} is not one of {', '.join(known)}")
-    file = f"src/{module_name(kind, name).replace('.', '/')}.py"
+    full = module_name(kind, name)
+    hidden = "_" in name or name == "interface"
+    if hidden or (full not in sys.modules and name not in names(kind)):  # listing a folder takes its time
+        raise RedoubtError(f"{name!r} is not one of {', '.join(names(kind))}")
+    file = f"src/{full.replace('.', '/')}.py"
     try:
-        module = importlib.import_module(module_name(kind, name))
+        module = importlib.import_module(full)
     except Exception as error:  # whatever a file that is being written raises
         raise RedoubtError(f"{file}: it cannot be imported: {type(error).__name__}: {error}") from error
     if lacking := [part for part in PARTS[kind] if not hasattr(module, part)]:

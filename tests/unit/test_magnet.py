@@ -161,7 +161,7 @@ def test_only_the_autoencoder_learns_and_the_classifier_sleeps(mlp, digit_images
     assert history[-1]["train_loss"] < 0.7 * history[1]["train_loss"]
     assert all(torch.equal(before[key], tensor) for key, tensor in classifier.state_dict().items())
     assert all(not torch.equal(start[key], tensor) for key, tensor in network.autoencoder.state_dict().items())
-    assert set(made.updates.weights) == {f"autoencoder.{key}" for key in start}
+    assert set(made.optimizer.weights) == {f"network.autoencoder.{key}" for key in start}
     network.train()
     assert network.autoencoder.training and not any(module.training for module in classifier.modules())
 

@@ -8,6 +8,7 @@ import torch
 from redoubt import registry
 from redoubt.attacks import deepfool
 from redoubt.defenses import adversarial_training, parseval
+from redoubt.defenses.interface import Batch, Moment
 
 
 def plain(steps, title):
@@ -56,7 +57,7 @@ def test_only_the_drawn_share_of_units_changes(share, counts):
     defense, changed = parseval.Defense(options, network), []
     images, labels = torch.rand(2, 2, 3, 3), torch.tensor([0, 1])
     for _ in range(2):
-        defense.step(Batch(images, labels, labels), Moment(0, 0, 1, 2), Still(network.parameters()))
+        defense.step(Batch(images, labels, labels), Moment(0, 0, 1, 2), Still(network.parameters(), 0.1))
         changed.append(
             [(b != n.weight).flatten(1).any(1) for b, n in zip(before, (network[0], network[2]), strict=True)]
         )

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
+from redoubt.artifacts import _style as style
 from redoubt.artifacts.peer_graph import span
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
@@ -302,7 +304,6 @@ def inspected(tmp_path_factory, tiny_data, make_entry, make_attack, publish):
 @pytest.fixture
 def entry(inspected):
     def make(plot, missing=None, **parameters):
-        checked = registry.parameters("artifacts", plot, parameters).model_dump()
         inputs = [
             {
                 "model": need.model,
@@ -310,10 +311,10 @@ def entry(inspected):
                 "missing": None if need.model == "a" else "CIFAR-100 is not here",
                 "files": [str(inspected)],
             }
-            for need in registry.method("artifacts", plot).needs(checked)
+            for need in needs_of(plot, parameters)
         ]
-        labels = {"a": {"labels": {"name": "PR-LeNet-5"}}, "gone": {"labels": {"name": "PR-ResNet-110"}}}
-        return {"plot": plot, "parameters": checked, "inputs": inputs, "models": labels, "stamp": "NOT comparable"}
+        labels = {"a": {"name": "PR-LeNet-5"}, "gone": {"name": "PR-ResNet-110"}}
+        return artifact_entry(plot, parameters, labels, inputs=inputs)
 
     return make
 
@@ -338,7 +339,7 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+            (tmp_path / f"{number}.{kind}").write_bytes(style.picture(made, kind))
         (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1] and "NOT comparable" in found[0][0].decode()
@@ -397,7 +398,7 @@ def test_the_franken_figure_sets_images_over_franken_images(entry, inspected):
 def test_figures_of_nothing_say_why(plot, entry, tmp_path):
     parameters = FIGURES[plot] | ({"model": "gone"} if plot == "peer-graph" else {"models": ["gone"]})
     made = drawing.draw(entry(plot, **parameters))
-    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(made, "svg"))
     assert made.data["reason"].tolist() == ["CIFAR-100 is not here"] and "not run" in (tmp_path / "f.svg").read_text()
 
 

@@ -145,7 +145,7 @@ def test_the_mean_over_drawn_peers_is_attacked_by_draws_of_all_of_them(mlp, samp
 
 @pytest.mark.parametrize("method", ["pgd", "deepfool", "carlini-wagner"])
 def test_a_model_with_new_peers_each_call_is_scored_by_repetitions(
-    method, mlp, digit_images, tiny_data, make_entry, make_attack, tmp_path, monkeypatch
+    method, mlp, digit_images, tiny_data, make_entry, make_attack, prepared, tmp_path, monkeypatch
 ):
     fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
     drawn, load = Drawn(mlp.network, mlp.preprocessing(digit_images[0][100:]).detach(), SHARE), attacking.load_model

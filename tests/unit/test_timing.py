@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
@@ -202,9 +203,8 @@ def test_too_few_images_are_refused():
 @pytest.fixture
 def entry(tmp_path):
     def make(**parameters):
-        checked = registry.parameters("artifacts", "timing-table", parameters).model_dump()
         inputs = []
-        for need in registry.method("artifacts", "timing-table").needs(checked):
+        for need in needs_of("timing-table", parameters):
             file = tmp_path / need.model / "seed-0" / "timing.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             rows = [
@@ -221,8 +221,8 @@ def entry(tmp_path):
         published.write_text("\n".join(["artifact,row,column,value,unit", *(f"timing,{line}" for line in lines), ""]))
         texts = {"title": "A title", "caption": "A caption.", "stamp": "a stamp", "study": "s", "id": "timing"}
         facts = {"published": str(published), "comparable": True, "verdict": {"rate": 0.0, "mean": 0.1}}
-        models = {name: {"labels": {"network": f"Net {name}"}} for name in ("a", "gone")}
-        return {"plot": "timing-table", "parameters": checked, "inputs": inputs, "models": models, **texts, **facts}
+        models = {name: {"network": f"Net {name}"} for name in ("a", "gone")}
+        return artifact_entry("timing-table", parameters, models, inputs=inputs, **texts, **facts)
 
     return make
 

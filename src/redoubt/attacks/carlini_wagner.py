@@ -38,7 +38,7 @@ torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
-THREAT = "l2, unbounded, made small"
+THREAT = "l2, minimum norm"
 COST = "searches x steps forward and backward passes at most, about a tenth of them with abort_early"
 ENGINES = ("redoubt", "foolbox")
 
@@ -69,7 +69,7 @@ class Parameters(Strict):
         "there are none; for Foolbox in the space of tanh",
     )
     confidence: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="margin, in units of the logits, by which the wrong class shall lead"
+        0.0, description="margin, in units of the logits, by which the wrong class must lead"
     )
     abort_early: bool = Field(True, description="images leave when they make no progress; else all steps are taken")
 
@@ -145,7 +145,7 @@ def note(live: Live, squares: torch.Tensor, wrong: torch.Tensor) -> None:
 
 
 def watch(live: Live, objective: torch.Tensor, patience: int) -> None:
-    """Count steps without progress of the objective (A,); whoever stalls takes smaller steps, or full ones at last.
+    """Count steps without progress of the objective (A,); one that stalls takes smaller steps, or full ones at last.
 
     Full steps are for images that have met no example yet: the first search may have begun with too small ones.
     """

@@ -20,7 +20,7 @@ interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
 
 NEEDS = "gradients"
-THREAT = "l2, unbounded, made small"
+THREAT = "l2, minimum norm"
 COST = "iterations x (2 forward and candidates - 1 backward passes) at most"
 ENGINES = ("redoubt", "foolbox")
 PAST = 1e-4  # added to a step's length where points are clipped; Foolbox's value
@@ -87,7 +87,7 @@ def perturb(
         network: inputs (N, ...) to logits (N, classes), in eval mode.
         inputs: (N, ...) float32, in the space where distances are measured.
         parameters: see `Parameters`.
-        towards: (N,) class that each image shall get; None: any class but the predicted one.
+        towards: (N,) target class of each image; None: any class but the predicted one.
         bounds: every point that is looked at is clipped to them; None: nothing is clipped.
 
     Returns:

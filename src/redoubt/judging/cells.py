@@ -6,11 +6,9 @@ from typing import Any
 
 from redoubt import registry
 from redoubt.judging.estimate import Estimate, NoValue, estimate
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
-
-pd = lazy("pandas")
 
 COLUMNS = [
     "study",
@@ -56,7 +54,7 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
         missing: why there are none.
     """
     nothing = {"reproduced": None, "ci_low": None, "ci_high": None, "n": 0, "seeds": 0, "reason": missing}
-    if missing is not None:
+    if missing is not None or rows is None:
         return nothing
     seeds = int(rows["seed"].nunique())
     try:
@@ -65,12 +63,6 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
         return nothing | {"seeds": seeds, "reason": str(reason)}
     numbers = {"reproduced": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}
     return numbers | {"seeds": seeds, "reason": None}
-
-
-def reach(facts: pd.DataFrame) -> list[pd.Series]:
-    """Return by how much intervals reach under and over their values, never below zero, as error bars ask for it."""
-    sides = [facts["reproduced"] - facts["ci_low"], facts["ci_high"] - facts["reproduced"]]
-    return [side.clip(lower=0.0) for side in sides]  # that of 0 may begin one rounding above it
 
 
 def cell(

@@ -63,33 +63,38 @@ class Artifacts:
     ) -> None:
         self.files, self.models, self.runs, self.sweep = files, models, runs, sweep
         self.drawn: dict[tuple[str, str], Drawn] = {}
+        self._cells: dict[tuple[str, str], list[Cell]] = {}
         for name, study in files.studies.items():
             for key, raw in study.artifacts.items():
                 where = f"{study_file(name)}: artifacts.{key}"
                 options = checked("artifacts", raw.plot, raw.parameters, f"{where}.plot", f"{where}.parameters")
                 self.drawn[name, key] = Drawn(raw.kind, raw.plot, raw.title, raw.caption, options)
         for (name, key), drawn in self.drawn.items():
-            self._check(name, drawn, f"{study_file(name)}: artifacts.{key}")
+            self._check(name, key, drawn, f"{study_file(name)}: artifacts.{key}")
 
     def cells(self, study: str, artifact: str) -> list[Cell]:
         """Return the rows that the CSV of an artifact will have, as far as they are known."""
-        return self.drawn[study, artifact].asked("cells")
+        if (study, artifact) not in self._cells:
+            self._cells[study, artifact] = self.drawn[study, artifact].asked("cells")
+        return self._cells[study, artifact]
 
-    def _check(self, study: str, drawn: Drawn, where: str) -> None:
+    def _check(self, study: str, key: str, drawn: Drawn, where: str) -> None:
         needs: list[Need] = list(dict.fromkeys(drawn.asked("needs")))
         for need in needs:
             known(need.model, self.models, f"{where}.parameters")
             if need.attack is not None and (need.model, need.attack) not in self.runs:
                 raise RedoubtError(f"{where}: no evaluation runs attack {need.attack!r} on {need.model!r}")
         for metric in drawn.asked("metrics"):
-            known(metric, registry.names("metrics"), f"{where}.parameters: metric")
-            registry.method("metrics", metric)
+            try:
+                registry.method("metrics", metric)
+            except RedoubtError as error:
+                raise RedoubtError(f"{where}.parameters: metric: {error}") from None
         for artifact in drawn.asked("printed"):
             known(artifact, self.files.studies[study].artifacts, f"{where}.parameters: printed")
         for place, record in _records(drawn.parameters, f"{where}.parameters"):
             if hasattr(record, "where") and hasattr(record, "attack"):
                 self._check_where(record, needs, f"{place}.where")
-        for cell in drawn.asked("cells"):
+        for cell in self.cells(study, key):
             for column, value in cell.items():
                 if isinstance(value, Swept) and column not in self.sweep(self.runs[value.model, value.attack]):
                     raise RedoubtError(f"{where}.parameters: attack {value.attack!r} sweeps no {column!r}")
@@ -98,7 +103,9 @@ class Artifacts:
     def _check_where(self, record: Any, needs: list[Need], where: str) -> None:
         """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once."""
         for need in needs:
-            if need.attack != record.attack or need.model != getattr(record, "model", need.model):
+            if need.attack is None or need.attack != record.attack:
+                continue
+            if need.model != getattr(record, "model", need.model):
                 continue
             swept = self.sweep(self.runs[need.model, need.attack])
             for column, value in record.where.items():
@@ -145,7 +152,7 @@ class Artifacts:
         """Refuse a printed number that no table will set beside ours."""
         for study in self.files.studies:
             file = published_file(study)
-            for (artifact, row, column), printed in read_published(self.files.root.absolute() / file).items():
+            for (artifact, row, column), printed in read_published(file, self.files.root).items():
                 known(artifact, self.files.studies[study].artifacts, f"{file}: artifact")
                 cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
                 rate = registry.method("metrics", cell["metric"]).KIND == "rate"

@@ -11,17 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import entry_digest
-from redoubt.graph import code as imports
 from redoubt.layout import attack_file, model_file, published_file
 from redoubt.study import artifacts, evaluations, models
 from redoubt.study.artifacts import Artifacts, Drawn
 from redoubt.study.config import Claim
 from redoubt.study.entries.artifact import ArtifactEntry, Input, Shown
 from redoubt.study.entries.attack import AttackEntry
-from redoubt.study.entries.model import ModelEntry
 from redoubt.study.files import Files, read
 from redoubt.study.needs import Model, Need, Run
 
@@ -68,9 +65,13 @@ class Catalog(Files):
     def _artifacts(self) -> Artifacts:
         return artifacts.Artifacts(self, self.models, self.runs, self.sweep)
 
+    @cached_property
+    def _sweeps(self) -> dict[Run, evaluations.Sweep]:
+        return {run: evaluations.sweep(run, self.runs, self.attacks) for run in self.runs.values()}
+
     def sweep(self, run: Run) -> evaluations.Sweep:
         """Return the columns of a run's rows that its attack sweeps, with their values."""
-        return evaluations.sweep(run, self.runs, self.attacks)
+        return self._sweeps[run]
 
     @property
     def artifacts(self) -> dict[tuple[str, str], Drawn]:
@@ -94,37 +95,6 @@ class Catalog(Files):
         return self
 
     # -- what steps read ----------------------------------------------------------------------------------------------
-
-    def model_code(self, model: str) -> list[str]:
-        """Return the source files that training a model reads, relative to the root."""
-        entry, step = self.models[model].entry, self.models[model].step
-        return self._code(f"steps.{step}", registry.module_name("defenses", entry.defense.name), *_model_modules(entry))
-
-    def attack_code(self, model: str, attack: str) -> list[str]:
-        """Return the source files that an attack on a model reads, relative to the root."""
-        entry = self.attacks[attack]
-        engines = [] if entry.engine == "redoubt" else [registry.module_name("engines", entry.engine)]
-        modules = _model_modules(self.models[model].entry)
-        return self._code("steps.attack", registry.module_name(*entry.method), *engines, *modules)
-
-    def artifact_code(self, study: str, artifact: str) -> list[str]:
-        """Return the source files that drawing an artifact reads, relative to the root."""
-        raw = self.artifacts[study, artifact]
-        metrics = (registry.module_name("metrics", metric) for metric in raw.asked("metrics"))
-        return self._code(f"steps.{raw.kind}", registry.module_name("artifacts", raw.plot), *metrics)
-
-    def report_code(self) -> list[str]:
-        """Return the source files that the report reads, relative to the root: the metrics of all artifacts too."""
-        drawn = {file for study, key in self.artifacts for file in self.artifact_code(study, key)}
-        return sorted({*self._code("steps.report"), *(file for file in drawn if "/metrics/" in file)})
-
-    def code(self, *modules: str) -> list[str]:
-        """Return the source files of some modules of the package and all that they import, relative to the root."""
-        return self._code(*modules)
-
-    def _code(self, *modules: str) -> list[str]:
-        files = imports.closure(*(f"redoubt.{module.removeprefix('redoubt.')}" for module in modules))
-        return [f"src/{file.relative_to(imports.SOURCE).as_posix()}" for file in files]
 
     def artifact_entry(self, study: str, artifact: str) -> ArtifactEntry:
         """Return what the step of an artifact reads: the entry, labels and reasons, and where its inputs lie."""
@@ -154,14 +124,6 @@ class Catalog(Files):
         }
         return entry_digest([claims, [list(key) for key in self.artifacts]])
 
-    @property
-    def report_files(self) -> list[str]:
-        """Template, style and script of the report page, relative to the root."""
-        return [
-            f"src/redoubt/report/templates/{file.name}"
-            for file in sorted((imports.SOURCE / "redoubt/report/templates").iterdir())
-        ]
-
     def report_entry(self) -> dict[str, Any]:
         """Return what the report reads: artifacts, claims without their checks, deviations, and the scale's cuts."""
         studies = {}
@@ -186,7 +148,10 @@ class Catalog(Files):
             "comparable": self.scale.comparable,
             "verdict": self.config.verdict.model_dump(),
             "stand_ins": self.scale.stand_ins,
-            "changes": [change.why for own in self.changes.values() for change in (*own.overrides, *own.cuts)],
+            "changes": [
+                *(override.why for own in self.changes.values() for override in own.overrides),
+                *(cut.why for own in self.changes.values() for cut in own.cuts),
+            ],
             "missing": sorted({model.missing for model in self.models.values() if model.missing}),
             "studies": studies,
         }
@@ -204,15 +169,6 @@ class Catalog(Files):
                 for name in ("history.csv", "trace.parquet")
             ]
         return [attack_file(self.config.scale, need.model, seed, need.attack) for seed in self.models[need.model].seeds]
-
-
-def _model_modules(entry: ModelEntry) -> list[str]:
-    """Return the modules that build a model: its defense's too where that changes the network."""
-    result = [
-        registry.module_name("networks", entry.network.name),
-        registry.module_name("preprocessing", entry.preprocessing.name),
-    ]
-    return [*result, registry.module_name("defenses", entry.defense.name)] if entry.defense.changes else result
 
 
 def load(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.layout import scale_file, study_file
+from redoubt.layout import changes_file, scale_file, study_file
 from redoubt.study.config import Changes, Config, Scale, Study
 from redoubt.study.reading import check_plain, known, merged, read_yaml, typed
 
@@ -18,11 +18,6 @@ from redoubt.study.reading import check_plain, known, merged, read_yaml, typed
 def matches(name: str, patterns: list[str]) -> bool:
     """Tell whether `name` matches one of `patterns` (with *)."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def changes_file(scale: str, study: str) -> str:
-    """Return the file of what a scale changes in one study; it may be absent."""
-    return f"config/scales/{scale}/{study}.yaml"
 
 
 @dataclass

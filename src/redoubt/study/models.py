@@ -37,20 +37,21 @@ def _model(
     files: Files, mirrors: list[str], key: str, study: str, raw: Baseline | Defended, start: Model | None, where: str
 ) -> Model:
     dataset, network, preprocessing = _inherited(start) if start else _from_scratch(files, raw, where)
-    defended = isinstance(raw, Defended)
+    defense = _defense(raw, network["name"], start, where) if isinstance(raw, Defended) else {"name": "clean"}
     entry = {
         "id": key,
         "dataset": dataset,
         "network": network,
         "preprocessing": preprocessing,
-        "defense": _defense(raw, network["name"], start, where) if defended else {"name": "clean"},
+        "defense": defense,
         "training": _probed(raw.training, where),
         "start": start.id if start else None,
     }
     labels = {**(start.labels if start else {}), **raw.labels}
     missing = files.cut(study, key) or (start.missing if start else _unavailable(files, mirrors, dataset))
-    step = "defend" if defended else "pretrain"
-    return Model(key, study, ModelEntry.parse(entry, where), labels, tuple(raw.seeds), entry["start"], missing, step)
+    step = "defend" if isinstance(raw, Defended) else "pretrain"
+    made = ModelEntry.parse(entry, where)
+    return Model(key, study, made, labels, tuple(raw.seeds), made.start, missing, step)
 
 
 def _inherited(start: Model) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -25,16 +25,16 @@ class Published:
     half_unit: float
 
 
-def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
+def read_published(path: Path | str, root: Path = ROOT) -> dict[tuple[str, str, str], Published]:
     """Return a study's printed numbers by artifact, row and column.
 
     The file keeps the printed digits, so that the precision is known; percents become fractions. A relative path
-    starts where the code lies, so that a run reads the numbers that it has started with.
+    starts at `root`, where the code lies by default, so that a run reads the numbers that it has started with.
 
     Raises:
         RedoubtError: a column is missing, a number or a unit is not known, or a cell is given twice.
     """
-    rows = csv.DictReader(io.StringIO(_text(path)), restval="")
+    rows = csv.DictReader(io.StringIO(_text(path, root)), restval="")
     if missing := [name for name in COLUMNS if name not in (rows.fieldnames or [])]:
         raise RedoubtError(f"{path}: column {missing[0]!r} is missing")
     result: dict[tuple[str, str, str], Published] = {}
@@ -49,9 +49,9 @@ def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
     return result
 
 
-def _text(path: Path | str) -> str:
+def _text(path: Path | str, root: Path) -> str:
     try:
-        return (ROOT / path).read_text(encoding="utf-8-sig")
+        return (root / path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise RedoubtError(f"{path}: not UTF-8: {error}; save it as UTF-8") from None
     except OSError as error:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from redoubt import registry
-from redoubt.errors import RedoubtError
+from redoubt.errors import RedoubtError, shortened
 from redoubt.records import explain
 from redoubt.study.config import Method
 from redoubt.study.entries.base import Method as Named
@@ -78,7 +78,10 @@ def _is_text(value: str) -> bool:
     return len(value) <= _LONGEST and not _NO_TEXT.search(value)
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_Loader):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -109,10 +112,13 @@ def merged(base: Mapping, change: Mapping) -> dict:
     result = dict(base)
     for key, value in change.items():
         old = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        by_name = both and all(isinstance(name, str) for name in (*value, *old))
-        result[key] = merged(old, value) if by_name else value
+        merge = _by_name(old) and _by_name(value)
+        result[key] = merged(old or {}, value) if merge else value
     return result
+
+
+def _by_name(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 
 
 def named(method: Method) -> tuple[str, dict[str, Any]]:
@@ -147,4 +153,4 @@ def spelt(name: str, parameters: BaseModel) -> dict[str, Any]:
 def known(key: str, among: Iterable[str], where: str) -> None:
     """Refuse a key that is not among others."""
     if key not in (among := list(among)):
-        raise RedoubtError(f"{where}: {key!r} is not one of {', '.join(among)}")
+        raise RedoubtError(f"{where}: {key!r} is not one of {shortened(among, 20)}")
