@@ -1,6 +1,6 @@
 """Write the report: one page that needs no network; or print its one-screen summary.
 
-Reads scorecard.csv, claims.csv and the files of all artifacts (run by hand, of those that are drawn).
+Reads scorecard.csv, claims.csv and the files of all artifacts; run by hand, of those that are drawn.
 """
 
 import argparse
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_text
-from redoubt.report import page
+from redoubt.report.page import page
+from redoubt.report.summary import summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     entry = parse_json(options.entry, "--entry")
     if options.summary:
-        print(page.summary(entry, options.results), end="")
+        print(summary(entry, options.results), end="")
     else:
-        write_text(options.out or options.results / "report" / "index.html", page.page(entry, options.results))
+        write_text(options.out or options.results / "report" / "index.html", page(entry, options.results))
     return 0
 
 
