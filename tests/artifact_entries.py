@@ -18,7 +18,11 @@ def artifact_entry(plot, parameters, models=None, **changes):
     shown = {}
     for name, labels in (models or {}).items():
         labels, defense = labels if isinstance(labels, tuple) else (labels, {})
-        shown[name] = {"labels": labels, "dataset": "digits", "defense": {"name": "none", "parameters": defense}}
+        shown[name] = {
+            "labels": labels,
+            "dataset": "digits",
+            "defense": {"name": "deepdefense" if defense else "clean", "parameters": defense},
+        }
     base = {
         "plot": plot,
         "parameters": parameters,

@@ -52,7 +52,7 @@ def noisy(model: Callable) -> Callable:
 
 
 def arg_max(model: Callable) -> Callable:
-    """Return a model that tells its decision only, as one-hot logits."""
+    """Return a model that shows its decision only, as one-hot logits."""
 
     def network(images: torch.Tensor) -> torch.Tensor:
         logits = model(images)
@@ -106,7 +106,7 @@ CASES = {
     ),
     "random noise": Case(
         noisy,
-        breaks="the gradient, which drowns in noise drawn anew for every image of every call",
+        breaks="the gradient, which drowns in new noise for every image of every call",
         draws=300,
         why="the mean over draws has a gradient",
     ),
@@ -165,7 +165,7 @@ STEP = PGD["relative_step_size"] * EPSILON
 HEAD = f"""# Planted broken defenses
 
 Defenses that are broken on purpose, each in a known way. They look robust under a naive attack, and fall to the attack
-that suits them; a benchmark that reported the naive number alone would praise them. Whoever adds a defense can look up
+that fits them; a benchmark that reported the naive number alone would praise them. Whoever adds a defense can look up
 here what to try before believing it.
 
 An MLP is trained on scikit-learn's handwritten digits, and {IMAGES} test digits are attacked in an l-infinity ball of

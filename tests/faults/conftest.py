@@ -15,18 +15,18 @@ HEAD = """\
 What happens to a step when the machine fails it, or when someone hands it harmed files. `make test-faults` runs every
 trial and writes this page; a trial passes when all of what its row expects is true of it.
 
-- **What a killed run leaves.** A file that is being written has a hidden temporary name beside its own, and a lock
-  that ends with its writer; the next writer of the same file removes what the dead have left. Training is taken up
-  from `results/.resume`, a download from `results/data/.partial`; both are gone once the step has ended well. After a
-  kill of Snakemake itself, `snakemake --unlock` comes first.
+- **What a killed run leaves.** A file that is being written has a hidden temporary name in the same folder, and a lock
+  that ends with its writer; the next writer of the same file removes what a killed one left behind. Training resumes
+  from `results/.resume`, a download from `results/data/.partial`; both are removed when the step has succeeded. After
+  a kill of Snakemake itself, `snakemake --unlock` comes first.
 - **What vouches for a file.** `model.json` holds the SHA-256 of the weights beside it, `meta.json` that of a
   dataset's tensors, rows of attacks have a checksum on every page and a digest of their columns and metadata, a
-  training state has one of all that is in it. A file that fails is named, never used; a training state that fails
-  costs a restart.
-- **The clock.** Results from the future, or older than their inputs, are taken as they are when their inputs are the
-  same. Edits of sources, of printed numbers and of the config count by their content. One thing needs the clock: a
-  result that is made anew while it is set back, by a run that ends before what reads that result is made anew too,
-  looks older than what was made from its predecessor; `snakemake --forcerun` with its rule mends that.
+  training state has a digest of its whole content. A file that fails its check is named and never used; a training
+  state that fails costs a restart.
+- **The clock.** Results from the future, or older than their inputs, are kept when their inputs are the same. Edits of
+  sources, of printed numbers and of the config are detected by content, not by time. One case needs the clock: if it
+  is set back while a result is regenerated and the run stops before its dependents are, Snakemake may think them up
+  to date; use `snakemake --forcerun` with their rule.
 
 | fault | step | expected | trials | passed |
 | --- | --- | --- | ---: | ---: |

@@ -17,6 +17,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.graph.code import closure
+from redoubt.study.entries.artifact import ArtifactEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}
@@ -59,7 +60,7 @@ def entry(tmp_path):
         published = tmp_path / "published.csv"
         published.write_text("artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n")
         models = {
-            name: ({"method": label, "network": "MLP"}, {"c": 5.0 * place})
+            name: ({"method": label, "network": "MLP"}, {"c": 5.0 * (1 + place)})
             for place, (name, label) in enumerate(METHODS.items())
         }
         return artifact_entry(plot, parameters, models, inputs=inputs, published=str(published), **changes)
@@ -113,7 +114,7 @@ def test_convergence_holds_every_epoch_of_every_seed(entry):
 def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
     data = drawing.draw(entry("sweep", FIGURES["sweep"])).data
     point = data[(data["model"] == "c") & (data["seed"] == 0)].iloc[0]
-    assert (point["c"], point["curve"], point["test_rho_2"]) == (10.0, "one", pytest.approx(0.3))
+    assert (point["c"], point["curve"], point["test_rho_2"]) == (15.0, "one", pytest.approx(0.3))
     assert data[data["model"] == "a"]["curve"].unique().tolist() == ["Reference"]
 
 
@@ -128,7 +129,7 @@ def test_figures_without_any_model_say_why(plot, entry, tmp_path):
 def test_examples_show_the_first_image_and_what_the_judge_says(entry):
     given = entry("examples", FIGURES["examples"])
     data = drawing.draw(given).data.set_index("model")
-    rows = Inputs(drawing.parse(given)).rows("a", "deepfool")
+    rows = Inputs(ArtifactEntry.parse(given)).rows("a", "deepfool")
     assert data.loc["a", "rho_2"] == pytest.approx(rows["l2"].iloc[0] / 10)
     assert (data.loc["a", "label"], data.loc["a", "adversarial_label"], data.loc["a", "judge"]) == (0, 1, "c")
 

@@ -21,6 +21,7 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.judging.cells import measured
 from redoubt.judging.estimate import wilson
+from redoubt.study.entries.artifact import ArtifactEntry
 
 REASON = "CIFAR-100 is not on this machine"
 NAMES = {"a": "Plain", "b": "Peers", "gone": "Absent"}
@@ -414,7 +415,7 @@ def test_classes_without_names_are_numbers():
 
 def test_models_of_one_method_look_different():
     labels = {**{key: {"method": "PeerNet"} for key in "01234"}, "x": {"method": "MagNet"}}
-    entry = drawing.parse(artifact_entry("curves", curves("0"), labels))
+    entry = ArtifactEntry.parse(artifact_entry("curves", curves("0"), labels))
     looks = style.variants([*"01x234"], entry)
     assert looks["0"] == style.METHODS["PeerNet"] and looks["x"] == style.METHODS["MagNet"]
     for key in ("color", "marker", "dashes"):

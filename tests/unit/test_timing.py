@@ -10,7 +10,6 @@ from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
-from redoubt.attacks import timing
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
@@ -18,6 +17,7 @@ from redoubt.evaluation.run import write_rows
 from redoubt.judging.estimate import estimate
 from redoubt.models.classifier import Classifier
 from redoubt.networks._peers import PeerRegularization, add_peer_regularization
+from redoubt.probes import timing
 
 SHAPE = (1, 8, 8)
 SMALL = {"batch": 6, "inference_batch": 5, "peers": 4, "repetitions": 3}
@@ -67,7 +67,7 @@ def clock(monkeypatch):
 
 
 def run(network, images=IMAGES, labels=LABELS, size=4, **parameters):
-    checked = registry.parameters("attacks", "timing", SMALL | parameters)
+    checked = registry.parameters("probes", "timing", SMALL | parameters)
     context = Context(torch.Generator().manual_seed(5), bounds=(0.0, 1.0))
     return list(timing.run(network, Batches(images, labels, size), checked, context))
 

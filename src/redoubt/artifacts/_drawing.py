@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
+from redoubt.study.entries.artifact import ArtifactEntry
 
 
-def draw(entry: dict[str, Any]) -> Drawing:
+def draw(entry: ArtifactEntry | dict[str, Any]) -> Drawing:
     """Return a table or figure as its entry describes it."""
-    typed = parse(entry)
-    return registry.method("artifacts", typed.plot).draw(typed, Inputs(typed))
-
-
-def parse(entry: dict[str, Any]) -> SimpleNamespace:
-    """Return an entry with attributes in place of keys, and the plot's `Parameters`."""
-    parameters = registry.parameters("artifacts", entry["plot"], entry["parameters"])
-    models = {
-        name: SimpleNamespace(**model | {"defense": SimpleNamespace(**model["defense"])})
-        for name, model in entry["models"].items()
-    }
-    inputs = [SimpleNamespace(**need) for need in entry["inputs"]]
-    typed = {"parameters": parameters, "models": models, "inputs": inputs}
-    return SimpleNamespace(**entry | typed | {"verdict": SimpleNamespace(**entry["verdict"])})
+    entry = ArtifactEntry.parse(entry)
+    return registry.method("artifacts", entry.plot).draw(entry, Inputs(entry))
 
 
 def data(drawing: Drawing) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+
+from redoubt.study.entries.artifact import ArtifactEntry
 
 
-def table(entry: Any, header: list[str], rows: Iterable[list[str]], notes: Iterable[str] = ()) -> str:
+def table(entry: ArtifactEntry, header: list[str], rows: Iterable[list[str]], notes: Iterable[str] = ()) -> str:
     """Return an artifact's title, stamp and caption, the table under its header, and notes, each on its own line."""
     lines = [f"# {entry.title}", "", f"_{entry.stamp}_", "", entry.caption, ""]
     lines += [_row(header), "|" + " --- |" * len(header), *map(_row, rows), *notes]

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 
 from redoubt.artifacts.interface import Drawing
 from redoubt.errors import RedoubtError
+from redoubt.study.entries.artifact import ArtifactEntry
 
 DASHES = {"-": (), "--": (3.7, 1.6), "-.": (6.4, 1.6, 1, 1.6), ":": (1, 1.65), "- .": (5, 1, 1, 1), ". .": (3, 1)}
 
@@ -110,7 +111,7 @@ def variant(look: dict[str, Any], position: int) -> dict[str, Any]:
     return _look(color, markers[place - 1], ["--", "-.", "- .", ":"][place - 1])
 
 
-def variants(models: list[str], entry: Any) -> dict[str, dict[str, Any]]:
+def variants(models: list[str], entry: ArtifactEntry) -> dict[str, dict[str, Any]]:
     """Return the look of each of the models of a panel, as an artifact's entry labels them."""
     labels = {model: entry.models[model].labels["method"] for model in models}
     base, counts, looks = methods(labels.values()), Counter(), {}

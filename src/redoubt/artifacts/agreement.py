@@ -17,7 +17,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -50,6 +51,12 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(parameters.model, attack) for pair in parameters.pairs for attack in (pair.attack, pair.referee)]
 
 
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"attack": pair.attack, "referee": pair.referee} for pair in parameters.pairs]
+    return [dict.fromkeys(COLUMNS, ANY) | {"model": parameters.model} | cell for cell in known]
+
+
 def compare(
     ours: pd.DataFrame, theirs: pd.DataFrame, norm: str, differing: float, tolerance: float, norm_rule: Rule = "equal"
 ) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def compare(
     return {**rates, **norms, "agrees": agrees}
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the pairs' facts and their table as Markdown."""
     options, rows, reasons = entry.parameters, [], []
     for pair in options.pairs:
@@ -113,7 +120,7 @@ def rounded(size: float) -> str:
     return f"{size:.{max(0, places)}f}"
 
 
-def markdown(entry: Any, data: pd.DataFrame, reasons: list[str]) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame, reasons: list[str]) -> str:
     """Return the table as Markdown."""
     notes = [f"\n- not run: {reason}" for reason in dict.fromkeys(reasons)]
     return table(entry, HEADER, map(_cells, data.to_dict("records")), notes)

@@ -15,10 +15,12 @@ from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column, picked
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import FOUND, measured, read_published, shown
+from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -72,7 +74,23 @@ def metrics(parameters: Parameters) -> list[str]:
     return metric_table.metrics(parameters)
 
 
-def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
+def printed(parameters: Parameters) -> list[str]:
+    """Return the artifacts whose printed numbers are drawn too."""
+    return [parameters.printed] if parameters.printed else []
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    bars = [(panel.title, bar) for panel in parameters.panels for bar in panel.bars]
+    known = [
+        {"panel": title, "bar": bar.label, "model": model, "column": bar.column}
+        for title, bar in bars
+        for model in parameters.models
+    ]
+    return [cell | dict.fromkeys(["name", "metric", "published", *FOUND], ANY) for cell in known]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per panel, bar and model, with a number or the reason why there is none."""
     options, rows, published = entry.parameters, [], read_published(entry.published)
     columns = {column.label: column for column in options.columns}
@@ -93,7 +111,7 @@ def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
     return data
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the bars, each with its value."""
     data, options = collect(entry, inputs), entry.parameters
     titles = [panel.title for panel in options.panels]

@@ -16,7 +16,8 @@ from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -68,6 +69,17 @@ def metrics(parameters: Parameters) -> list[str]:
     return list(dict.fromkeys(number.metric for check in parameters.checks for number in check.numbers))
 
 
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [
+        dict.fromkeys(COLUMNS, ANY)
+        | {"check": check.title, "relation": check.relation, "place": place}
+        | {key: getattr(number, key) for key in ("label", "model", "attack", "metric")}
+        for check in parameters.checks
+        for place, number in enumerate(check.numbers, start=1)
+    ]
+
+
 def passes(check: Check, values: list[float | None]) -> bool | None:
     """Return whether numbers stand in the relation of a check; None where one of them is missing."""
     if any(value is None for value in values):
@@ -77,7 +89,7 @@ def passes(check: Check, values: list[float | None]) -> bool | None:
     return all(after >= before - check.slack for before, after in pairwise(values))
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return one row per number, `passed` being 1 or 0 for its whole check, and the checks as Markdown."""
     rows = []
     for check in entry.parameters.checks:
@@ -94,7 +106,7 @@ def draw(entry: Any, inputs: Inputs) -> Drawing:
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: Any, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each check, its numbers in order."""
     rows = [_cells(check, data[data["check"] == check.title].to_dict("records")) for check in entry.parameters.checks]
     notes = [f"\n- not run: {reason}" for reason in data["reason"].dropna().unique()]

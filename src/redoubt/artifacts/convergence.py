@@ -11,7 +11,8 @@ from typing import Any
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -33,24 +34,31 @@ class Parameters(Strict):
 
 
 def needs(parameters: Parameters) -> list[Need]:
-    """Return the histories that are read."""
+    """Return the models whose histories and traces are read."""
     return [Need(model) for panel in parameters.panels for model in panel.models]
 
 
-def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    measured = dict.fromkeys(["method", "seed", "epoch", "test_images", *MEASURES], ANY)
+    models = [(panel.title, model) for panel in parameters.panels for model in panel.models]
+    return [{"panel": title, "model": model} | measured for title, model in models]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per model, seed and epoch; a model that was not run has one row with its reason."""
     frames = []
     for panel in entry.parameters.panels:
         for model in panel.models:
             labels = {"panel": panel.title, "model": model, "method": entry.models[model].labels["method"]}
             reason = inputs.missing(model)
-            frame = inputs.history(model) if reason is None else pd.DataFrame([{"reason": reason}])
+            frame = inputs.curves(model) if reason is None else pd.DataFrame([{"reason": reason}])
             frames.append(frame.assign(**labels))
     columns = ["panel", "model", "method", "seed", "epoch", "test_images", *MEASURES, "reason"]
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the mean over seeds, with a band from the lowest to the highest."""
     data, titles = collect(entry, inputs), [panel.title for panel in entry.parameters.panels]
     places = list(itertools.product(titles, MEASURES))

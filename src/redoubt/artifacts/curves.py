@@ -13,10 +13,12 @@ from pydantic import Field, model_validator
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import FOUND, measured, read_published
+from redoubt.judging.cells import FOUND, measured
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
+from redoubt.study.published import read_published
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -74,7 +76,24 @@ def metrics(parameters: Parameters) -> list[str]:
     return [metric for metric in dict.fromkeys(named) if metric]
 
 
-def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
+def printed(parameters: Parameters) -> list[str]:
+    """Return the artifacts whose printed numbers are drawn too."""
+    return [panel.printed for panel in parameters.panels if panel.printed]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    found = []
+    for panel in parameters.panels:
+        for model, attack in {**dict.fromkeys(panel.models, panel.attack), **panel.others}.items():
+            for measure in parameters.measures:
+                place = {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label}
+                place[parameters.along] = Swept(model, attack, (0.0,) if measure.clean else ())
+                found.append(place | dict.fromkeys(["name", "metric", "published", *FOUND], ANY))
+    return found
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per model, metric and value of the sweep; a model that was not run has one row with its reason."""
     rows, along, published = [], entry.parameters.along, read_published(entry.published)
     for panel in entry.parameters.panels:
@@ -109,7 +128,7 @@ def _points(measure: Measure, attacked: pd.DataFrame, along: str) -> list[tuple]
     return points
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the curves, with a legend under every column."""
     data, options = collect(entry, inputs), entry.parameters
     order = {"row_order": [measure.label for measure in options.measures]}

@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -50,6 +51,13 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(model, shown.attack) for shown in parameters.attacks for model in parameters.models]
 
 
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(shown, model) for shown in parameters.attacks for model in parameters.models]
+    known = [{"attack": shown.attack, "title": shown.title, "model": model} for shown, model in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
+
+
 def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
     """Return positions of the images to show, at most `count`, in their order in the test split.
 
@@ -68,7 +76,7 @@ def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
     return sorted(order["index"].head(count).tolist())
 
 
-def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
     """Return one row per attack, model and image, and the pictures of clean images (by index) and examples.
 
     An example's pictures are those of itself and of its perturbation, by attack, model and index. An attack that was
@@ -109,7 +117,7 @@ def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
     return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the examples: the clean image at the left, then those of each attack, a column for each model."""
     data, clean, examples = collect(entry, inputs)
     options = entry.parameters

@@ -11,11 +11,15 @@ from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
+
+COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
+COLUMNS += ["probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
 
 
 class Row(Strict):
@@ -40,7 +44,13 @@ def needs(parameters: Parameters) -> list[Need]:
     return [*examples, *(Need(row.judge, parameters.replay) for row in parameters.rows)]
 
 
-def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    models = [(row.title, model) for row in parameters.rows for model in row.models]
+    return [dict.fromkeys(COLUMNS, ANY) | {"panel": title, "model": model} for title, model in models]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return one row per model and the pictures (H, W) or (H, W, 3) by model, the clean one under `clean`."""
     options, rows, pictures = entry.parameters, [], {}
     for row in options.rows:
@@ -58,9 +68,7 @@ def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndar
             rows.append(facts | _judged(inputs, row.judge, options.replay, model))
             pictures[model] = picture(first["picture"], frame.attrs["shape"])
             pictures["clean"] = picture(first["clean_picture"], frame.attrs["shape"])
-    columns = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n"]
-    columns += ["probability_label", "probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
-    return pd.DataFrame(rows).reindex(columns=columns), pictures
+    return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
 def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
@@ -71,7 +79,7 @@ def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
     return {"judge": judge, "judge_label": first["adversarial_label"], "judge_clean_label": first["clean_label"]}
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the clean image at the left, then the examples; arrows name the class that the model sees."""
     data, pictures = collect(entry, inputs)
     rows = entry.parameters.rows

@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -39,7 +40,12 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(model, parameters.attack) for model in parameters.models]
 
 
-def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [dict.fromkeys(COLUMNS, ANY) | {"model": model} for model in parameters.models]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
     """Return one row per model and image, of a model's first seed, and the pictures: images and Franken-images.
 
     Those are by index, and by model and index. `difference` is the root mean square over the elements of an image, in
@@ -67,7 +73,7 @@ def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndar
     return pd.DataFrame(rows).reindex(columns=COLUMNS), images, frankens
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the images in the first line, and a line of Franken-images for each model."""
     data, images, frankens = collect(entry, inputs)
     models = entry.parameters.models

@@ -8,9 +8,11 @@ from typing import Any
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.rows import read_rows, read_shared
+from redoubt.study.entries.artifact import ArtifactEntry
 
 np = lazy("numpy")
 pd = lazy("pandas")
+pq = lazy("pyarrow.parquet")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Drawing:
 class Inputs:
     """The finished data of an artifact's entry, by model and attack."""
 
-    def __init__(self, entry: Any) -> None:
+    def __init__(self, entry: ArtifactEntry) -> None:
         self._by_need = {(need.model, need.attack): need for need in entry.inputs}
 
     def missing(self, model: str, attack: str | None = None) -> str | None:
@@ -46,12 +48,27 @@ class Inputs:
 
     def history(self, model: str) -> pd.DataFrame:
         """Return the history of a model's training, all seeds concatenated, with a column `seed`."""
-        files = self._by_need[model, None].files
+        files = [file for file in self._by_need[model, None].files if file.endswith(".csv")]
         try:
             frames = [pd.read_csv(file).assign(seed=_seed(file)) for file in files]
         except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise RedoubtError(f"{files[0]}: no readable history ({error}); train the model again") from None
         return pd.concat(frames, ignore_index=True)
+
+    def trace(self, model: str) -> pd.DataFrame:
+        """Return what probes measured in a model's trainings: seed, epoch, step, probe, measure, value."""
+        files = [file for file in self._by_need[model, None].files if file.endswith(".parquet")]
+        try:
+            tables = [pq.read_table(file, page_checksum_verification=True) for file in files]
+        except (OSError, ValueError) as error:
+            raise RedoubtError(f"{files[0]}: no readable trace ({error}); train the model again") from None
+        frames = [table.to_pandas().assign(seed=_seed(file)) for table, file in zip(tables, files, strict=True)]
+        return pd.concat(frames, ignore_index=True)
+
+    def curves(self, model: str) -> pd.DataFrame:
+        """Return the history with a column for each measure of the trace, at the epochs of the history."""
+        wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value")
+        return self.history(model).merge(wide, "left", left_on=["seed", "epoch"], right_index=True)
 
 
 def _seed(file: str) -> int:

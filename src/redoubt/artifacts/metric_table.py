@@ -12,10 +12,12 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -48,6 +50,13 @@ def metrics(parameters: Parameters) -> list[str]:
     return [column.metric for column in parameters.columns]
 
 
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(model, column) for model in parameters.models for column in parameters.columns]
+    known = [{"row": model, "column": column.label, "metric": column.metric} for model, column in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
+
+
 def picked(rows: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     """Return the rows whose columns have the given values.
 
@@ -61,7 +70,7 @@ def picked(rows: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     return rows
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells and their table as Markdown."""
     cells, published = [], read_published(entry.published)
     for model in entry.parameters.models:
@@ -77,7 +86,7 @@ def draw(entry: Any, inputs: Inputs) -> Drawing:
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: Any, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: paper, ours, difference, interval and n in every cell."""
     options, rows = entry.parameters, []
     for model in options.models:

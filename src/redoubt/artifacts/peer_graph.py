@@ -15,7 +15,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -44,7 +45,12 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(parameters.model, parameters.attack)]
 
 
-def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [dict.fromkeys([*FACTS, *LINK, "reason"], ANY) | {"model": parameters.model}]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row for each chosen pixel (rank 0) and each of its neighbours, and what is drawn.
 
     That is `image` and `peers`, pictures, and `cell`, rows and columns that a pixel of the map stands for.
@@ -100,7 +106,7 @@ def span(centre: float, cell: float) -> tuple[int, int]:
     return math.floor(centre - cell / 2) + 1, math.floor(centre + cell / 2)
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the image with the chosen pixels at the left, and for each a line of its neighbours over their features."""
     data, drawn = collect(entry, inputs)
     if not drawn:

@@ -11,7 +11,8 @@ from typing import Any
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
@@ -40,7 +41,15 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(model) for model in [*models, *filter(None, [parameters.reference])]]
 
 
-def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    points = [(curve.label, model) for curve in parameters.curves for model in curve.models]
+    points += [("Reference", parameters.reference)] if parameters.reference else []
+    measured = dict.fromkeys([parameters.along, "seed", "test_images", "test_accuracy", "test_rho_2"], ANY)
+    return [{"curve": label, "model": model} | measured for label, model in points]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per model and seed: the last row of its history, or the reason why there is none."""
     options, rows = entry.parameters, []
     points = [(curve.label, model) for curve in options.curves for model in curve.models]
@@ -52,14 +61,14 @@ def collect(entry: Any, inputs: Inputs) -> pd.DataFrame:
         if (reason := inputs.missing(model)) is not None:
             rows.append({**facts, "reason": reason})
             continue
-        last = inputs.history(model).groupby("seed").tail(1)
-        kept = last[["seed", "test_images", "test_accuracy", "test_rho_2"]].to_dict("records")
+        last = inputs.curves(model).groupby("seed").tail(1)
+        kept = last.reindex(columns=["seed", "test_images", "test_accuracy", "test_rho_2"]).to_dict("records")
         rows.extend({**facts, **row} for row in kept)
     columns = ["curve", "model", options.along, "seed", "test_images", "test_accuracy", "test_rho_2", "reason"]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the means over seeds, the ends of every curve with the value that changes along it."""
     data, along = collect(entry, inputs), entry.parameters.along
     figure, axes = style.grid(1, 1, 4.6, 3.2)

@@ -12,10 +12,12 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -54,7 +56,13 @@ def metrics(parameters: Parameters) -> list[str]:
     return [METRIC]
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "column": column.label} for model in parameters.models for column in parameters.columns]
+    return [dict.fromkeys([*COLUMNS, *MEASURED], ANY) | cell | {"metric": METRIC} for cell in known]
+
+
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells, with the median seconds behind each, and their table as Markdown."""
     options, cells, published = entry.parameters, [], read_published(entry.published)
     for model in options.models:
@@ -77,7 +85,7 @@ def draw(entry: Any, inputs: Inputs) -> Drawing:
 HEADER = ["work", "batch", "N", "M", "with peer layers, s", "without, s", "paper", "ours", "verdict"]
 
 
-def markdown(entry: Any, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each model and kind of work."""
     show, run = entry.parameters.show, data["verdict"] != "not-run"
     rows = [

@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Positive, Strict
 from redoubt.rows import rho_of
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -43,6 +44,12 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(model, parameters.attack) for model in parameters.models]
 
 
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"model": model, "rho": Swept(model, parameters.attack)} for model in parameters.models]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
+
+
 @dataclass
 class Pictures:
     """What is shown, as pictures."""
@@ -52,7 +59,7 @@ class Pictures:
     perturbations: dict[tuple[str, float], tuple[np.ndarray, float]] = field(default_factory=dict)  # with their factors
 
 
-def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
     """Return one row per model, image and radius, of a model's first seed, and the pictures.
 
     A model that was not run has one row with its reason.
@@ -83,7 +90,7 @@ def collect(entry: Any, inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
     return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw one line of pictures for each image and model: the clean image, perturbations, perturbed images."""
     data, pictures = collect(entry, inputs)
     options, run = entry.parameters, data[data["reason"].isna()]

@@ -15,7 +15,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -35,6 +36,12 @@ class Parameters(Strict):
 def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(model, parameters.attack) for model in parameters.models]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "rho": Swept(model, parameters.attack)} for model in parameters.models]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def outside(v: np.ndarray, centre: float) -> float:
@@ -64,7 +71,7 @@ def entropy(v: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum() / math.log(len(sums))) + 0.0
 
 
-def draw(entry: Any, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return one row per model, seed and radius, and their table as Markdown."""
     options, rows = entry.parameters, []
     for model in options.models:
@@ -88,7 +95,7 @@ def _facts(v: np.ndarray, centre: float) -> dict[str, Any]:
 HEADER = ["ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", "entropy"]
 
 
-def markdown(entry: Any, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown, a line for each perturbation."""
     show = entry.parameters.show
     rows = [

@@ -1,6 +1,6 @@
 """What both Carlini-Wagner attacks are made of: a hinge on the margin, the linearised model, and shortening at the end.
 
-Source: Carlini and Wagner (S&P 2017), section V (objective f6); the deviations are told where the attacks are.
+Source: Carlini and Wagner (S&P 2017), section V (objective f6); the deviations are listed in the attacks.
 """
 
 from __future__ import annotations

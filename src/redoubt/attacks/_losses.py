@@ -50,7 +50,7 @@ class Goal:
 
     Args:
         loss: whose gradient is followed.
-        target: the class that every image shall get; None: any class but the true one.
+        target: target class; None: any class but the true one.
     """
 
     def __init__(self, loss: Name, target: int | None = None) -> None:

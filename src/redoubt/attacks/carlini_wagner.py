@@ -36,10 +36,9 @@ from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
-THREAT = "l2, unbounded, made small"
+THREAT = "l2, minimum norm"
 COST = "searches x steps forward and backward passes at most, about a tenth of them with abort_early"
 ENGINES = ("redoubt", "foolbox")
 
@@ -70,7 +69,7 @@ class Parameters(Strict):
         "there are none; for Foolbox in the space of tanh",
     )
     confidence: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="margin, in units of the logits, by which the wrong class shall lead"
+        0.0, description="margin, in units of the logits, by which the wrong class must lead"
     )
     abort_early: bool = Field(True, description="images leave when they make no progress; else all steps are taken")
 
@@ -146,7 +145,7 @@ def note(live: Live, squares: torch.Tensor, wrong: torch.Tensor) -> None:
 
 
 def watch(live: Live, objective: torch.Tensor, patience: int) -> None:
-    """Count steps without progress of the objective (A,); whoever stalls takes smaller steps, or full ones at last.
+    """Count steps without progress of the objective (A,); one that stalls takes smaller steps, or full ones at last.
 
     Full steps are for images that have met no example yet: the first search may have begun with too small ones.
     """
@@ -291,8 +290,4 @@ def attack(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield l2 Carlini-Wagner examples, away from the true class."""
     for start, inputs, labels in batches:
-        if context.engine == "foolbox":
-            adversarial = foolbox_engine.carlini_wagner(network, inputs, labels, parameters, context.bounds)
-            yield interface.Crafted(start, adversarial)
-            continue
         yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

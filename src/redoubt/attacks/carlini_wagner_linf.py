@@ -33,7 +33,7 @@ torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
-THREAT = "l-infinity, unbounded, made small"
+THREAT = "l-infinity, minimum norm"
 COST = "50 x steps forward and backward passes at most, about 6 x steps with the default tolerance"
 ENGINES = ("redoubt",)
 
@@ -57,7 +57,7 @@ class Parameters(Strict):
         "image twice the weight at which its steepest pixel is worth a step beyond tau",
     )
     confidence: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="margin, in units of the logits, by which the wrong class shall lead"
+        0.0, description="margin, in units of the logits, by which the wrong class must lead"
     )
 
 

@@ -18,10 +18,9 @@ from redoubt.records import Strict
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
-THREAT = "l2, unbounded, made small"
+THREAT = "l2, minimum norm"
 COST = "iterations x (2 forward and candidates - 1 backward passes) at most"
 ENGINES = ("redoubt", "foolbox")
 PAST = 1e-4  # added to a step's length where points are clipped; Foolbox's value
@@ -88,7 +87,7 @@ def perturb(
         network: inputs (N, ...) to logits (N, classes), in eval mode.
         inputs: (N, ...) float32, in the space where distances are measured.
         parameters: see `Parameters`.
-        towards: (N,) class that each image shall get; None: any class but the predicted one.
+        towards: (N,) target class of each image; None: any class but the predicted one.
         bounds: every point that is looked at is clipped to them; None: nothing is clipped.
 
     Returns:
@@ -133,8 +132,5 @@ def perturb(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield DeepFool examples, away from the class that the model predicts (right or wrong)."""
     for start, inputs, _ in batches:
-        if context.engine == "foolbox":
-            adversarial = foolbox_engine.deepfool(network, inputs, parameters, context.bounds)
-        else:
-            adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
+        adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
         yield interface.Crafted(start, clip(adversarial, context.bounds))

@@ -18,10 +18,10 @@ import torch
 from redoubt.errors import RedoubtError
 
 STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
-LANES = 32  # a stripe has a multiple of so many queries: maxima over its rows are slow elsewhere
+LANES = 32  # a stripe has a multiple of this number of queries: maxima over its rows are slow otherwise
 MOST = {"cpu": 128, "cuda": 1 << 20}  # queries in one stripe
 GROUP = 32  # candidates behind one maximum
-CROWD = 3  # maxima pay where there are so many times more groups than neighbours
+CROWD = 3  # maxima pay where there are this many times more groups than neighbours
 
 
 def nearest(
@@ -123,3 +123,28 @@ def duplicates(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     begins = torch.ones(len(features), dtype=torch.bool, device=features.device)
     begins[1:] = (ordered[1:] != ordered[:-1]).any(1)
     return order, begins
+
+
+def some_copies(order: torch.Tensor, begins: torch.Tensor, copies: int) -> torch.Tensor:
+    """Return the rows, ascending, that stand for all: the first and the last `copies` of every run of equal rows.
+
+    Whichever image is then left out, `copies` equal rows of other images remain wherever there were that many: rows of
+    one image are neighbours in the order, so an image cannot hold both ends without holding all that lies between.
+    """
+    run = begins.cumsum(0) - 1
+    first = begins.nonzero()[:, 0]
+    last = torch.cat([first[1:], first.new_tensor([len(order)])]) - 1
+    place = torch.arange(len(order), device=order.device)
+    kept = (place - first[run] < copies) | (last[run] - place < copies)
+    return order[kept].sort().values
+
+
+def distinct(order: torch.Tensor, begins: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sorted indices of the unique rows per image, and the inverse mapping; arguments as from `duplicates`."""
+    begins = begins.clone()
+    begins[1:] |= image[order[1:]] != image[order[:-1]]
+    firsts = order[begins]
+    rows, place = firsts.sort()
+    inverse = torch.empty_like(order)
+    inverse[order] = place.argsort()[begins.cumsum(0) - 1]
+    return rows, inverse

@@ -16,7 +16,7 @@ import torch
 
 from redoubt.errors import RedoubtError
 from redoubt.networks._modes import eval_mode
-from redoubt.networks._nearest import duplicates, nearest
+from redoubt.networks._nearest import distinct, duplicates, nearest, some_copies
 
 Attention = Literal["gat", "printed"]
 DEDUPLICATE = {"cpu"}  # kinds of device on which it pays to search once for all equal pixels
@@ -70,20 +70,6 @@ class PeerFeatures:
         if maps.device.type in DEDUPLICATE:
             places = some_copies(*duplicates(features), copies)
         return cls(features[places], unit(features[places]), places)
-
-
-def some_copies(order: torch.Tensor, begins: torch.Tensor, copies: int) -> torch.Tensor:
-    """Return the rows, ascending, that stand for all: the first and the last `copies` of every run of equal rows.
-
-    Whichever image is then left out, `copies` equal rows of other images remain wherever there were so many: rows of
-    one image are neighbours in the order, so an image cannot hold both ends without holding all that lies between.
-    """
-    run = begins.cumsum(0) - 1
-    first = begins.nonzero()[:, 0]
-    last = torch.cat([first[1:], first.new_tensor([len(order)])]) - 1
-    place = torch.arange(len(order), device=order.device)
-    kept = (place - first[run] < copies) | (last[run] - place < copies)
-    return order[kept].sort().values
 
 
 class PeerRegularization(torch.nn.Module):
@@ -149,7 +135,7 @@ class PeerRegularization(torch.nn.Module):
         fixed = queries.detach()
         if fixed.device.type not in DEDUPLICATE:
             return nearest(unit(fixed), draw.directions, self.neighbours)
-        rows, inverse = _distinct(*duplicates(fixed), fixed.new_zeros(len(fixed), dtype=torch.int64))
+        rows, inverse = distinct(*duplicates(fixed), fixed.new_zeros(len(fixed), dtype=torch.int64))
         return nearest(unit(fixed[rows]), draw.directions, self.neighbours)[inverse]
 
     def weights(self, queries: torch.Tensor, candidates: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
@@ -201,7 +187,7 @@ class PeerRegularization(torch.nn.Module):
             return nearest(directions, directions, count, None if self.own_pixels else (bounds, bounds))
         order, begins = duplicates(features)
         image = torch.arange(images).repeat_interleave(size)
-        rows, inverse = _distinct(order, begins, image)
+        rows, inverse = distinct(order, begins, image)
         candidates = some_copies(order, begins, count)
         edges = torch.tensor(bounds)
         own = tuple(torch.searchsorted(each, edges).tolist() for each in (rows, candidates))
@@ -227,7 +213,7 @@ def _shaped(rows: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 
 
 def _enough(neighbours: int, dropout: float) -> int:
-    """Return how many candidates suffice, but for one pixel in some thousand, to find so many undropped ones."""
+    """Return how many candidates are enough to find `neighbours` undropped, but for one pixel in several thousand."""
     mean, deviation = neighbours / (1 - dropout), math.sqrt(neighbours * dropout) / (1 - dropout)
     return math.ceil(mean + 4 * deviation)
 
@@ -243,17 +229,6 @@ def _first(found: torch.Tensor, kept: torch.Tensor, count: int) -> tuple[torch.T
     slot = torch.where(kept, rank, spare).clamp(max=count + 1) - 1
     result = found.new_empty(len(found), count + 1).scatter_(1, slot, found)
     return result[:, :count], (total[:, 0] < count).nonzero()[:, 0]
-
-
-def _distinct(order: torch.Tensor, begins: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return rows, ascending, one for each different value in each image, and for every row which of them it equals."""
-    begins = begins.clone()
-    begins[1:] |= image[order[1:]] != image[order[:-1]]
-    firsts = order[begins]
-    rows, place = firsts.sort()
-    inverse = torch.empty_like(order)
-    inverse[order] = place.argsort()[begins.cumsum(0) - 1]
-    return rows, inverse
 
 
 class PeerNetwork(torch.nn.Module):

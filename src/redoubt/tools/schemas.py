@@ -1,13 +1,15 @@
-"""Write what is derived from the code: the JSON schemas of the config files, and the page of all attacks.
+"""Write what is derived from the code: the JSON schemas of the config files, and a page for each kind of method.
 
 Editors that know JSON schema then complete and check the YAML; tests keep the files in step with the code.
 """
 
+import dataclasses
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from redoubt import registry
 from redoubt.errors import cli
@@ -15,12 +17,13 @@ from redoubt.files import write_text
 from redoubt.study.config import ROOTS
 
 FOLDER = Path("workflow/schemas")
-ATTACKS = Path("docs/attacks.md")
-HEAD = """# Attacks
+ATTACKS = """# Attacks
 
-Every attack of Redoubt; `make format` writes this page from the modules in `src/redoubt/attacks/`. An attack sees a
-model as a callable from images in [0, 1] to logits, and is made on the very model that it is scored on. In a study's
-file it is an entry under `attacks`; in Python, one call:
+Every attack of Redoubt, written by `make format` from the modules in `src/redoubt/attacks/`. An attack sees a
+model as a callable from inputs to logits. Inputs are images in [0, 1] for `space: pixels`, and what the network is
+given after preprocessing for `space: preprocessed`; epsilons, radii and step sizes are in the same units. Examples
+are made on the model that they are scored on, unless an evaluation names another (`crafted_on`). In a study's file
+an attack is an entry under `attacks`; in Python, one call:
 
 ```python
 from redoubt.evaluation.craft import craft
@@ -29,16 +32,42 @@ result = craft("pgd", model, images, labels, epsilons=[0.1, 0.3], steps=40)
 result.rows.groupby("epsilon").success.mean()  # one row per image and epsilon; result.images has the images
 ```
 
-Random models: `draws: 20` in the entry averages the logits of so many forward passes at every step of crafting (in
-Python, `redoubt.evaluation.expectation.Expectation`); `repetitions: 10` scores every crafted image so often, each time
-with draws of its own; `draws_apart: true` is for models that draw once a call. `gradient: straight-through` crafts
-with gradients that pass by the peer layers of a network (in Python, `redoubt.evaluation.surrogate.StraightThrough`);
-scores are the model's own. Epsilons, radii and step sizes are in units of the attacked space: of images in [0, 1] for
-`space: pixels`, of the network's inputs for `space: preprocessed`.
+`success` says that the prediction changed; accuracy under attack is the mean of `adversarial_label == label`.
 
-| attack | threat model | needs | cost of an image | engines |
+For random models, `draws: 20` in the entry averages the logits of 20 forward passes at every step of an attack (in
+Python, `redoubt.evaluation.expectation.Expectation`), and `repetitions: 10` scores every example ten times, each
+time with other draws. `draws_apart: true` is for models that draw once per call. `gradient: straight-through`
+attacks with gradients that ignore the peer layers of a network (in Python,
+`redoubt.evaluation.surrogate.StraightThrough`); scores are those of the model itself.
+
+| attack | threat model | needs | cost per image | engines |
 | --- | --- | --- | --- | --- |
 """
+DEFENSES = """# Defenses
+
+Every defense of Redoubt, written by `make format` from the modules in `src/redoubt/defenses/`. In a study's file a
+defense is named by a model under `models`, with `parameters` from the tables below; training schedules belong to the
+model, not to the defense. Contract tests measure what a defense declares.
+
+| defense | what it is | declares |
+| --- | --- | --- |
+"""
+PROBES = """# Probes
+
+Every probe of Redoubt, written by `make format` from the modules in `src/redoubt/probes/`. A probe measures and changes
+nothing. In a study's file a model asks for probes of its training under `training: {probes: [...]}`; probes of finished
+models are entries under `attacks`, with `probe:` in place of `attack:`.
+
+| probe | what it measures | of |
+| --- | --- | --- |
+"""
+FLAGS = {
+    "random": "predictions differ from call to call",
+    "batch_dependent": "a prediction depends on the other images of its batch",
+    "pretrained": "must start from another model",
+    "networks": "fits only",
+    "changes": "changes the network",
+}
 
 
 def schemas() -> dict[str, str]:
@@ -49,12 +78,44 @@ def schemas() -> dict[str, str]:
     }
 
 
+def _attack(method: ModuleType) -> list[str]:
+    return [method.THREAT, method.NEEDS, method.COST, ", ".join(method.ENGINES)]
+
+
+def _defense(method: ModuleType) -> list[str]:
+    declared = [(name, value) for name, value in dataclasses.asdict(method.DECLARES).items() if value]
+    words = [
+        FLAGS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_listed(value)}")
+        for name, value in declared
+    ]
+    return [_first_line(method), "; ".join(words) or "nothing"]
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _probe(method: ModuleType) -> list[str]:
+    return [_first_line(method), "a training" if hasattr(method, "measure") else "a finished model"]
+
+
+def _first_line(method: ModuleType) -> str:
+    return method.__doc__.strip().split("\n")[0]
+
+
+PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
+    "attacks": (ATTACKS, _attack),
+    "defenses": (DEFENSES, _defense),
+    "probes": (PROBES, _probe),
+}
+
+
 def _choices(annotation) -> str:
     literal = re.search(r"Literal\[(.*?)\]", str(annotation))
     return " \\| ".join(re.findall(r"'([^']+)'", literal[1])) if literal else ""
 
 
-def _parameters(method) -> list[str]:
+def _parameters(method: ModuleType) -> list[str]:
     lines = []
     for name, field in method.Parameters.model_fields.items():
         default = "required" if field.is_required() else f"`{json.dumps(field.get_default())}`"
@@ -64,26 +125,30 @@ def _parameters(method) -> list[str]:
     return lines
 
 
-def attacks_page() -> str:
-    """Return the page of all attacks as Markdown: threat model, needs, cost, source, and parameters with defaults."""
-    methods = {name: registry.method("attacks", name) for name in registry.names("attacks")}
-    rows = [
-        f"| [{name}](#{name}) | {method.THREAT} | {method.NEEDS} | {method.COST} | {', '.join(method.ENGINES)} |"
-        for name, method in methods.items()
-    ]
+def page(kind: str) -> str:
+    """Return the page of a kind of methods as Markdown: a table of all, then source and parameters of each."""
+    head, columns = PAGES[kind]
+    methods = {name: registry.method(kind, name) for name in registry.names(kind)}
+    rows = [f"| {' | '.join([f'[{name}](#{name})', *columns(method)])} |" for name, method in methods.items()]
     sections = []
     for name, method in methods.items():
         sections += ["", f"## {name}", "", method.__doc__.strip(), ""]
         if lines := _parameters(method):
             sections += ["| parameter | default | meaning |", "| --- | --- | --- |", *lines]
-    return HEAD + "\n".join(rows + sections) + "\n"
+        else:
+            sections += ["No parameters."]
+    return head + "\n".join(rows + sections) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Return paths and texts of the pages of all kinds that have one."""
+    return {Path(f"docs/{kind}.md"): page(kind) for kind in PAGES if kind in registry.KINDS}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the step from the command line."""
-    for name, text in schemas().items():
-        write_text(FOLDER / name, text)
-    write_text(ATTACKS, attacks_page())
+    """Write all files."""
+    for path, text in [*((FOLDER / name, text) for name, text in schemas().items()), *pages().items()]:
+        write_text(path, text)
     return 0
 
 
