@@ -13,7 +13,6 @@ from redoubt.cost import estimate
 from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog as catalogs
 from redoubt.study.entries.attack import Select
-from redoubt.study.entries.model import ModelEntry
 from redoubt.tools import plan as cost
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,17 +186,19 @@ def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):
 
 
 def test_a_defense_is_measured_again_for_other_steps_and_not_for_other_weights(load):
-    found = {job.model: ModelEntry.parse(job.entry) for job in load().wanted if job.step == "defend"}
-    entry = found["mnist-lenet-deepdefense"]
+    found = load().catalog.models
+    entry = found["mnist-lenet-deepdefense"].entry
 
     def key(**changes):
-        defense = entry.defense.model_copy(update={"parameters": {**entry.defense.parameters, **changes}})
-        return estimate.model_key(entry.model_copy(update={"defense": defense}))
+        parameters = entry.defense.parameters | changes
+        return estimate.model_key(
+            entry.model_copy(update={"defense": entry.defense.model_copy(update={"parameters": parameters})})
+        )
 
     assert key() == key(c=99.0) == estimate.model_key(entry.model_copy(update={"id": "other"}))
     assert key(iterations=3) != key()
-    sweep = [other for name, other in found.items() if "-deepdefense-lambda" in name]
-    assert len(sweep) > 10 and {estimate.model_key(other) for other in sweep} == {key()}
+    sweep = [model.entry for name, model in found.items() if "-deepdefense-lambda" in name]
+    assert len(sweep) > 10 and {estimate.model_key(entry) for entry in sweep} == {key()}
 
 
 @pytest.mark.parametrize(
