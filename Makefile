@@ -1,4 +1,4 @@
-# `make` lists what can be done. Everything runs in .venv, which is made from requirements.lock when that changes.
+# `make` lists the commands. Everything runs in .venv, which is made again whenever requirements.lock changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,6 +6,13 @@ STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
+export PYTHONUTF8 := 1
+# Where the home folder is read-only, Snakemake, torch and matplotlib keep their caches here.
+CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; test -w "$$cache" || echo .snakemake/cache)
+ifneq ($(CACHE),)
+export XDG_CACHE_HOME := $(CURDIR)/$(CACHE)
+export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help demo plan test test-cluster test-faults mutants lint format bench restore save lock clean
@@ -20,11 +27,11 @@ $(STAMP):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	touch $@
 
-demo: $(STAMP) ## the whole chain on data that ships inside a dependency, ending with a scorecard
+demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, ending with a scorecard
 	python -m redoubt.graph.warm snakemake --cores all --quiet rules --config scale=$(SCALE)
 	@python -m redoubt.tools.summary --scale $(SCALE)
 
-plan: $(STAMP) ## before a start: jobs, hours, disk, and what cannot be had (SCALE=paper)
+plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not available (SCALE=paper)
 	@python -m redoubt.tools.plan --scale $(SCALE)
 
 test: $(STAMP) ## all tests
@@ -62,7 +69,7 @@ restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC rem
 save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC remote if there is one
 	python -m redoubt.tools.restore --scale $(SCALE) --save
 
-lock: ## resolve pyproject.toml anew into requirements.lock
+lock: ## resolve pyproject.toml again into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0"
 	.venv-lock/bin/python -m pip install --quiet ".[dev]"

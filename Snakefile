@@ -1,14 +1,19 @@
 import sys
+from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.26")
 
 if workflow.is_main_process:
     sys.path.insert(0, f"{workflow.basedir}/src")
-from redoubt.graph import snapshot
+from redoubt.graph import failures, snapshot
 
-# All jobs of a run use rules, config and code as they are at its start; this file alone is read anew by each.
+if workflow.is_main_process and not Path.cwd().samefile(snapshot.ROOT):
+    raise SystemExit(
+        f"error: --directory {Path.cwd()}: run Snakemake in {snapshot.ROOT}, where config and results are"
+    )
+# All jobs of a run use rules, config and code as they are at its start; each reads this file alone again.
 SOURCES = snapshot.freeze() if workflow.is_main_process else snapshot.ROOT
 
 
@@ -19,3 +24,7 @@ rule all:
     "Everything at the chosen scale, ending with the report."
     input:
         f"results/{SCALE}/report/index.html",
+
+
+onerror:
+    print(failures.causes(workflow.scheduler.failed), file=sys.stderr)

@@ -196,13 +196,13 @@ def start_rows() -> list[dict]:
         return lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
 
     def warm(jobs: int) -> Callable[[], object]:
-        command = "; ".join(["python -m redoubt.steps.defend --help"] * jobs)
+        command = "; ".join(["python -m redoubt.steps.train --help"] * jobs)
         return run(sys.executable, "-m", "redoubt.graph.warm", "bash", "-c", command)
 
     snakemake = (sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--config", "scale=paper")
     times = {
         "start of a Python process": (seconds(run(sys.executable, "-c", "pass"), 3), ""),
-        "start of a training job": (seconds(run(sys.executable, "-m", "redoubt.steps.defend", "--help"), 3), "cold"),
+        "start of a training job": (seconds(run(sys.executable, "-m", "redoubt.steps.train", "--help"), 3), "cold"),
         WARM: ((seconds(warm(11), 3) - seconds(warm(1), 3)) / 10, "as in `make demo`"),
         "catalog at paper scale": (
             seconds(run(sys.executable, "-c", "from redoubt import catalog; catalog.load('.', {'scale': 'paper'})"), 3),

@@ -1,7 +1,11 @@
 """Shared tiny data and networks: real digits, trained for seconds, once for the whole session."""
 
+import contextlib
 import copy
+import hashlib
+import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +14,20 @@ import torch
 from redoubt import registry
 from redoubt.data import digits, store
 from redoubt.data.sources import SOURCES
+from redoubt.defenses.interface import Batch, Moment, Setting
 from redoubt.errors import cli
+from redoubt.files import entry_digest
+from redoubt.layout import preprocessing_file
+from redoubt.models import weights
 from redoubt.models.classifier import Classifier, build
-from redoubt.records import Training
-from redoubt.training.loop import Resume, Trainer
+from redoubt.steps import prepare
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry, Training
+from redoubt.study.reading import spelt
+from redoubt.training.loop import Trainer, steps_of
+from redoubt.training.resume import Resume
+from redoubt.training.trace import Trace
 
 torch.set_num_threads(1)
 
@@ -55,34 +69,102 @@ def tiny_data(tmp_path_factory, digit_arrays):
     return folder
 
 
+def fitted(data, named, folder):
+    """Fit preprocessing on a published dataset into `folder`; return the file."""
+    digest = entry_digest(Method.parse(named))
+    out = folder / Path(preprocessing_file("digits", named["name"], digest)).name
+    if not out.exists():
+        assert prepare.main(["--entry", json.dumps(named), "--data", str(data), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def prepare_once(tiny_data, tmp_path_factory):
+    """Function (model's entry) to the file of what its preprocessing learns from the tiny data, for all tests."""
+    folder = tmp_path_factory.mktemp("prepared")
+
+    def make(entry):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return fitted(tiny_data, entry["preprocessing"], folder)
+
+    return make
+
+
+@pytest.fixture
+def prepared(prepare_once):
+    """The same function."""
+    return prepare_once
+
+
+@pytest.fixture(scope="session")
+def setting():
+    """Function (preprocessing layer, shape of an image, device) to what a defense is given at the start."""
+
+    def make(layer=None, shape=SHAPE, count=100):
+        schedule = Training(epochs=1, batch_size=10, learning_rate=0.001)
+        layer = torch.nn.Identity() if layer is None else layer
+        return Setting(layer, shape, CLASSES, schedule, count, 10, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ask():
+    """Function (defense, inputs, labels) to loss and logits of these images at the first step."""
+
+    def loss(defense, inputs, labels):
+        return defense.loss(Batch(inputs, labels, torch.arange(len(labels))), Moment(0, 0, 10, 100))
+
+    return loss
+
+
+@pytest.fixture(scope="session")
+def publish():
+    """Function (model, entry, folder) that writes a model's files as training does; it returns weights and facts."""
+
+    def write(model, entry, folder, shape=SHAPE, classes=CLASSES):
+        folder.mkdir(parents=True, exist_ok=True)
+        named = Method.parse(entry["preprocessing"])
+        content = weights.preprocessing_content(model.preprocessing, named, "of no data")
+        (folder / "preprocessing.safetensors").write_bytes(content)
+        state = weights.encoded(model.network, folder / "weights.safetensors")
+        (folder / "weights.safetensors").write_bytes(state)
+        facts = {"entry": entry, "shape": list(shape), "classes": [str(number) for number in range(classes)]}
+        facts["sha256"] = hashlib.sha256(state).hexdigest()
+        facts["preprocessing"] = {"name": named.name, "sha256": hashlib.sha256(content).hexdigest()}
+        (folder / "model.json").write_text(json.dumps(facts))
+        return folder / "weights.safetensors", folder / "preprocessing.safetensors"
+
+    return write
+
+
 def model_entry(
     network="mlp", width=0.1, start=None, defense="clean", parameters=None, preprocessing="mean-image", **training
 ):
     """Return the entry of a model, as the catalog writes it."""
-    schedule = {"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training}
-    checked = registry.parameters("defenses", defense, parameters or {}).model_dump(by_alias=True)
-    changes = {"changes": True} if registry.method("defenses", defense).DECLARES.changes else {}
     rms = {"mean-image": 60.0}.get(preprocessing, 1.0)
-    options = registry.parameters("networks", network, {"width": width, "input_rms": rms})
-    layer = registry.parameters("preprocessing", preprocessing, {})
-    return {
-        "id": "tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
-        "dataset": "digits",
-        "network": {"name": network, "parameters": options.model_dump(by_alias=True)},
-        "preprocessing": {"name": preprocessing, "parameters": layer.model_dump(by_alias=True)},
-        "defense": {"name": defense, "parameters": checked, **changes},
-        "training": Training(**schedule).model_dump(by_alias=True),
-        "start": start,
-    }
+    return ModelEntry(
+        id="tiny-model" if start is None and defense == "clean" else f"tiny-model-{defense}",
+        dataset="digits",
+        network=spelt(network, registry.parameters("networks", network, {"width": width, "input_rms": rms})),
+        preprocessing=spelt(preprocessing, registry.parameters("preprocessing", preprocessing, {})),
+        defense={
+            **spelt(defense, registry.parameters("defenses", defense, parameters or {})),
+            "changes": registry.method("defenses", defense).DECLARES.changes,
+        },
+        training={"epochs": 2, "batch_size": 20, "learning_rate": 0.002, "optimizer": "adam", **training},
+        start=start,
+    ).dump()
 
 
 def attack_entry(attack="deepfool", **changes):
     """Return the entry of an attack, as the catalog writes it."""
-    parameters = registry.parameters("attacks", attack, changes.pop("parameters", {})).model_dump(by_alias=True)
-    entry = {"id": f"{attack}-test", "attack": attack, "engine": "redoubt", "space": "preprocessed"}
-    select = {"images": 40, "label": None, **changes.pop("select", {})}
-    fixed = {"crafting": None, "draws": 1, "repetitions": 1, "keep_images": False}
-    return {**entry, "parameters": parameters, "select": select, **fixed, **changes}
+    kind = "probes" if attack in registry.names("probes") else "attacks"
+    options = registry.parameters(kind, attack, changes.pop("parameters", {}))
+    entry = {"id": f"{attack}-test", kind.removesuffix("s"): attack, "space": "preprocessed", **spelt(attack, options)}
+    del entry["name"]
+    select = {"images": 40, **changes.pop("select", {})}
+    return AttackEntry(**{**entry, "select": select, **changes}).dump()
 
 
 @pytest.fixture(scope="session")
@@ -195,20 +277,37 @@ def failure(capfd):
 def trainer():
     """Function (network, defense's name, parameters, inputs, labels, **schedule) to a trainer."""
 
-    def make(network, name, parameters, inputs, labels, folder=None, every=0.0, frozen=False, wrap=None, **schedule):
+    def make(
+        network,
+        name,
+        parameters,
+        inputs,
+        labels,
+        folder=None,
+        every=0.0,
+        frozen=False,
+        layer=None,
+        wrap=None,
+        **schedule,
+    ):
         options = registry.parameters("defenses", name, parameters)
         defense = registry.method("defenses", name).Defense(options, network)
-        settings = {"epochs": 2, "batch_size": 10, "learning_rate": 0.001, **schedule}
+        schedule = Training(**{"epochs": 2, "batch_size": 10, "learning_rate": 0.001, **schedule})
+        if layer is not None:
+            steps = steps_of(schedule, len(labels))[1]
+            given = Setting(layer, inputs.shape[1:], CLASSES, schedule, len(labels), steps, inputs.device)
+            defense.begin(given)
         return Trainer(
             network=network,
             defense=defense if wrap is None else wrap(defense),
-            schedule=Training(**settings),
-            identity="test",
+            schedule=schedule,
+            names=("test", 0),
             batch=lambda positions: (inputs[positions], labels[positions]),
             count=len(labels),
             evaluate=lambda: {"test_accuracy": float((network(inputs).argmax(1) == labels).float().mean())},
             resume=Resume(folder, every=every),
             frozen_norms=frozen,
+            trace=Trace(schedule.probes, ("test", 0), network, lambda: iter([(inputs[:20], labels[:20])])),
         )
 
     return make

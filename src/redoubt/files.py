@@ -1,7 +1,7 @@
-"""Files that are whole or absent: everything is written beside its final name and renamed.
+"""Atomic writes: files are written under a temporary name in the same folder, then renamed.
 
-A temporary file is locked for as long as its writer lives, so one that can be locked is what a killed run has left;
-the next writer of the same file removes it.
+A temporary file is locked while its writer runs, so a temporary file that can be locked was left behind by a killed
+process; the next writer of the same file removes it.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it on success, remove it on failure.
 
     Raises:
-        RedoubtError: the disk is full, read-only or not ours; the message names `path`.
+        RedoubtError: the disk is full, read-only or not writable for this user; the message names `path`.
     """
     path = Path(path)
     with storing(path):
@@ -43,11 +43,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def _locked(path: Path) -> tuple[int, Path]:
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        with contextlib.suppress(OSError):  # a file system without locks: nothing is removed there either
+        with contextlib.suppress(OSError):  # without locks on this file system, nothing is removed either
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
-        os.close(handle)  # another writer took it for abandoned before it was locked
+        os.close(handle)  # another writer removed it as abandoned before it was locked
 
 
 def _remove_abandoned(path: Path) -> None:
@@ -58,18 +58,18 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def file_digest(path: Path, name: str = "sha256") -> str:
-    """Return the digest of a file in hex, read piece by piece.
+    """Return the digest of a file in hex; the file is read in chunks.
 
     Args:
-        path: of the file.
-        name: `sha256`, or `md5` where others publish or record nothing else; it is no defence against an attacker.
+        path: the file.
+        name: `sha256`, or `md5` where others publish nothing else (MD5 gives no protection against an attacker).
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(name, usedforsecurity=name != "md5")).hexdigest()
 
 
 def write_all(contents: Mapping[Path | str, str | bytes]) -> None:
-    """Write several files, text as UTF-8, all or none of them; the last one appears last."""
+    """Write several files, text as UTF-8, either all or none; the last one is renamed last."""
     with contextlib.ExitStack() as stack:
         temporary = {path: stack.enter_context(atomic_path(path)) for path in reversed(contents)}
         for path, content in contents.items():
@@ -78,13 +78,22 @@ def write_all(contents: Mapping[Path | str, str | bytes]) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, atomically."""
     write_all({path: text})
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON spelling of `value`: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Return canonical JSON of `value`: sorted keys, no spaces, no NaN, ASCII only (safe in any locale).
+
+    An entry within it is written as it dumps itself.
+    """
+    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    return json.dumps(value, default=lambda entry: entry.dump(), **options)
+
+
+def entry_digest(entry: Any) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of an entry's canonical JSON."""
+    return hashlib.sha256(canonical_json(entry).encode()).hexdigest()[:16]
 
 
 def json_text(value: Any) -> str:
@@ -93,12 +102,12 @@ def json_text(value: Any) -> str:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, whole or not at all."""
+    """Write `value` as indented JSON with sorted keys, atomically."""
     write_text(path, json_text(value))
 
 
 class _Entry(dict):
-    """A mapping whose missing keys are told in one line."""
+    """A dict that raises a one-line `RedoubtError` for a missing key."""
 
     def __init__(self, pairs: Any, what: str, remedy: str) -> None:
         super().__init__(pairs)
@@ -109,7 +118,7 @@ class _Entry(dict):
 
 
 def parse_json(text: str, what: str, remedy: str = "") -> Any:
-    """Return the mapping of JSON `text`, whose missing keys raise a `RedoubtError`; an error calls it `what`."""
+    """Return the JSON object in `text` as a dict whose missing keys raise a `RedoubtError`; errors call it `what`."""
     try:
         value = json.loads(text, object_pairs_hook=lambda pairs: _Entry(pairs, what, remedy))
     except (ValueError, RecursionError) as error:
@@ -120,10 +129,10 @@ def parse_json(text: str, what: str, remedy: str = "") -> Any:
 
 
 def read_json(path: Path | str) -> Any:
-    """Return the mapping that a file holds as JSON, whose missing keys raise a `RedoubtError`.
+    """Return the JSON object in a file as a dict whose missing keys raise a `RedoubtError`.
 
     Raises:
-        RedoubtError: the file is missing or holds no mapping; the message names it.
+        RedoubtError: the file is missing or holds no JSON object; the message names it.
     """
     remedy = "; delete it and run its step again"
     try:
@@ -135,7 +144,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def tensor_digest(tensors: Mapping[str, Any], *texts: str) -> str:
-    """Return the SHA-256 of arrays in memory, their names, types and shapes included, and of some texts."""
+    """Return the SHA-256 of named arrays (names, types and shapes included) and of some texts."""
     digest = hashlib.sha256("".join(f"{text}\n" for text in texts).encode())
     for name in sorted(tensors):
         array = tensors[name]

@@ -1,7 +1,11 @@
-"""Where every file lies, relative to the root; a path holds ids, never parameters."""
+"""Where every file lies, relative to the root; a path holds ids, never parameters.
+
+Rules of the workflow pass wildcards ("{model}") in the place of ids.
+"""
 
 SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 """Of the files of an artifact, by its kind."""
+MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 
 def study_file(study: str) -> str:
@@ -12,6 +16,11 @@ def study_file(study: str) -> str:
 def scale_file(scale: str) -> str:
     """Return the config file of a scale."""
     return f"config/scales/{scale}.yaml"
+
+
+def changes_file(scale: str, study: str) -> str:
+    """Return the config file of what a scale changes in one study; it may be absent."""
+    return f"config/scales/{scale}/{study}.yaml"
 
 
 def published_file(study: str) -> str:
@@ -29,12 +38,22 @@ def data_file(dataset: str, name: str) -> str:
     return f"{data_folder(dataset)}/{name}"
 
 
-def model_file(scale: str, model: str, seed: int, name: str) -> str:
+def data_files(dataset: str) -> tuple[str, ...]:
+    """Return the files of a dataset."""
+    return tuple(data_file(dataset, name) for name in ("train.safetensors", "test.safetensors", "meta.json"))
+
+
+def preprocessing_file(dataset: str, name: str, digest: str) -> str:
+    """Return the file of what a preprocessing learns from a dataset, given the digest of its entry."""
+    return data_file(dataset, f"preprocessing/{name}-{digest[:8]}.safetensors")
+
+
+def model_file(scale: str, model: str, seed: int | str, name: str) -> str:
     """Return a file of a trained model."""
     return f"results/{scale}/models/{model}/seed-{seed}/{name}"
 
 
-def attack_file(scale: str, model: str, seed: int, attack: str) -> str:
+def attack_file(scale: str, model: str, seed: int | str, attack: str) -> str:
     """Return the file of an attack's rows."""
     return f"results/{scale}/attacks/{model}/seed-{seed}/{attack}.parquet"
 
@@ -44,9 +63,9 @@ def artifact_file(scale: str, study: str, artifact: str, suffix: str) -> str:
     return f"results/{scale}/{study}/{artifact}.{suffix}"
 
 
-def model_files(scale: str, model: str, seed: int) -> tuple[str, ...]:
+def model_files(scale: str, model: str, seed: int | str) -> tuple[str, ...]:
     """Return the files of a trained model."""
-    return tuple(model_file(scale, model, seed, name) for name in ("weights.safetensors", "model.json", "history.csv"))
+    return tuple(model_file(scale, model, seed, name) for name in MODEL_FILES)
 
 
 def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[str, ...]:
@@ -54,6 +73,12 @@ def artifact_files(scale: str, study: str, artifact: str, kind: str) -> tuple[st
     return tuple(artifact_file(scale, study, artifact, suffix) for suffix in SUFFIXES[kind])
 
 
-def scorecard_files(scale: str) -> tuple[str, ...]:
-    """Return the files of the scorecard."""
-    return tuple(f"results/{scale}/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json"))
+def scorecard_files(scale: str) -> dict[str, str]:
+    """Return the files of the scorecard, by the names of its command line."""
+    names = {"scorecard": "scorecard.csv", "claims": "claims.csv", "metrics": "metrics.json"}
+    return {key: f"results/{scale}/{name}" for key, name in names.items()}
+
+
+def report_file(scale: str) -> str:
+    """Return the page of the report."""
+    return f"results/{scale}/report/index.html"

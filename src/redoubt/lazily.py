@@ -1,11 +1,12 @@
-"""Imports that wait until they are used.
+"""Imports that wait until they are used, and the heavy tools that way: `from redoubt.lazily import np, pd, torch`.
 
 The workflow reads the parameters of every method while it builds its graph, and a method's parameters live beside
-its code. Importing torch costs seconds, so such modules hold a proxy that imports on first use.
+its code. Importing torch costs seconds, so such modules hold a proxy that imports on first use; type checkers see the
+tool itself.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
 class _Lazy:
@@ -19,3 +20,13 @@ class _Lazy:
 def lazy(name: str) -> Any:
     """Return a stand-in for module `name` that imports it when an attribute is first asked for."""
     return _Lazy(name)
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+else:
+    np, pd, torch = lazy("numpy"), lazy("pandas"), lazy("torch")
+
+__all__ = ["lazy", "np", "pd", "torch"]

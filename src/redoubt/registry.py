@@ -6,6 +6,7 @@ that its kind asks for. Looking a method up imports that module alone, so a step
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,18 @@ from pydantic import ValidationError
 from redoubt.errors import RedoubtError
 from redoubt.records import Strict, explain
 
-KINDS = ("attacks", "defenses", "networks", "preprocessing", "metrics", "artifacts")
+PARTS = {
+    "attacks": ("Parameters", "run", "NEEDS", "THREAT", "COST", "ENGINES"),
+    "engines": (),
+    "defenses": ("Parameters", "Defense", "DECLARES"),
+    "probes": ("Parameters",),
+    "networks": ("Parameters", "build"),
+    "preprocessing": ("Parameters", "build", "fit"),
+    "metrics": ("KIND", "UNIT", "values"),
+    "artifacts": ("Parameters", "needs", "draw"),
+}
+"""What the file of a method must define, by its kind."""
+KINDS = tuple(PARTS)
 
 
 def names(kind: str) -> list[str]:
@@ -24,24 +36,44 @@ def names(kind: str) -> list[str]:
     return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "interface")
 
 
+def module_name(kind: str, name: str) -> str:
+    """Return the module of a method, whether it exists or not: the one place that knows how files are spelt."""
+    return f"redoubt.{kind}.{name.replace('-', '_')}"
+
+
 def method(kind: str, name: str) -> ModuleType:
     """Return the module of a method.
 
     Raises:
-        RedoubtError: there is no such method; the message lists those that exist.
+        RedoubtError: there is no such method (the message lists those that exist), or its file is unfinished.
     """
-    if name not in (known := names(kind)):
-        raise RedoubtError(f"'{name}' is not one of {', '.join(known)}")
-    return importlib.import_module(f"redoubt.{kind}.{name.replace('-', '_')}")
+    full = module_name(kind, name)
+    hidden = "_" in name or name == "interface"
+    if hidden or (full not in sys.modules and name not in names(kind)):  # listing a folder takes its time
+        raise RedoubtError(f"{name!r} is not one of {', '.join(names(kind))}")
+    file = f"src/{full.replace('.', '/')}.py"
+    try:
+        module = importlib.import_module(full)
+    except Exception as error:  # whatever a file that is being written raises
+        raise RedoubtError(f"{file}: it cannot be imported: {type(error).__name__}: {error}") from error
+    if lacking := [part for part in PARTS[kind] if not hasattr(module, part)]:
+        raise RedoubtError(f"{file}: it lacks {', '.join(lacking)}")
+    return module
 
 
-def parameters(kind: str, name: str, values: dict[str, Any]) -> Strict:
-    """Return the checked parameters of a method, defaults filled in.
+def parameters(kind: str, name: str, values: dict[str, Any]) -> Any:
+    """Return the checked parameters of a method, an instance of its `Parameters` with defaults filled in.
 
     Raises:
         RedoubtError: unknown method, unknown key or a value out of range.
     """
+    record: type[Strict] = method(kind, name).Parameters
     try:
-        return method(kind, name).Parameters(**values)
+        return record(**values)
     except ValidationError as error:
         raise RedoubtError(explain(error)) from None
+
+
+def chosen(kind: str, named: Any) -> tuple[ModuleType, Any]:
+    """Return module and checked parameters of an entry with `name` and `parameters`, whose defaults are filled in."""
+    return method(kind, named["name"]), parameters(kind, named["name"], named["parameters"])

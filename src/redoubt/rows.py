@@ -1,4 +1,8 @@
-"""Finished rows of attacks, read back; no torch."""
+"""Rows of attacks: written once, read back; no torch.
+
+Kept images are stored once: `picture` (float32), `clean` (uint8) and, where the attacked space is not that of images,
+`image`. Readers are given `picture`, `clean_picture` and `image` as float32, whatever the file holds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from redoubt.errors import RedoubtError
+from redoubt.files import atomic_path
 from redoubt.lazily import lazy
 
 np = lazy("numpy")
@@ -19,6 +24,17 @@ safetensors = lazy("safetensors.numpy")
 
 SEAL = "sha256"  # key of the digest of column names, types and metadata; the pages of rows have checksums
 SHARED = "shared"  # key of the file's metadata under which tensors that all rows have in common are kept
+
+CRAFTED_ON = "crafted_on"  # key of the id of the model that examples were crafted on, where it is another one
+NONFINITE = "nonfinite_gradients"  # key of the share of gradients that were not finite, see `redoubt.attacks`
+
+
+def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str | bytes]) -> None:
+    """Write rows as parquet with `facts` as the file's metadata, whole or not at all."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(facts)
+    table = table.replace_schema_metadata({**table.schema.metadata, SEAL.encode(): seal(table.schema)})
+    with atomic_path(out) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def seal(schema: pa.Schema) -> str:
@@ -46,7 +62,9 @@ def _readable(path: Path | str, problem: str, remedy: str) -> Iterator[None]:
 def read_rows(path: Path | str) -> pd.DataFrame:
     """Return the rows of an attack with a column `model`.
 
-    `frame.attrs` holds the `shape` (C, H, W) of an image and the names of the `classes`, none where they are not known.
+    `frame.attrs` holds the `shape` (C, H, W) of an image and the names of the `classes`, none where they are not known;
+    `crafted_on`, the model that examples were crafted on where it is another one; and `nonfinite_gradients`, the share
+    of gradients that were not finite, where the file has it.
 
     Raises:
         RedoubtError: the file is missing or was not written by an attack.
@@ -54,10 +72,24 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     with _readable(path, "no readable rows of an attack", "delete it and run the attack again"):
         table = pq.read_table(path, page_checksum_verification=True)
         facts = _sealed(table.schema)
-        frame = table.to_pandas()
+        frame = _with_images(table.to_pandas())
         frame["model"] = facts[b"model"].decode()
         frame.attrs["shape"] = json.loads(facts[b"shape"])
         frame.attrs["classes"] = json.loads(facts.get(b"classes", b"[]"))
+        if CRAFTED_ON.encode() in facts:
+            frame.attrs[CRAFTED_ON] = facts[CRAFTED_ON.encode()].decode()
+        if NONFINITE.encode() in facts:
+            frame.attrs[NONFINITE] = json.loads(facts[NONFINITE.encode()])
+    return frame
+
+
+def _with_images(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with the columns of kept images that the file does not store."""
+    if "clean" in frame:
+        clean = [np.asarray(image, dtype=np.float32) / np.float32(255.0) for image in frame.pop("clean")]
+        frame["clean_picture"] = clean
+        if "image" not in frame:
+            frame["image"] = frame["picture"]
     return frame
 
 

@@ -63,10 +63,11 @@ def contents(tree):
     return {path.relative_to(tree.folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def step(site, name="defend"):
-    """Return the process id of a step that runs for this copy of the project."""
+def step(site, name="train", of="digits-mlp-parseval"):
+    """Return the process id of a step that runs for this copy of the project, on this model."""
+    words = (f"redoubt.steps.{name}".encode(), of.encode())
     running = site.processes().items()
-    return next((process for process, command in running if f"redoubt.steps.{name}".encode() in command), None)
+    return next((process for process, command in running if all(word in command for word in words)), None)
 
 
 def check(site, expected):
@@ -193,7 +194,7 @@ def test_a_site_sets_partition_account_and_gpus(fresh):
     said = site.finish(site.start("--verbose", "--", f"{PARSEVAL}/weights.safetensors"))
     calls = dict(re.findall(r"sbatch call: (.*?--comment rule_([a-z]+).*?) --wrap", said)[::-1])
     calls = {rule: call for call, rule in calls.items()}
-    assert set(calls) == {"download", "pretrain", "defend"}
+    assert set(calls) == {"download", "prepare", "pretrain", "defend"}
     assert all(" -p short " in call and " -A lab " in call for call in calls.values()), calls
-    assert ["gpu" in calls[rule] for rule in calls] == [rule != "download" for rule in calls], calls
+    assert ["gpu" in calls[rule] for rule in calls] == [rule in ("pretrain", "defend") for rule in calls], calls
     assert "--gpus=1" in calls["pretrain"] and "--gres=gpu:1" in calls["defend"]

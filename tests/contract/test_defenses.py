@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from redoubt import registry
-from redoubt.models import classifier
+from redoubt.models import classifier, weights
 from tests.defenses import CASES
 
 SHAPE, CLASSES = (1, 28, 28), 10
@@ -47,8 +47,8 @@ def trained(mlp, digit_images, trainer, make_entry, finished):
             module.adopt(model.network, state) if hasattr(module, "adopt") else model.network.load_state_dict(state)
         inputs, labels = mlp.preprocessing(digit_images[0][:100]), digit_images[1][:100]
         schedule = {"epochs": 1, **case.schedule}
-        made = trainer(model.network, name, case.parameters, inputs, labels, frozen=case.start, **schedule)
-        made.defense.begin(model.preprocessing, SHAPE)
+        layer = model.preprocessing
+        made = trainer(model.network, name, case.parameters, inputs, labels, frozen=case.start, layer=layer, **schedule)
         made.defense.training_inputs(inputs, labels, lambda steps, title: steps)
         made.run()
         made.defense.finish(lambda: iter(inputs.split(33)))
@@ -78,10 +78,10 @@ def test_training_is_repeatable_and_does_something(name, trained, mlp, weights_b
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_loss_is_a_finite_scalar_with_the_logits(name, trained):
+def test_loss_is_a_finite_scalar_with_the_logits(name, trained, ask):
     model, made, inputs, labels = trained(name)
     network, before = model.network, inputs[:8].clone()
-    loss, logits = made.defense.loss(inputs[:8], labels[:8])
+    loss, logits = ask(made.defense, inputs[:8], labels[:8])
     assert torch.equal(inputs[:8], before)
     assert loss.dim() == 0 and loss.requires_grad and math.isfinite(loss.item())
     assert logits.shape == (8, 10)
@@ -104,7 +104,8 @@ def test_only_weights_that_ask_for_it_are_trained(name, trained, mlp):
     model, made, *_ = trained(name)
     frozen = {key for key, weight in model.network.named_parameters() if not weight.requires_grad}
     assert frozen == {key for key in dict(model.network.named_parameters()) if _frozen(name, key)}
-    assert set(made.updates.weights) == set(dict(model.network.named_parameters())) - frozen
+    names = {f"network.{key}" for key in set(dict(model.network.named_parameters())) - frozen}
+    assert set(made.optimizer.weights) == names
     own = mlp.network.state_dict()
     for key in frozen:
         assert torch.equal(model.network.state_dict()[key], own[key.removeprefix(CASES[name].frozen)])
@@ -115,17 +116,17 @@ def _frozen(name, key):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_model_comes_back_from_its_entry_and_its_file(name, trained, make_entry, tmp_path, digit_images):
+def test_a_model_comes_back_from_its_entry_and_its_files(name, trained, make_entry, publish, tmp_path, digit_images):
     model, *_ = trained(name)
-    classifier.save(model, tmp_path / "weights.safetensors")
     start = "tiny-model" if CASES[name].start else None
     entry = make_entry(CASES[name].network, 0.2, start=start, defense=name, parameters=CASES[name].parameters)
+    files = publish(model, entry, tmp_path)
     torch.manual_seed(77)
-    fresh = classifier.build(entry, SHAPE, CLASSES)
-    classifier.load(fresh, tmp_path / "weights.safetensors")
+    fresh, _ = weights.load_model(*files, torch.device("cpu"))
     images = digit_images[0][100:130]
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as it is trained and loaded
     with torch.no_grad():
-        assert torch.equal(fresh.eval()(images), model(images))
+        assert torch.equal(fresh(images), model(images))
     if (detects := getattr(model.network, "detects", None)) is not None:
         found = detects(model.preprocessing(images))
         assert found.dtype == torch.bool and found.shape == (30,)

@@ -77,9 +77,7 @@ def small_study(folder):
     tree = tiny_copy(folder)
     training = tree.read(STUDY_FILE)
     training = training.replace("epochs: 1\n", "epochs: 25\n").replace("images: 200\n", "images: 1000\n")
-    training = training.replace(
-        "track: {images: 20, deepfool: {iterations: 2}}", "track: {images: 100, deepfool: {iterations: 2}}"
-    )
+    training = training.replace("track: {images: 20}", "track: {images: 100}")
     training = training.replace("select: {images: 20}", "select: {images: 400}").replace(
         "attack: fgs\n    parameters: {error: 0.5}",
         "attack: pgd\n    parameters: {epsilons: [0.02, 0.05], steps: 100, stop: false}",

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
+from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog as catalogs
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in ("deepdefense", "peernets"))]
-FILES += [f"config/scales/{name}.yaml" for name in ("demo", "laptop", "paper")]
+FILES += [f"config/scales/{name}.yaml" for name in ("demo", "laptop", "paper", "demo/deepdefense", "laptop/peernets")]
 LINE = re.compile(r"config/[\w./-]+\.yaml: (line \d+: |not UTF-8|nested|expected a mapping|[^:\n]+: )?.+")
 EXPECTED = "valid, or one line that names file and key; no traceback, no job"
 COMMAND_LINE = 2**17  # bytes of one argument that Linux takes
@@ -108,18 +109,11 @@ def harmed_text(draw, file):
 
 def asked_by_the_rules(catalog):
     """Go through all that the rules ask a catalog for; return the longest argument of a command line."""
-    texts = [canonical_json(catalog.report_entry()), catalog.claims_hash(), shlex.join(catalog.mirrors)]
-    texts += [canonical_json(model.entry) for model in catalog.models.values()]
-    texts += [canonical_json(entry) for entry in catalog.attacks.values()]
-    texts += [canonical_json(catalog.artifact_entry(*key)) for key in catalog.artifacts]
-    for model in catalog.models.values():
-        catalog.model_code(model.id)
-        assert model.start is None or isinstance(catalog.models[model.start].seeds[0], int)
-    for run in catalog.runs.values():
-        catalog.attack_code(run.model, run.attack)
-    for key in catalog.artifacts:
-        catalog.artifact_code(*key)
-        assert all(catalog.files_of(need) for need in catalog.needs(*key))
+    jobs = Jobs(catalog)
+    texts = [shlex.join(catalog.mirrors), *(canonical_json(job.entry) for job in jobs)]
+    assert jobs.wanted and all(jobs.pattern(job.step) for job in jobs.wanted)
+    attacks = catalog.attacks.values()
+    assert all(type(entry).parse(entry.dump()).dump() == entry.dump() for entry in attacks)
     return max(len(text.encode()) for text in texts)
 
 
@@ -198,7 +192,7 @@ def test_a_harmed_config_is_valid_or_refused_in_one_line(examples, root, trial):
     @given(case=harmed())
     def check(case):
         file, content, _ = case
-        scale = Path(file).stem if "/scales/" in file else "demo"
+        scale = Path(file).relative_to("config/scales").parts[0].removesuffix(".yaml") if "/scales/" in file else "demo"
         (root / file).write_bytes(content)
         try:
             catalog = catalogs.load(root, {"scale": scale} if scale != "demo" else {}, {})

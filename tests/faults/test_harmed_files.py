@@ -15,7 +15,7 @@ import torch
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.rows import read_rows
-from redoubt.steps import attack, defend, pretrain, table
+from redoubt.steps import attack, table, train
 from redoubt.tools import perturbation
 
 REFUSED = "one line that names the file and the remedy, nothing written"
@@ -23,14 +23,14 @@ FLIPS = 20
 
 
 @pytest.fixture(scope="module")
-def made(tiny_data, tmp_path_factory, make_entry, make_attack):
+def made(tiny_data, tmp_path_factory, make_entry, make_attack, prepare_once):
     """Two models of one shape, and rows of an attack on the first."""
     folder = tmp_path_factory.mktemp("made")
-    common = ["--data", str(tiny_data), "--device", "cpu"]
+    common = ["--data", str(tiny_data), "--device", "cpu", "--preprocessing", str(prepare_once(make_entry()))]
     for name, seed in (("one", "0"), ("other", "1")):
         entry = json.dumps(make_entry(epochs=1) | {"id": f"tiny-{name}"})
         settings = ["--seed", seed, "--folder", str(folder / name), "--resume", str(folder / "resume")]
-        pretrain.main(["--entry", entry, *settings, *common])
+        train.main(["--entry", entry, *settings, *common])
     weights = ["--weights", str(folder / "one/weights.safetensors")]
     rows = json.dumps(make_attack(select={"images": 20}, parameters={"iterations": 3}))
     attack.main(["--entry", rows, *weights, "--out", str(folder / "rows.parquet"), *common])
@@ -85,15 +85,15 @@ def unvouched_pickle(path):
 
 
 def not_a_number(path):
-    stored(path, lambda state: state["network.fc1.bias"].fill_(float("nan")))
+    stored(path, lambda state: state["fc1.bias"].fill_(float("nan")))
 
 
 def wrong_shape(path):
-    stored(path, lambda state: state.update({"network.fc1.bias": torch.zeros(7)}))
+    stored(path, lambda state: state.update({"fc1.bias": torch.zeros(7)}))
 
 
 def missing_tensor(path):
-    stored(path, lambda state: state.pop("network.fc1.bias"))
+    stored(path, lambda state: state.pop("fc1.bias"))
 
 
 def html(path):
@@ -137,14 +137,14 @@ def harmed(made, tmp_path):
 
 
 @pytest.mark.parametrize("harm", CASES)
-def test_a_harmed_checkpoint_is_refused(harm, harmed, tiny_data, make_entry, make_attack, failure, tmp_path):
+def test_a_harmed_checkpoint_is_refused(harm, harmed, tiny_data, make_entry, make_attack, prepared, failure, tmp_path):
     weights = harmed / "one/weights.safetensors"
     harm(weights)
-    common = ["--data", str(tiny_data), "--device", "cpu"]
+    common = ["--data", str(tiny_data), "--device", "cpu", "--preprocessing", str(prepared(make_entry()))]
     rows = ["--entry", json.dumps(make_attack()), "--weights", str(weights), "--out", str(tmp_path / "rows.parquet")]
     tuned = ["--entry", json.dumps(make_entry(start="tiny-one", epochs=1)), "--start", str(weights)]
     tuned += ["--folder", str(tmp_path / "tuned"), "--resume", str(tmp_path / "resume")]
-    for main, arguments in ((attack.main, rows), (defend.main, tuned)):
+    for main, arguments in ((attack.main, rows), (train.main, tuned)):
         line = failure(main, [*arguments, *common])
         assert str(weights.parent) in line and ("run" in line.split(str(weights.parent))[1]), line
     assert not list(harmed.rglob("pwned"))

@@ -8,31 +8,50 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.evaluation import run as attacking
-from redoubt.evaluation.run import Victim, load_model
+from redoubt.evaluation.victim import Victim
 from redoubt.models.classifier import Classifier
-from redoubt.rows import read_rows
-from redoubt.steps import attack, pretrain
+from redoubt.models.weights import load_model
+from redoubt.rows import read_rows, read_shared
+from redoubt.steps import attack, train
 
-COLUMNS = ["index", "label", "clean_label", "adversarial_label", "success", "l2", "linf", "x_l2", "x_linf"]
+COLUMNS = ["index", "label", "clean_label", "adversarial_label", "success", "l2", "linf", "x_l2", "x_linf", "loss"]
 
 
 @pytest.fixture(scope="session")
-def weights(tiny_data, tmp_path_factory, make_entry):
-    """Weights of a model trained on 200 digits."""
-    folder = tmp_path_factory.mktemp("model")
-    entry = json.dumps(make_entry(epochs=6))
-    common = ["--data", str(tiny_data), "--device", "cpu", "--resume", str(folder / "resume")]
-    pretrain.main(["--entry", entry, "--folder", str(folder / "m"), *common])
-    return folder / "m/weights.safetensors"
+def other(tiny_data, tmp_path_factory, make_entry, prepare_once):
+    """Function (model's id, changes of its entry) that trains a model on 200 digits and returns its weights."""
+
+    def make(name, **changes):
+        folder = tmp_path_factory.mktemp("model")
+        entry = {**make_entry(epochs=6, **changes), "id": name}
+        common = ["--data", tiny_data, "--device", "cpu", "--resume", folder / "resume"]
+        common += ["--folder", folder / "m", "--preprocessing", prepare_once(entry)]
+        train.main(["--entry", json.dumps(entry), *map(str, common)])
+        return folder / "m/weights.safetensors"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def weights(other):
+    return other("tiny-model")
 
 
 @pytest.fixture
-def command(tiny_data, tmp_path, weights):
+def preprocessing(prepare_once, make_entry):
+    """The file of what the model's preprocessing learned."""
+    return prepare_once(make_entry())
+
+
+@pytest.fixture
+def command(tiny_data, tmp_path, weights, preprocessing):
     def make(entry, out="rows.parquet", **changes):
         text = entry if isinstance(entry, str) else json.dumps(entry)
         options = {"data": tiny_data, "weights": weights, "out": tmp_path / out, **changes}
+        options = {"preprocessing": preprocessing, **options}
         reads = options.pop("reads", [])
         flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
         return ["--entry", text, *flags, "--device", "cpu", *(["--reads", *map(str, reads)] if reads else [])]
@@ -83,13 +102,13 @@ def test_selection_by_label(command, make_attack, tmp_path, tiny_data):
 
 
 def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
-    attack.main(command(make_attack("fgs", parameters={"error": 0.5}), "half"))
+    attack.main(command(make_attack("fgs", parameters={"error": 0.5, "loss": "log-odds"}), "half"))
     half = pd.read_parquet(tmp_path / "half")
     assert half["epsilon"].nunique() == 1
     wrong = (half["adversarial_label"] != half["label"]).sum()
     assert wrong == 20 and (half["linf"] <= half["epsilon"] * (1 + 1e-4)).all()
-    assert (half["linf"] >= half["epsilon"] * (1 - 1e-4)).mean() > 0.9  # a confident image may have no gradient
-    entry = make_attack("fgs", id="fgs-reference", parameters={"fractions": [0.5, 1.0]})
+    assert (half["linf"] >= half["epsilon"] * (1 - 1e-4)).all()
+    entry = make_attack("fgs", id="fgs-reference", parameters={"fractions": [0.5, 1.0], "loss": "log-odds"})
     attack.main(command(entry, reads=[tmp_path / "half"]))
     rows = pd.read_parquet(tmp_path / "rows.parquet")
     assert len(rows) == 80 and rows["fraction"].tolist() == [0.5] * 40 + [1.0] * 40
@@ -100,15 +119,98 @@ def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
 
 def test_kept_images_can_be_replayed(command, make_attack, tmp_path):
     attack.main(command(make_attack(keep_images=True, select={"images": 5}), "examples"))
-    rows = pd.read_parquet(tmp_path / "examples")
+    stored, rows = pd.read_parquet(tmp_path / "examples"), read_rows(tmp_path / "examples")
+    assert {"clean", "picture", "image"} < set(stored) and stored["clean"][0].dtype == np.uint8
     pictures, clean = np.stack(rows["picture"]), np.stack(rows["clean_picture"])
-    assert pictures.shape == (5, 784) and clean.min() >= -1e-6 and clean.max() <= 1 + 1e-6
+    assert pictures.shape == (5, 784) and clean.min() == 0 and 0.9 < clean.max() <= 1
     assert 255 * np.linalg.norm(pictures - clean, axis=1) == pytest.approx(rows["l2"].to_numpy(), rel=1e-3)
     attack.main(command(make_attack("replay", select={"images": 5}), "replayed", reads=[tmp_path / "examples"]))
     replayed = pd.read_parquet(tmp_path / "replayed")
     assert replayed["source"].tolist() == ["tiny-model"] * 5
     assert replayed["adversarial_label"].tolist() == rows["adversarial_label"].tolist()
     assert replayed["l2"].to_numpy() == pytest.approx(rows["l2"].to_numpy(), rel=1e-5)
+
+
+def test_kept_pictures_are_stored_once(command, make_attack, tmp_path, tiny_data):
+    attack.main(command(make_attack(space="pixels", keep_images=True, select={"images": 5})))
+    stored, rows = pd.read_parquet(tmp_path / "rows.parquet"), read_rows(tmp_path / "rows.parquet")
+    images = {name for name in stored if isinstance(stored[name][0], np.ndarray)}
+    assert images == {"clean", "picture"} and stored["clean"][0].dtype == np.uint8
+    clean, picture, image = (np.stack(rows[name]) for name in ("clean_picture", "picture", "image"))
+    expected = store.load(tiny_data, "test").images(slice(0, 5)).flatten(1).float() / 255
+    assert np.array_equal(clean, expected.numpy()) and np.array_equal(picture, image) and "clean" not in rows
+    assert np.linalg.norm(picture - clean, axis=1) == pytest.approx(rows["l2"].to_numpy(), rel=1e-4)
+
+
+def test_the_loss_is_that_of_the_true_label(command, make_attack, weights, preprocessing, tmp_path):
+    attack.main(command(make_attack("fgs", parameters={"epsilons": [0.1]}, space="pixels", keep_images=True)))
+    rows, (model, _) = read_rows(tmp_path / "rows.parquet"), load_model(weights, preprocessing, torch.device("cpu"))
+    pictures = torch.from_numpy(np.stack(rows["picture"])).view(-1, 1, 28, 28)
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model(pictures), torch.tensor(rows["label"]), reduction="none")
+    assert rows["loss"].to_numpy() == pytest.approx(loss.numpy(), rel=1e-4, abs=1e-6) and loss.max() > 1
+
+
+@pytest.fixture(scope="session")
+def source(other):
+    return other("other-model", width=0.15)
+
+
+@pytest.mark.parametrize("space", ["pixels", "preprocessed"])
+def test_examples_of_another_model_are_scored_on_this_one(
+    space, command, make_attack, source, weights, preprocessing, tmp_path
+):
+    entry = make_attack(parameters={"iterations": 20}, space=space, keep_images=True)
+    attack.main(command(entry, "source", weights=source))
+    attack.main(command(entry, "transfer", **{"crafted-on": source}))
+    own, rows = (read_rows(tmp_path / name) for name in ("source", "transfer"))
+    assert np.array_equal(np.stack(own["picture"]), np.stack(rows["picture"])) and own["l2"].equals(rows["l2"])
+    model, _ = load_model(weights, preprocessing, torch.device("cpu"))
+    with torch.no_grad():
+        pictures = torch.from_numpy(np.stack(rows["picture"])).view(-1, 1, 28, 28)
+        assert rows["adversarial_label"].tolist() == model(pictures).argmax(1).tolist()
+        clean = torch.from_numpy(np.stack(rows["clean_picture"])).view(-1, 1, 28, 28)
+        assert rows["clean_label"].tolist() == model(clean).argmax(1).tolist()
+    assert own["success"].mean() > 0.9 > rows["success"].mean() + 0.2
+    assert set(rows["model"]) == {"tiny-model"} and rows.attrs["crafted_on"] == "other-model"
+    assert set(own["model"]) == {"other-model"} and "crafted_on" not in own.attrs
+
+
+def test_draws_are_those_of_the_model_that_examples_are_crafted_on(command, make_attack, source, tmp_path):
+    entry = make_attack("pgd", parameters={"epsilons": [0.1], "stop": False}, space="pixels", keep_images=True)
+    attack.main(command(entry, "source", weights=source))
+    attack.main(command(entry, "transfer", **{"crafted-on": source}))
+    own, rows = (read_rows(tmp_path / name) for name in ("source", "transfer"))
+    assert np.array_equal(np.stack(own["picture"]), np.stack(rows["picture"]))
+
+
+def test_universal_perturbations_transfer(command, make_attack, source, tmp_path):
+    entry = make_attack("universal", parameters={"rhos": [0.6], "passes": 1}, space="pixels")
+    attack.main(command(entry, "source", weights=source))
+    attack.main(command(entry, "transfer", **{"crafted-on": source}))
+    own, moved = (read_shared(tmp_path / name) for name in ("source", "transfer"))
+    assert np.array_equal(own["rho-0.6"], moved["rho-0.6"]) and own["rho-0.6"].any()
+
+
+def test_models_with_other_inputs_do_not_exchange_examples(command, make_attack, other, failure, tmp_path):
+    given = {"crafted-on": other("other-model", preprocessing="identity")}
+    line = failure(attack.main, command(make_attack(), "out.parquet", **given))
+    assert "crafted on other-model, scored on tiny-model" in line and "use space: pixels" in line
+    attack.main(command(make_attack(space="pixels"), "out.parquet", **given))
+    facts = json.loads((given["crafted-on"].parent / "model.json").read_text())
+    (given["crafted-on"].parent / "model.json").write_text(json.dumps({**facts, "classes": [*"9876543210"]}))
+    assert "different classes" in failure(attack.main, command(make_attack(space="pixels"), "out2.parquet", **given))
+
+
+def test_gradients_that_are_not_finite_are_counted(
+    command, make_attack, tmp_path, monkeypatch, weights, preprocessing, capfd
+):
+    model, facts = load_model(weights, preprocessing, torch.device("cpu"))
+    model.preprocessing.forward = lambda images: 255 * (images**2).sqrt() - model.preprocessing.mean
+    monkeypatch.setattr(attacking, "load_model", lambda *_: (model, facts))
+    attack.main(command(make_attack("fgs", parameters={"epsilons": [0.1]}, space="pixels")))
+    assert "; 100.0% of the gradients were not finite and were taken beside the point" in capfd.readouterr().out
+    assert read_rows(tmp_path / "rows.parquet").attrs["nonfinite_gradients"] == 1.0
 
 
 def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, tmp_path, weights, make_entry):
@@ -123,7 +225,7 @@ def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, 
     (other / "weights.safetensors").write_bytes(weights.read_bytes())
     cases = [
         ("{", {}, "not JSON"),
-        ("{}", {}, "no key"),
+        ("{}", {}, "id: this key is required"),
         ({**good, "attack": "magic"}, {}, "'magic' is not one of carlini-wagner, "),
         ({**good, "parameters": {"iterations": 0}}, {}, "iterations"),
         ({**good, "select": {"images": 3, "label": 11}}, {}, "no test image is left by {label: 11}"),
@@ -145,8 +247,6 @@ def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, 
 
 
 def test_data_of_another_shape_are_refused(command, make_attack, failure, tmp_path):
-    from redoubt.data import store
-
     split = {"images": np.zeros((4, 3, 32, 32), np.uint8), "labels": np.arange(4)}
     meta = {"name": "other", "title": "Other", "shape": [3, 32, 32], "classes": [str(n) for n in range(10)]}
     store.publish(tmp_path / "colour", {"train": split, "test": split}, meta)
@@ -154,8 +254,8 @@ def test_data_of_another_shape_are_refused(command, make_attack, failure, tmp_pa
     assert "(3, 32, 32)" in line and "(1, 28, 28)" in line and not (tmp_path / "out.parquet").exists()
 
 
-def test_a_loaded_model_is_in_eval_mode(weights):
-    model, facts = load_model(weights, torch.device("cpu"))
+def test_a_loaded_model_is_in_eval_mode(weights, preprocessing):
+    model, facts = load_model(weights, preprocessing, torch.device("cpu"))
     assert not any(module.training for module in model.modules()) and facts["shape"] == [1, 28, 28]
 
 

@@ -2,13 +2,15 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from redoubt.graph import jobs as workload
+from redoubt.cost import estimate
+from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog as catalogs
 from redoubt.tools import plan as cost
 
@@ -29,20 +31,21 @@ def parsed(scale, mirror):
 
 @pytest.fixture
 def load(tmp_path):
-    """Function (scale, mirror) to a catalog whose results lie in an empty folder; all data are at hand by default."""
-    return lambda scale="paper", mirror="official": replace(parsed(scale, mirror), root=tmp_path)
+    """Function (scale, mirror) to jobs whose results lie in an empty folder; all data are available by default."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return lambda scale="paper", mirror="official": Jobs(replace(parsed(scale, mirror), root=tmp_path))
 
 
 def rates_of(found):
     """Return one speed for every model, and one number of passes for every attack."""
-    keys = cost.works(found, list(workload.jobs(found)))
+    keys = cost.works(found)
     kinds = {"start": 5.0, "model": SPEED, "attack": PASSES}
     return {key: kinds[key.split(" ", 1)[0]] for key in keys}
 
 
 def costs_of(found, rates=None):
     rates = rates_of(found) if rates is None else rates
-    return {job.name: workload.cost(found, job, rates) for job in workload.jobs(found)}
+    return {job.name: estimate.cost(found, job, rates) for job in found.wanted}
 
 
 def test_training_costs_its_steps_and_its_looks_at_test_images(load):
@@ -63,7 +66,7 @@ def test_an_attack_costs_its_passes(load):
     assert costs["attack/mnist-lenet5-none/seed-0/universal-mnist"].seconds == pytest.approx(expected)
     pixels = 3 * 4 * 3 * 32 * 32
     kept = costs["attack/cifar10-resnet32-none/seed-0/fgsm-examples"]
-    assert kept.bytes == 24 * 3 * (workload.ROW_BYTES + pixels)
+    assert kept.bytes == 24 * 3 * (estimate.ROW_BYTES + pixels)
 
 
 @pytest.mark.parametrize(
@@ -78,16 +81,16 @@ def test_an_attack_costs_its_passes(load):
     ],
 )
 def test_images_that_an_attack_selects(select, expected):
-    assert workload.selected(select, 450, 10) == expected
+    assert estimate.selected(select, 450, 10) == expected
 
 
 def test_the_table_adds_up(load):
     found = load("demo")
-    page = cost.report(found, jobs := list(workload.jobs(found)), rates := rates_of(found), {})
-    costs = [workload.cost(found, job, rates) for job in jobs]
+    page, jobs = cost.report(found, rates := rates_of(found), {}), found.wanted
+    costs = [estimate.cost(found, job, rates) for job in jobs]
     rows = {line.split()[0]: line.split()[1:] for line in page.splitlines() if re.match(r"\w+ +\d+ +\d+ ", line)}
-    assert list(rows) == [*workload.STEPS, "all"]
-    assert sum(int(rows[step][0]) for step in workload.STEPS) == int(rows["all"][0]) == len(jobs)
+    assert list(rows) == [*NAMES, "all"]
+    assert sum(int(rows[step][0]) for step in NAMES) == int(rows["all"][0]) == len(jobs)
     assert rows["all"][2] == cost.hours(sum(one.seconds for one in costs))
     assert rows["attack"][2] == cost.hours(
         sum(one.seconds for job, one in zip(jobs, costs, strict=True) if job.step == "attack")
@@ -98,13 +101,13 @@ def test_the_table_adds_up(load):
 
 def test_what_is_made_costs_nothing_more(load):
     found = load("demo")
-    jobs = list(workload.jobs(found))
+    jobs = found.wanted
     own = [job for job in jobs if job.step == "pretrain"]
-    costs = {job.name: workload.cost(found, job, rates_of(found)) for job in jobs}
+    costs = {job.name: estimate.cost(found, job, rates_of(found)) for job in jobs}
 
     def row():
         """Return jobs, made, hours and disk of the step."""
-        page = cost.report(found, jobs, rates_of(found), {})
+        page = cost.report(found, rates_of(found), {})
         return re.search(r"^pretrain +(\d+) +(\d+) +(\S+) +(\S+ \S+)", page, re.MULTILINE).groups()
 
     def expected(left):
@@ -113,44 +116,44 @@ def test_what_is_made_costs_nothing_more(load):
 
     before = row()
     assert before == expected(own)
-    for file in own[0].files:
-        (found.root / file).parent.mkdir(parents=True, exist_ok=True)
-        (found.root / file).touch()
+    for file in own[0].outputs:
+        (found.catalog.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (found.catalog.root / file).touch()
     assert row() == expected(own[1:]) and row()[2:] != before[2:]
-    (found.root / own[0].files[0]).unlink()
+    (found.catalog.root / own[0].outputs[0]).unlink()
     assert row() == before
 
 
 def test_data_that_cannot_be_had_are_named_and_their_jobs_are_not_counted(load, tmp_path):
     (tmp_path / "mirror").mkdir()
     found = load("paper", str(tmp_path / "mirror"))
-    jobs = list(workload.jobs(found))
+    jobs = found.wanted
     assert {job.step for job in jobs} == {"table", "figure", "scorecard", "report"}
-    page = cost.report(found, jobs, rates_of(found), {})
+    page = cost.report(found, rates_of(found), {})
     for dataset in ("mnist", "cifar10", "cifar100", "imagenet"):
         assert re.search(rf"^  {dataset}: .*: \d+ models$", page, re.MULTILINE), dataset
 
 
 def test_what_is_not_known_is_named_and_in_no_sum(load):
     found = load("demo")
-    jobs, rates = list(workload.jobs(found)), rates_of(found)
+    jobs, rates = found.wanted, rates_of(found)
     job = next(job for job in jobs if job.attack == "timing")
-    key = workload.attack_key(found.attacks["timing"], [], job.dataset)
-    page = cost.report(found, jobs, {**rates, key: None}, {})
+    key = estimate.attack_key(job.entry, [], job.dataset)
+    page = cost.report(found, {**rates, key: None}, {})
     assert f"its passes cannot be counted: {job.name}" in page
     assert re.search(r"^attack .* \+ ", page, re.MULTILINE)
-    known = sum(workload.cost(found, other, rates).seconds for other in jobs if other != job)
+    known = sum(estimate.cost(found, other, rates).seconds for other in jobs if other != job)
     assert f" {cost.hours(known)} " in next(line for line in page.splitlines() if line.startswith("all"))
     found = load("paper")
-    paper = cost.report(found, list(workload.jobs(found)), {}, {})
+    paper = cost.report(found, {}, {})
     assert "its speed is that of the connection: download/mnist" in paper
     assert "its model was not measured" in paper
 
 
 def test_jobs_that_have_run_are_set_beside_their_estimates(load):
     found = load("demo")
-    jobs = [job for job in workload.jobs(found) if job.step == "defend"][:10]
-    costs = {job.name: workload.Cost(10.0, 0.0) for job in jobs}
+    jobs = [job for job in found.wanted if job.step == "defend"][:10]
+    costs = {job.name: estimate.Cost(10.0, 0.0) for job in jobs}
     ran = {job.name: 10.0 * (place + 1) for place, job in enumerate(jobs)}
     assert cost.compared(jobs, costs, ran) == "5.5 (2 to 9) of 10"
     assert cost.compared(jobs, costs, {}) == "-"
@@ -158,41 +161,41 @@ def test_jobs_that_have_run_are_set_beside_their_estimates(load):
 
 def test_seconds_of_jobs_come_from_the_reference_and_rather_from_here(load, monkeypatch):
     found = load("demo")
-    monkeypatch.chdir(found.root)
-    kept = found.root / "results/reference/demo/provenance.json"
+    monkeypatch.chdir(found.catalog.root)
+    kept = found.catalog.root / "results/reference/demo/provenance.json"
     kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"job_seconds": {"defend/a/seed-0": 7.0, "defend/b/seed-0": 8.0}}))
-    bench = found.root / "logs/benchmarks/demo/defend/b/seed-0.tsv"
+    bench = found.catalog.root / "logs/benchmarks/demo/defend/b/seed-0.tsv"
     bench.parent.mkdir(parents=True)
     bench.write_text("s\th:m:s\n3.0\t0:00:03\n")
-    assert cost.job_seconds(found) == {"defend/a/seed-0": 7.0, "defend/b/seed-0": 3.0}
+    assert cost.job_seconds(found.catalog) == {"defend/a/seed-0": 7.0, "defend/b/seed-0": 3.0}
 
 
 def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):
     found, calls = load("demo"), []
     monkeypatch.setattr(cost, "works", lambda *_: {key: lambda key=key: calls.append(key) or 1.0 for key in "ab"})
-    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0}
-    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0} and calls == ["a", "b"]
+    assert cost.measured(found) == {"a": 1.0, "b": 1.0}
+    assert cost.measured(found) == {"a": 1.0, "b": 1.0} and calls == ["a", "b"]
     monkeypatch.setattr(cost, "works", lambda *_: {key: lambda key=key: calls.append(key) or 2.0 for key in "bc"})
-    assert cost.measured(found, []) == {"a": 1.0, "b": 1.0, "c": 2.0}
-    assert cost.measured(found, [], anew=True) == {"b": 2.0, "c": 2.0}
+    assert cost.measured(found) == {"a": 1.0, "b": 1.0, "c": 2.0}
+    assert cost.measured(found, anew=True) == {"b": 2.0, "c": 2.0}
     monkeypatch.setattr(cost, "version", lambda _: "another torch")
     calls.clear()
-    assert cost.measured(found, []) == {"b": 2.0, "c": 2.0} and calls == ["b", "c"]
+    assert cost.measured(found) == {"b": 2.0, "c": 2.0} and calls == ["b", "c"]
 
 
 def test_a_defense_is_measured_again_for_other_steps_and_not_for_other_weights(load):
-    found = load()
-    entry = found.models["mnist-lenet-deepdefense"].entry
+    found = {job.model: job for job in load().wanted if job.step == "defend"}
+    job = found["mnist-lenet-deepdefense"]
 
     def key(**changes):
-        defense = {**entry["defense"], "parameters": {**entry["defense"]["parameters"], **changes}}
-        return workload.model_key({**entry, "defense": defense})
+        defense = {**job.entry["defense"], "parameters": {**job.entry["defense"]["parameters"], **changes}}
+        return estimate.model_key(replace(job, entry={**job.entry, "defense": defense}))
 
-    assert key() == key(c=99.0) == workload.model_key({**entry, "id": "other"})
+    assert key() == key(c=99.0) == estimate.model_key(replace(job, entry={**job.entry, "id": "other"}))
     assert key(iterations=3) != key()
-    sweep = [model.entry for name, model in found.models.items() if "-deepdefense-lambda" in name]
-    assert len(sweep) > 10 and {workload.model_key(entry) for entry in sweep} == {key()}
+    sweep = [other for name, other in found.items() if "-deepdefense-lambda" in name]
+    assert len(sweep) > 10 and {estimate.model_key(other) for other in sweep} == {key()}
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,15 @@ from redoubt.training.fit import fit
 
 
 @pytest.fixture(scope="module")
-def rows(tiny_data, make_entry, make_attack, tmp_path_factory):
+def rows(tiny_data, make_entry, make_attack, prepare_once, tmp_path_factory):
     """Rows of a universal attack that was crafted on training images of the tiny data."""
     folder = tmp_path_factory.mktemp("universal")
-    fit(make_entry(), 0, tiny_data, folder / "model", None, "cpu", 1, folder / "resume")
+    learned = prepare_once(make_entry())
+    fit(make_entry(), 0, tiny_data, learned, folder / "model", None, "cpu", 1, folder / "resume")
     parameters = {"rhos": [0.2, 0.5], "passes": 1}
     entry = make_attack("universal", parameters=parameters, space="pixels", crafting=50, select={"images": 9})
     out = folder / "rows.parquet"
-    attacking.attack(entry, 0, tiny_data, folder / "model/weights.safetensors", out)
+    attacking.attack(entry, 0, tiny_data, folder / "model/weights.safetensors", learned, out)
     return out
 
 

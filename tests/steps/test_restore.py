@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -55,7 +54,7 @@ def dvc(tmp_path, monkeypatch):
 
 
 def pull(dvc):
-    return restore._pull(SimpleNamespace(root=dvc.root), ["table@a"], restore._recorded(["table@a"]))
+    return restore._pull(dvc.root, ["table@a"], restore._lock()["table@a"])
 
 
 def contents(dvc):
@@ -81,7 +80,7 @@ def test_a_damaged_copy_in_the_remote_is_named_and_nothing_of_it_stays(dvc):
     dvc.put(dvc.remote / dvc.objects[file], b"First file")
     found = pull(dvc)
     assert found == restore.Pulled([], [file], [])
-    (line,) = found.problems(restore._recorded(["table@a"]))
+    (line,) = found.problems(restore._lock()["table@a"])
     assert file in line and dvc.objects[file] in line and "damaged in the DVC remote" in line
     assert set(contents(dvc)) == {"results/demo/b.csv"}
     assert not (dvc.cache / dvc.objects[file]).exists()
@@ -93,7 +92,7 @@ def test_a_file_that_the_remote_lacks_is_named_and_does_not_hide_a_damaged_one(d
     dvc.put(dvc.remote / dvc.objects[damaged], b"second\x00file")
     found = pull(dvc)
     assert found == restore.Pulled([], [damaged], [lost])
-    assert lost in found.problems(restore._recorded(["table@a"]))[1]
+    assert lost in found.problems(restore._lock()["table@a"])[1]
     assert not contents(dvc) and not (dvc.cache / dvc.objects[damaged]).exists()
 
 
@@ -105,16 +104,29 @@ def test_the_line_that_names_the_error_is_told():
         restore._call(sys.executable, "-c", "import sys; print('first'); sys.exit('last')", problem="dvc pull")
 
 
-def test_other_seeds_are_refused_in_one_line():
-    models = {"m": SimpleNamespace(seeds=(0, 1))}
-    with pytest.raises(RedoubtError, match=r"^m: DVC stores seed 0 alone"):
-        restore.stages(SimpleNamespace(config=SimpleNamespace(scale="demo"), models=models, runs={}, artifacts={}))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"stages: [",
+        b"a text",
+        b"",
+        b"stages: 3",
+        b"stages: {a: {outs: [{path: a}]}}",
+        b"stages:\n  a: 1",
+        b"\xff\xfe",
+    ],
+)
+def test_a_damaged_lock_is_one_line(dvc, content):
+    (dvc.root / "dvc.lock").write_bytes(content)
+    with pytest.raises(RedoubtError, match=r"^dvc\.lock: damaged \(.+\); take it from git again") as caught:
+        restore._lock()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_object_of_the_cache_is_dropped_before_a_commit(dvc):
     pull(dvc)
     damaged, whole = FILES
     dvc.put(dvc.cache / dvc.objects[damaged], b"First file")
-    restore._drop_damaged(SimpleNamespace(root=dvc.root), FILES)
+    restore._drop_damaged(dvc.root, FILES)
     assert not (dvc.cache / dvc.objects[damaged]).exists()
     assert (dvc.cache / dvc.objects[whole]).exists() and contents(dvc) == FILES

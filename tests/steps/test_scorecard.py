@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from redoubt.judging.cells import COLUMNS, read_published
+from redoubt.judging.cells import COLUMNS
 from redoubt.steps import scorecard
 from redoubt.study import catalog
+from redoubt.study.published import read_published
 from redoubt.tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from artifact_entries import artifact_entry
 
-from redoubt import registry
 from redoubt.artifacts import agreement
-from redoubt.artifacts.interface import Inputs
+from redoubt.artifacts._drawing import draw as draw_entry
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 
@@ -64,9 +64,7 @@ def drawn(tmp_path):
             path = tmp_path / "m/seed-0" / f"{attack}.parquet"
             write_rows(frame, path, {"model": "m", "shape": "[1, 2, 2]"})
             inputs.append({"model": "m", "attack": attack, "missing": missing, "files": [str(path)]})
-        parameters = registry.parameters("artifacts", "agreement", {"model": "m", "pairs": pairs}).model_dump()
-        entry = {"title": "T", "stamp": "S", "caption": "C", "parameters": parameters, "inputs": inputs}
-        return agreement.draw(entry, Inputs(entry))
+        return draw_entry(artifact_entry("agreement", {"model": "m", "pairs": pairs}, inputs=inputs))
 
     return draw
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from artifact_entries import artifact_entry, needs_of
 from matplotlib.figure import Figure
 
 from redoubt import registry
@@ -15,6 +16,8 @@ from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
+from redoubt.graph.code import closure
+from redoubt.study.entries.artifact import ArtifactEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}
@@ -44,10 +47,8 @@ def attacked(path, model, number, count=30):
 @pytest.fixture
 def entry(tmp_path):
     def make(plot, parameters, **changes):
-        module = registry.method("artifacts", plot)
-        checked = registry.parameters("artifacts", plot, parameters).model_dump()
         inputs = []
-        for need in dict.fromkeys(module.needs(checked)):
+        for need in needs_of(plot, parameters):
             name = "history.csv" if need.attack is None else f"{need.attack}.parquet"
             files = [tmp_path / need.model / f"seed-{seed}" / name for seed in (0, 1)]
             for seed, path in enumerate(files):
@@ -59,30 +60,10 @@ def entry(tmp_path):
         published = tmp_path / "published.csv"
         published.write_text("artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n")
         models = {
-            name: {
-                "labels": {"method": label, "network": "MLP"},
-                "defense": {"parameters": {"c": 5.0 * place}},
-            }
+            name: ({"method": label, "network": "MLP"}, {"c": 5.0 * (1 + place)})
             for place, (name, label) in enumerate(METHODS.items())
         }
-        return {
-            **{
-                "plot": plot,
-                "parameters": checked,
-                "inputs": inputs,
-                "models": models,
-                "study": "s",
-                "id": "x-1",
-            },
-            **{
-                "title": "A title",
-                "caption": "A caption.",
-                "stamp": "NOT comparable",
-                "published": str(published),
-            },
-            **{"comparable": True, "verdict": {"rate": 0.0, "mean": 0.0}},
-            **changes,
-        }
+        return artifact_entry(plot, parameters, models, inputs=inputs, published=str(published), **changes)
 
     return make
 
@@ -107,7 +88,7 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+            (tmp_path / f"{number}.{kind}").write_bytes(style.picture(made, kind))
         (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1]
@@ -133,7 +114,7 @@ def test_convergence_holds_every_epoch_of_every_seed(entry):
 def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
     data = drawing.draw(entry("sweep", FIGURES["sweep"])).data
     point = data[(data["model"] == "c") & (data["seed"] == 0)].iloc[0]
-    assert (point["c"], point["curve"], point["test_rho_2"]) == (10.0, "one", pytest.approx(0.3))
+    assert (point["c"], point["curve"], point["test_rho_2"]) == (15.0, "one", pytest.approx(0.3))
     assert data[data["model"] == "a"]["curve"].unique().tolist() == ["Reference"]
 
 
@@ -141,14 +122,14 @@ def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
 def test_figures_without_any_model_say_why(plot, entry, tmp_path):
     one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
     parameters = one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
-    (tmp_path / "f.svg").write_bytes(drawing.picture(drawing.draw(entry(plot, parameters)), "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(drawing.draw(entry(plot, parameters)), "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text()
 
 
 def test_examples_show_the_first_image_and_what_the_judge_says(entry):
     given = entry("examples", FIGURES["examples"])
     data = drawing.draw(given).data.set_index("model")
-    rows = Inputs(given).rows("a", "deepfool")
+    rows = Inputs(ArtifactEntry.parse(given)).rows("a", "deepfool")
     assert data.loc["a", "rho_2"] == pytest.approx(rows["l2"].iloc[0] / 10)
     assert (data.loc["a", "label"], data.loc["a", "adversarial_label"], data.loc["a", "judge"]) == (0, 1, "c")
 
@@ -178,20 +159,60 @@ def test_where_that_matches_nothing_is_refused(entry):
         metric_table.picked(rows, {"fraction": 0.3})
 
 
-def test_every_method_of_the_studies_has_its_own_style():
-    names = set()
-    for path in (ROOT / "config/studies").glob("*.yaml"):
-        study = yaml.safe_load(path.read_text())
-        names |= {raw["labels"]["method"] for raw in [*study["baselines"].values(), *study["models"].values()]}
-    assert len(names) >= 5 and all(style.method(name) for name in names)
-    assert len({str(style.method(name)) for name in names}) == len(names)
-    with pytest.raises(RedoubtError, match=r"'New' has no style; add it to METHODS"):
-        style.method("New")
+def labels_of_the_studies():
+    studies = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config/studies").glob("*.yaml")]
+    models = [raw for study in studies for raw in [*study["baselines"].values(), *study["models"].values()]]
+    return {raw["labels"]["method"] for raw in models}
+
+
+def test_every_method_of_the_studies_has_a_look_of_its_own():
+    names = labels_of_the_studies()
+    assert len(names) >= 5 and names <= set(style.METHODS)
+    assert len({str(look) for look in style.METHODS.values()}) == len(style.METHODS)
+
+
+def test_a_new_method_takes_a_look_by_itself_and_leaves_the_others_alone():
+    alone = style.methods(["New"])["New"]
+    assert style.methods(["PeerNet", "New", "MagNet"]) == {
+        "PeerNet": style.METHODS["PeerNet"], "New": alone, "MagNet": style.METHODS["MagNet"],
+    }  # fmt: skip
+    assert alone["color"] not in {look["color"] for look in style.METHODS.values()}
+    assert style.methods(["PNI", "L2P"]) == style.methods(["L2P", "PNI"])
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_new_methods_of_one_figure_have_different_looks(count):
+    looks = style.methods([f"Method {number}" for number in range(count)])
+    assert len({look["color"] for look in looks.values()}) == count
+    many = style.methods([*style.METHODS, *(f"Method {number}" for number in range(4))])
+    colors = [look["color"] for name, look in many.items() if name not in style.METHODS]
+    assert len({*colors, *(look["color"] for look in style.METHODS.values())}) == 4 + 7
+
+
+def test_a_figure_shows_a_model_whose_method_is_new(entry):
+    given = entry("convergence", FIGURES["convergence"])
+    given["models"]["b"]["labels"]["method"] = "Brand new"
+    made = drawing.draw(given)
+    assert "Brand new" in [text.get_text() for text in made.figure.legends[0].get_texts()]
+
+
+def test_convergence_shows_the_mean_over_seeds_and_their_range(entry):
+    made = drawing.draw(entry("convergence", {"panels": [{"title": "MLP", "models": ["b"]}]}))
+    axis = made.figure.axes[1]
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx(0.1 + 0.02 * 1.125 * np.arange(6))
+    band = axis.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.1, 0.1 + 0.02 * 1.25 * 5))
+
+
+def test_tables_do_not_depend_on_the_style_of_figures():
+    files = {path.name for path in closure("redoubt.steps.table", "redoubt.artifacts.metric_table")}
+    assert "_drawing.py" in files and "_style.py" not in files
+    assert "_style.py" in {path.name for path in closure("redoubt.steps.figure", "redoubt.artifacts.convergence")}
 
 
 def test_a_label_that_is_no_formula_is_one_line():
     figure = Figure()
     figure.suptitle("$x_{$ and $(touch pwned)$")
-    with pytest.raises(RedoubtError, match=r"a title or label holds \$\.\.\.\$ that is no formula") as caught:
-        drawing.picture(Drawing(pd.DataFrame(), figure=figure), "svg")
+    with pytest.raises(RedoubtError, match=r"contains \$\.\.\.\$ that is not valid math text") as caught:
+        style.picture(Drawing(pd.DataFrame(), figure=figure), "svg")
     assert "\n" not in str(caught.value)

@@ -95,13 +95,13 @@ def batch():
 
 
 @pytest.mark.parametrize("copies", [0, 1, 3])
-def test_clean_images_and_their_copies_share_one_pass(copies, batch):
+def test_clean_images_and_their_copies_share_one_pass(copies, batch, ask):
     inputs, labels = batch
     before = inputs.clone()
     network = Recorder()
     defense = bounded_relu.Defense(options(copies=copies, std=0.2), network)
     torch.manual_seed(0)
-    loss, logits = defense.loss(inputs, labels)
+    loss, logits = ask(defense, inputs, labels)
     (seen,) = network.seen
     assert torch.equal(inputs, before) and torch.equal(seen[:600], inputs) and len(seen) == 600 * (1 + copies)
     assert torch.equal(logits, network(inputs))
@@ -114,28 +114,28 @@ def test_clean_images_and_their_copies_share_one_pass(copies, batch):
         assert not torch.equal(seen[600:1200], seen[-600:]) or copies == 1
 
 
-def test_noise_is_drawn_anew_at_every_step(batch):
+def test_noise_is_drawn_again_at_every_step(batch, ask):
     network = Recorder()
     defense = bounded_relu.Defense(options(), network)
     for _ in range(2):
-        defense.loss(*batch)
+        ask(defense, *batch)
     assert not torch.equal(network.seen[0][600:], network.seen[1][600:])
 
 
-def test_the_noise_is_measured_on_images(batch):
+def test_the_noise_is_measured_on_images(batch, ask, setting):
     images, labels = batch
     layer = Standardised(3)
     layer.std.copy_(torch.tensor([0.1, 0.5, 2.0]).view(3, 1, 1))
     layer.mean.fill_(0.3)
     network = Recorder()
     defense = bounded_relu.Defense(options(std=0.05), network)
-    defense.begin(layer, (3, 4, 4))
+    defense.begin(setting(layer, (3, 4, 4)))
     inputs = layer(images)
-    defense.loss(inputs, labels)
+    ask(defense, inputs, labels)
     noise = (network.seen[0][600:] - inputs).transpose(0, 1).flatten(1)
     assert noise.std(1).tolist() == pytest.approx([0.5, 0.1, 0.025], rel=0.03)
-    defense.begin(MeanImage((3, 4, 4)), (3, 4, 4))
-    defense.loss(255 * images, labels)
+    defense.begin(setting(MeanImage((3, 4, 4)), (3, 4, 4)))
+    ask(defense, 255 * images, labels)
     assert float((network.seen[1][600:] - 255 * images).std()) == pytest.approx(255 * 0.05, rel=0.03)
 
 

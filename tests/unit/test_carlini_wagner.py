@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from redoubt.attacks import carlini_wagner, carlini_wagner_linf, growing_pgd, interface
 from redoubt.attacks.interface import Batches, Context
+from redoubt.evaluation.engine import implementation
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 BOX = (0.0, 1.0)
@@ -46,8 +47,9 @@ def nearest_boundary(weight, bias, inputs, labels, dual, confidence=0.0):
 def crafted(module, network, inputs, labels, bounds=BOX, size=64, engine="redoubt", **parameters):
     """Return the examples (N, ...) and the facts, concatenated."""
     options = module.Parameters(**{**FAST[module], **parameters})
-    context = Context(torch.Generator(), engine, bounds)
-    parts = list(module.run(network, Batches(inputs, labels, size), options, context))
+    run = implementation("attacks", module.__name__.rpartition(".")[2].replace("_", "-"), engine)
+    context = Context(torch.Generator(), bounds)
+    parts = list(run(network, Batches(inputs, labels, size), options, context))
     facts = {name: [value for part in parts for value in part.facts[name].tolist()] for name in parts[0].facts}
     return torch.cat([part.inputs for part in parts]), facts
 

@@ -6,17 +6,13 @@ import pandas as pd
 import pytest
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, Published, cell, read_published, shown, verdict
+from redoubt.judging.cells import COLUMNS, cell, shown, verdict
 from redoubt.judging.estimate import Estimate
+from redoubt.study.entries.artifact import ArtifactEntry, Verdict
+from redoubt.study.published import Published, read_published
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = {
-    "study": "s",
-    "id": "table-1",
-    "comparable": True,
-    "stamp": "cut",
-    "verdict": {"rate": 0.01, "mean": 0.1},
-}
+ENTRY = ArtifactEntry.model_construct(study="s", id="table-1", comparable=True, stamp="cut", verdict=Verdict())
 HEADER = "artifact,row,column,value,unit,note\n"
 
 
@@ -33,7 +29,7 @@ def read(tmp_path, *lines):
         ("5.40e-2", "ratio", 0.054, 0.00005),
         ("98.31", "percent", 0.9831, 0.00005),
         ("50", "percent", 0.5, 0.005),
-        ("205.80", "norm", 205.8, 0.005),
+        ("205.80", "0-255", 205.8, 0.005),
         ("3", "ratio", 3.0, 0.5),
         ("1.50", "ratio", 1.5, 0.005),
     ],
@@ -53,6 +49,19 @@ def test_bad_numbers_are_refused_with_their_line(digits, tmp_path):
 def test_cells_given_twice_are_refused_with_their_line(tmp_path):
     with pytest.raises(RedoubtError, match="line 4: table-1, a, b is given twice"):
         read(tmp_path, "table-1,a,b,1.0,ratio,", "table-1,a,c,1.0,ratio,", "table-1,a,b,2.0,ratio,")
+
+
+@pytest.mark.parametrize("unit", ["%", "", "Percent", "norm"])
+def test_unknown_units_are_refused_with_their_line(unit, tmp_path):
+    with pytest.raises(RedoubtError, match=r"line 2: unit '.*' is not one of plain, ratio, 0-255, epsilon, percent"):
+        read(tmp_path, f"table-1,a,b,98.31,{unit},")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_other_encodings_are_refused(encoding, tmp_path):
+    (tmp_path / "published.csv").write_bytes(f"{HEADER}table-1,a,ρ_2,1.0,ratio,\n".replace("ρ", "é").encode(encoding))
+    with pytest.raises(RedoubtError, match=r"published\.csv: not UTF-8: .*; save it as UTF-8"):
+        read_published(tmp_path / "published.csv")
 
 
 @pytest.mark.parametrize("text", ["", "artifact,row,value\n", None, 'a,"b\n'])
@@ -85,7 +94,7 @@ def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind,
 def test_verdict_compares_nothing_where_it_should_not():
     found = Estimate(0.5, 0.4, 0.6, 10)
     assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
-    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY | {"comparable": False}) == (
+    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY.model_copy(update={"comparable": False})) == (
         "not-comparable",
         "cut",
     )

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import read_published
 from redoubt.judging.claims import Numbers, decide
-from redoubt.study import catalog
+from redoubt.study.config import Study
+from redoubt.study.published import read_published
+from redoubt.study.reading import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [
@@ -166,9 +167,7 @@ def printed(tmp_path_factory):
 
 
 def studied():
-    raw = catalog.typed(
-        catalog.Study, yaml.safe_load((ROOT / "config/studies/deepdefense.yaml").read_text()), "deepdefense"
-    )
+    raw = typed(Study, yaml.safe_load((ROOT / "config/studies/deepdefense.yaml").read_text()), "deepdefense")
     return {name: claim.model_dump() for name, claim in raw.claims.items()}
 
 

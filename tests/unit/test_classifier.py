@@ -8,19 +8,82 @@ import pytest
 import safetensors.torch
 import torch
 
+from redoubt import device
 from redoubt.errors import RedoubtError
-from redoubt.models import classifier
+from redoubt.models import classifier, weights
+from redoubt.study.entries.base import Method
 
 SHAPE = (1, 28, 28)
 
 
-def test_weights_and_buffers_come_back(mlp, tmp_path, make_entry, digit_images):
-    classifier.save(mlp, tmp_path / "weights.safetensors")
-    fresh = classifier.build(make_entry("mlp", 0.2), SHAPE, 10).eval()
-    assert not torch.equal(fresh(digit_images[0][:3]), mlp(digit_images[0][:3]))
-    classifier.load(fresh, tmp_path / "weights.safetensors")
-    assert torch.equal(fresh(digit_images[0][:3]), mlp(digit_images[0][:3]))
-    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+CPU = torch.device("cpu")
+
+
+def saved(network, path):
+    path.write_bytes(weights.encoded(network, path))
+    return path
+
+
+def test_weights_and_preprocessing_come_back_from_two_files(mlp, tmp_path, make_entry, publish, digit_images):
+    files = publish(mlp, make_entry("mlp", 0.2), tmp_path)
+    fresh, facts = weights.load_model(*files, CPU)
+    assert torch.equal(fresh(digit_images[0][:3]), mlp(digit_images[0][:3])) and not fresh.training
+    assert facts["preprocessing"]["name"] == "mean-image"
+    assert set(safetensors.torch.load_file(files[0])) == set(mlp.network.state_dict())
+    assert set(safetensors.torch.load_file(files[1])) == {"mean"}
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda b: b[:-1], lambda b: b[:20], lambda b: b"", lambda b: b[:-3] + b"\x07" + b[-2:]]
+)
+def test_a_damaged_preprocessing_file_is_one_line(harm, mlp, tmp_path, make_entry, publish):
+    files = publish(mlp, make_entry("mlp", 0.2), tmp_path)
+    files[1].write_bytes(harm(files[1].read_bytes()))
+    with pytest.raises(RedoubtError, match=r"no readable preprocessing .*; delete it and run the step") as caught:
+        weights.load_model(*files, CPU)
+    assert "\n" not in str(caught.value)
+    files[1].unlink()
+    with pytest.raises(RedoubtError, match="no readable preprocessing"):
+        weights.load_model(*files, CPU)
+
+
+def test_another_preprocessing_is_one_line(mlp, tmp_path, make_entry, publish):
+    entry = make_entry("mlp", 0.2)
+    named = Method.parse(entry["preprocessing"])
+    first, own = publish(mlp, entry, tmp_path / "a")
+    mlp.preprocessing.mean += 1
+    _, moved = publish(mlp, entry, tmp_path / "b")
+    with pytest.raises(RedoubtError, match=r"not the preprocessing that .*weights\.safetensors was trained with"):
+        weights.load_model(first, moved, CPU)
+    layer = classifier.build_preprocessing(named, SHAPE)
+    assert weights.load_preprocessing(layer, named, own, "of no data")
+    assert weights.load_preprocessing(layer, Method(name="mean-image"), own)  # defaults may be left out
+    with pytest.raises(RedoubtError, match="was fitted on other data"):
+        weights.load_preprocessing(layer, named, own, "of other data")
+    fixed = Method(name="mean-image", parameters={"channels": [0.5]})
+    with pytest.raises(RedoubtError, match=r"the model's entry asks for .*0\.5"):
+        weights.load_preprocessing(layer, fixed, own)
+    with pytest.raises(RedoubtError, match="mean is"):
+        weights.load_preprocessing(classifier.build_preprocessing(named, (1, 4, 4)), named, own)
+
+
+class Viewing(torch.nn.Module):
+    """A network that flattens by `view`, which needs the usual memory format."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = torch.nn.Conv2d(2, 4, 3), torch.nn.Linear(4 * 36, 3)
+
+    def forward(self, inputs):
+        maps = self.conv(inputs)
+        return self.last(maps.view(len(maps), -1))
+
+
+def test_networks_that_use_view_stay_in_the_memory_format_that_they_can_run_in(lenet):
+    viewing, state = Viewing(), torch.random.get_rng_state()
+    assert classifier.memory_format(viewing, (2, 8, 8)) == torch.contiguous_format
+    assert classifier.memory_format(lenet.network, SHAPE) == torch.channels_last
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_forward_is_network_after_preprocessing(mlp, digit_images):
@@ -29,15 +92,15 @@ def test_forward_is_network_after_preprocessing(mlp, digit_images):
 
 
 def test_bytes_do_not_depend_on_memory_format(lenet, tmp_path):
-    classifier.save(lenet, tmp_path / "a")
-    classifier.save(lenet.to(memory_format=torch.channels_last), tmp_path / "b")
+    saved(lenet.network, tmp_path / "a")
+    saved(lenet.network.to(memory_format=torch.channels_last), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_seeds_follow_from_the_identity():
+def test_seeds_follow_from_the_names():
     draws = []
     for parts in (("a", 1), ("a", 1), ("a", 2), ("a1",)):
-        generator = classifier.seed_everything(*parts)
+        generator = device.seed_everything(*parts)
         draws.append((torch.rand(1).item(), torch.rand(1, generator=generator).item()))
     assert draws[0] == draws[1] and draws[0][0] == draws[0][1]
     assert len(set(draws)) == 3
@@ -47,49 +110,46 @@ def test_seeds_follow_from_the_identity():
     ("harm", "message"),
     [
         (
-            lambda state: {name: t for name, t in state.items() if name != "network.fc1.bias"},
+            lambda state: {name: t for name, t in state.items() if name != "fc1.bias"},
             "fc1.bias is absent",
         ),
         (
-            lambda state: state | {"network.fc1.bias": torch.zeros(7)},
+            lambda state: state | {"fc1.bias": torch.zeros(7)},
             r"fc1.bias is \(7,\), .* asks for \(100,\)",
         ),
-        (lambda state: state | {"network.more": torch.zeros(7)}, "network.more .* asks for none"),
+        (lambda state: state | {"more": torch.zeros(7)}, "more .* asks for none"),
         (
-            lambda state: state | {"network.fc1.bias": torch.full((100,), float("nan"))},
+            lambda state: state | {"fc1.bias": torch.full((100,), float("nan"))},
             "fc1.bias is not finite",
         ),
     ],
 )
 def test_other_tensors_are_refused(harm, message, mlp, tmp_path):
-    safetensors.torch.save_file(harm(dict(mlp.state_dict())), tmp_path / "w.safetensors")
-    before = {name: tensor.clone() for name, tensor in mlp.state_dict().items()}
+    network = mlp.network
+    safetensors.torch.save_file(harm(dict(network.state_dict())), tmp_path / "w.safetensors")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(RedoubtError, match=message) as caught:
-        classifier.load(mlp, tmp_path / "w.safetensors")
+        weights.load(network, tmp_path / "w.safetensors")
     assert "\n" not in str(caught.value)
-    assert all(torch.equal(before[name], tensor) for name, tensor in mlp.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_adopting_fills_the_preprocessing_and_hands_over_the_rest(mlp, tmp_path, make_entry):
-    classifier.save(mlp, tmp_path / "weights.safetensors")
-    fresh, seen = classifier.build(make_entry("mlp", 0.2), SHAPE, 10), {}
-    before = fresh.network.fc1.weight.clone()
-    classifier.adopt(fresh, tmp_path / "weights.safetensors", lambda network, state: seen.update({network: state}))
-    assert torch.equal(fresh.preprocessing.mean, mlp.preprocessing.mean)
-    assert torch.equal(fresh.network.fc1.weight, before)
+def test_adopting_hands_over_all_tensors_and_fills_nothing_itself(mlp, tmp_path, make_entry):
+    path = saved(mlp.network, tmp_path / "weights.safetensors")
+    fresh, seen = classifier.build(make_entry("mlp", 0.2), SHAPE, 10).network, {}
+    before = fresh.fc1.weight.clone()
+    weights.adopt(fresh, path, lambda network, state: seen.update({network: state}))
+    assert torch.equal(fresh.fc1.weight, before)
     (state,) = seen.values()
-    assert list(seen) == [fresh.network] and state.keys() == mlp.network.state_dict().keys()
+    assert list(seen) == [fresh] and state.keys() == mlp.network.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in mlp.network.state_dict().items())
 
 
 def test_adopting_what_does_not_fit_is_one_line(mlp, lenet, tmp_path):
-    state = dict(mlp.state_dict())
-    del state["preprocessing.mean"]
-    safetensors.torch.save_file(state, tmp_path / "bare")
-    classifier.save(lenet, tmp_path / "lenet")
-    for name, message in (("bare", "tensor mean is absent"), ("lenet", "do not fit .*fc3"), ("none", "no readable")):
+    saved(lenet.network, tmp_path / "lenet")
+    for name, message in (("lenet", "do not fit .*fc3"), ("none", "no readable")):
         with pytest.raises(RedoubtError, match=message) as caught:
-            classifier.adopt(mlp, tmp_path / name, lambda network, own: network.load_state_dict(own))
+            weights.adopt(mlp.network, tmp_path / name, lambda network, own: network.load_state_dict(own))
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
@@ -120,12 +180,11 @@ def test_unreadable_weights_are_refused(content, mlp, tmp_path):
     if content is not None:
         (tmp_path / "w").write_bytes(content)
     with pytest.raises(RedoubtError, match="no readable weights"):
-        classifier.load(mlp, tmp_path / "w")
+        weights.load(mlp.network, tmp_path / "w")
 
 
-def test_weights_that_are_not_finite_are_never_written(mlp, tmp_path):
+def test_weights_that_are_not_finite_are_never_written(mlp):
     with torch.no_grad():
         mlp.network.fc2.weight[0, 0] = float("inf")
-    with pytest.raises(RedoubtError, match=r"network\.fc2\.weight is not finite"):
-        classifier.save(mlp, tmp_path / "weights.safetensors")
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(RedoubtError, match=r"weights: not written: tensor fc2\.weight is not finite"):
+        weights.encoded(mlp.network, "weights")

@@ -285,9 +285,9 @@ def test_jpeg_pictures_are_ordered_by_number_and_then_class(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (("x/test/bird/0000.jpg", b""), "no picture of this dataset"),
-        (("x/val/cat/0000.jpg", b""), "no picture of this dataset"),
-        (("run.sh", b""), "no picture of this dataset"),
+        (("x/test/bird/0000.jpg", b""), "is not one of its pictures"),
+        (("x/val/cat/0000.jpg", b""), "is not one of its pictures"),
+        (("run.sh", b""), "is not one of its pictures"),
         (("x/test/cat/0001.jpg", picture(1)), "3 test images; expected 2"),
     ],
 )

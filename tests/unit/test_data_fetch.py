@@ -102,7 +102,7 @@ def cache(tmp_path):
 
 def refused(file, mirrors, cache):
     with pytest.raises(RedoubtError) as caught:
-        fetch(file, mirrors, cache, progress=False)
+        fetch(file, mirrors, cache)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -391,6 +391,6 @@ def test_a_redirect_from_https_stays_on_https(scheme, refused_):
 
 
 def test_the_bar_is_drawn_on_a_terminal_only(mirror, cache, capsys):
-    fetch(described(), [mirror.url], cache, progress=True)
+    fetch(described(), [mirror.url], cache)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""

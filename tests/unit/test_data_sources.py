@@ -144,3 +144,19 @@ def test_imagenet_needs_a_folder_with_train_and_val(tmp_path):
     assert "has no val/" in unavailable("imagenet", [], folder, published)
     (folder / "val").mkdir()
     assert unavailable("imagenet", [], folder, published) is None
+
+
+def test_a_place_that_the_locale_cannot_write_is_one_line(tmp_path):
+    code = (
+        "from redoubt.data import sources\n"
+        "place = '/m\\xe9'\n"
+        "for ask in (lambda: sources.mirrors([place], {}), lambda: sources.unavailable('imagenet', [], place, '.')):\n"
+        "    try: ask()\n"
+        "    except sources.RedoubtError as error: print(error)"
+    )
+    given = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    mirrors, imagenet = done.stdout.splitlines()
+    expected = r"'/m\xe9' cannot be written in this locale's encoding (ascii); set PYTHONUTF8=1, or a UTF-8 locale"
+    assert mirrors == f"config/config.yaml: data.mirrors: {expected}"
+    assert imagenet == f"config/config.yaml: data.imagenet: {expected}"

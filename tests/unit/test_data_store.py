@@ -1,15 +1,17 @@
 """Published datasets: round trip, refusal of what does not match, and data that need no download."""
 
 import errno
+import importlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from redoubt.data import digits, imagenet, store
 from redoubt.data.sources import SOURCES
@@ -104,7 +106,7 @@ def test_a_full_disk_leaves_the_published_dataset_untouched(folder, monkeypatch)
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
 
-def test_a_publication_that_dies_between_its_renames_vouches_for_nothing(folder, monkeypatch):
+def test_a_publication_that_dies_between_its_renames_cannot_be_loaded(folder, monkeypatch):
     real = type(folder).replace
 
     def replace(self, target):
@@ -134,9 +136,9 @@ def load_refused(folder, split="train"):
 
 def test_load_refuses_what_meta_does_not_describe(folder):
     edit_meta(folder, shape=[3, 5, 4])
-    assert "images is uint8 [6, 3, 4, 5]; meta.json promises uint8 [6, 3, 5, 4]" in load_refused(folder)
+    assert "images is uint8 [6, 3, 4, 5]; meta.json says uint8 [6, 3, 5, 4]" in load_refused(folder)
     edit_meta(folder, shape=[3, 4, 5], counts={"train": 7, "test": 3})
-    assert "promises uint8 [7, 3, 4, 5]" in load_refused(folder)
+    assert "says uint8 [7, 3, 4, 5]" in load_refused(folder)
     edit_meta(folder, counts={"test": 3})
     assert "meta.json: no key 'train'" in load_refused(folder)
     edit_meta(folder, counts=3)
@@ -157,7 +159,7 @@ def test_load_refuses_a_swapped_missing_or_strange_split(folder):
     assert "damaged" in load_refused(folder)
     other["train"]["labels"] = other["train"]["labels"].astype(np.int32)
     store.publish(folder, other, META)
-    assert "labels is int32 [6]; meta.json promises int64 [6]" in load_refused(folder)
+    assert "labels is int32 [6]; meta.json says int64 [6]" in load_refused(folder)
 
 
 @settings(max_examples=40, deadline=None)
@@ -284,28 +286,133 @@ def test_an_unreadable_picture_is_named(pictures, tmp_path):
         split.images()
 
 
-def test_imagenet_that_moved_away_is_told(pictures, tmp_path):
+def test_imagenet_that_moved_away_is_reported(pictures, tmp_path):
     folder = published(pictures, tmp_path / "published")
     pictures.rename(tmp_path / "moved")
-    assert "which is gone" in load_refused(folder)
+    assert "which no longer exists" in load_refused(folder)
+
+
+def refused(pictures):
+    """Return the line with which an ImageNet folder is refused."""
+    with pytest.raises(RedoubtError) as caught:
+        imagenet.scan(pictures)
+    return str(caught.value)
 
 
 def test_a_strange_imagenet_folder_is_refused(pictures, tmp_path):
-    def refused():
-        with pytest.raises(RedoubtError) as caught:
-            imagenet.scan(pictures)
-        return str(caught.value)
-
     (pictures / "val" / "n99").mkdir()
-    assert "has class 'n99', which train/ has not" in refused()
-    (pictures / "val" / "n99").rmdir()
+    assert "val has class 'n99', which train/ lacks" in refused(pictures)
+    (pictures / "val" / "n99").rename(pictures / "train" / "n99")
+    assert "train has class 'n99', which val/ lacks" in refused(pictures)
+    (pictures / "val" / "n99").mkdir()
+    assert "train/n99 has no pictures (.jpeg, .jpg, .png); finish unpacking it" in refused(pictures)
+    for part in ("train", "val"):
+        (pictures / part / "n99").rmdir()
     (pictures / "train" / "n01" / "a\nb.png").touch()
-    assert "holds a line break" in refused()
+    assert "train/n01 holds a line break" in refused(pictures)
     (pictures / "val").rename(tmp_path / "val")
-    assert "has no val/" in refused()
+    assert "has no val/" in refused(pictures)
     (pictures / "val").mkdir()
     (pictures / "train").rename(tmp_path / "train")
     (pictures / "train").mkdir()
-    assert "has no class folders" in refused()
-    with pytest.raises(RedoubtError, match=r"set data\.imagenet"):
-        imagenet.scan(None)
+    assert "has no class folders" in refused(pictures)
+    assert "set data.imagenet" in refused(None)
+
+
+def listed(pictures):
+    """Return what the scan of train/ finds, as torchvision's ImageFolder lists it: (path, label), by class and path."""
+    splits, _ = imagenet.scan(pictures)
+    paths = os.fsdecode(splits["train"]["paths"].tobytes()).split("\n")
+    return sorted(zip(paths, splits["train"]["labels"].tolist(), strict=True))
+
+
+def test_hidden_files_and_folders_are_no_classes_and_no_pictures(pictures):
+    before = listed(pictures)
+    for name in (".ipynb_checkpoints", ".AAA"):
+        (pictures / "train" / name).mkdir()
+    (pictures / "train/n01/.thumbnails").mkdir()
+    for name in (".AAA/0.png", "n01/.thumbnails/0.png", "n01/._0.JPEG"):
+        (pictures / "train" / name).write_bytes(b"Mac OS X")
+    assert listed(pictures) == before
+
+
+def test_pictures_in_deeper_folders_are_those_that_torchvision_lists(pictures):
+    importlib.import_module("redoubt.networks._vision")  # lets torchvision be imported beside a CPU build of torch
+    from torchvision.datasets import ImageFolder
+
+    train = pictures / "train"
+    (train / "n01/images/deep").mkdir(parents=True)
+    (train / "n01/0.JPEG").rename(train / "n01/images/deep/0.JPEG")
+    (train / "n01/1.JPEG").rename(train / "n01/images/1.jpg")
+    (train / "n02").rename(pictures / "elsewhere")
+    (train / "n02").symlink_to(pictures / "elsewhere")
+    expected = [(str(Path(path).relative_to(pictures)), label) for path, label in ImageFolder(train).imgs]
+    assert listed(pictures) == sorted(expected) and len(expected) == 5
+    (train / "n01/images/circle").symlink_to(train / "n01")
+    assert listed(pictures) == sorted(expected)
+
+
+def with_heavy_text(path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (300, 300)).save(path, pnginfo=text)
+
+
+def damaged(path):
+    """Write a PNG with a damaged chunk behind its header."""
+    Image.effect_noise((300, 300), 90).save(path)
+    content = path.read_bytes()
+    place = content.index(b"IDAT", 60_000)
+    path.write_bytes(content[:place] + b"\0\1\2\3" + content[place + 4 :])  # Pillow raises a SyntaxError
+
+
+def cut_off(path):
+    Image.effect_noise((300, 300), 90).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+HARMS = {
+    "no picture": (lambda path: path.write_bytes(b"<html>"), "cannot be read as a picture"),
+    "empty": (lambda path: path.touch(), "cannot be read as a picture"),
+    "a header cut off": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "cannot be read as a picture"),
+    "a damaged chunk": (damaged, "broken PNG file"),
+    "a JPEG cut off": (cut_off, "image file is truncated"),
+    "heavy text": (with_heavy_text, "Decompressed data too large"),
+    "a decompression bomb": (lambda path: Image.new("1", (20_000, 20_000)).save(path), "cannot be read as a picture"),
+    "too many pixels": (lambda path: Image.new("1", (10_000, 10_000)).save(path), "10000x10000 pixels are too many"),
+    "too slim": (lambda path: Image.new("L", (5_000, 1)).save(path), "5000x1 pixels are too many, or too slim"),
+}
+
+
+@pytest.mark.parametrize("name", HARMS)
+def test_a_harmed_picture_is_found_before_anything_is_published(name, pictures, recwarn):
+    harm, expected = HARMS[name]
+    for number in (7, 8):
+        harm(pictures / f"val/n02/{number}.png")
+    line = refused(pictures)
+    assert f"{pictures}/val/n02/7.png: " in line and expected in line and "(and 1 more pictures); replace" in line
+    assert not recwarn.list
+
+
+def test_bytes_behind_the_end_of_a_whole_picture_are_no_damage(pictures):
+    before = listed(pictures)
+    with (pictures / "train/n01/0.JPEG").open("ab") as stream:
+        stream.write(b"\0" * 100)
+    assert listed(pictures) == before
+
+
+def test_later_damage_is_reported_with_the_name_when_a_picture_is_decoded(pictures, tmp_path):
+    split = store.load(published(pictures, tmp_path / "published"), "train")
+    damaged(pictures / "train/n02/0.png")
+    with pytest.raises(RedoubtError, match=r"n02/0\.png: cannot be read as a picture: broken PNG file"):
+        split.images()
+
+
+def test_names_in_other_encodings_are_found_again_or_refused(pictures, tmp_path):
+    train = pictures / "train"
+    (train / "n01/0.JPEG").rename(os.fsdecode(bytes(train) + b"/n01/caf\xe9.JPEG"))
+    split = store.load(published(pictures, tmp_path / "published"), "train")
+    assert split.images().shape[0] == 5
+    (train / "n02").rename(os.fsdecode(bytes(train) + b"/n\xe9"))
+    (pictures / "val/n02").rename(os.fsdecode(bytes(pictures) + b"/val/n\xe9"))
+    assert r"the name b'n\xe9' is not UTF-8; rename it" in refused(pictures)

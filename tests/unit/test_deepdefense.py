@@ -129,7 +129,7 @@ def test_lambda_zero_is_clean_training_bit_for_bit(mlp, digit_images, trainer, w
     assert found[0] == found[1] != weights_bytes(mlp.network)
 
 
-def test_layers_mask_the_gradient_and_leave_the_loss(lenet, digit_images):
+def test_layers_mask_the_gradient_and_leave_the_loss(lenet, digit_images, ask):
     inputs, labels = lenet.preprocessing(digit_images[0][:20]), digit_images[1][:20]
     network = lenet.network
     values = {"guard": 5e-6, "c": 1.0}
@@ -137,7 +137,7 @@ def test_layers_mask_the_gradient_and_leave_the_loss(lenet, digit_images):
 
     def gradients(defense):
         network.zero_grad()
-        loss, _ = defense.loss(inputs, labels)
+        loss, _ = ask(defense, inputs, labels)
         loss.backward()
         return loss.item(), {name: weight.grad.clone() for name, weight in network.named_parameters()}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from redoubt.attacks import deepfool
 from redoubt.attacks.interface import Batches, Context
+from redoubt.evaluation.engine import implementation
 
 Parameters = deepfool.Parameters
 
@@ -158,7 +159,8 @@ def test_foolbox_agrees(name, bounds, request, digit_images):
     parameters = Parameters(iterations=10 if bounds is None else 50, overshoot=0.02, candidates=6)
     fooled, sizes = {}, {}
     for engine in deepfool.ENGINES:
-        (crafted,) = deepfool.run(network, batches, parameters, Context(torch.Generator(), engine, bounds))
+        run = implementation("attacks", "deepfool", engine)
+        (crafted,) = run(network, batches, parameters, Context(torch.Generator(), bounds))
         fooled[engine] = network(crafted.inputs).argmax(1) != predicted
         sizes[engine] = (crafted.inputs - inputs).flatten(1).norm(dim=1)
     assert int((fooled["redoubt"] != fooled["foolbox"]).sum()) <= 1 and fooled["redoubt"].float().mean() > 0.9

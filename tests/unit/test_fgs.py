@@ -11,16 +11,18 @@ from redoubt.attacks import _losses as losses
 from redoubt.attacks import fgs
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.engine import implementation
 
 
 def context(**changes):
     return Context(torch.Generator(), **changes)
 
 
-def crafted(network, inputs, labels, size=64, ctx=None, **parameters):
+def crafted(network, inputs, labels, size=64, ctx=None, engine="redoubt", **parameters):
     """Return epsilon to adversarial inputs (N, ...)."""
     found = {}
-    for part in fgs.run(network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()):
+    run = implementation("attacks", "fgs", engine)
+    for part in run(network, Batches(inputs, labels, size), fgs.Parameters(**parameters), ctx or context()):
         found.setdefault(part.facts["epsilon"], []).append(part.inputs)
     return {epsilon: torch.cat(parts) for epsilon, parts in found.items()}
 
@@ -113,7 +115,8 @@ def test_foolbox_agrees_elementwise(name, bounds, request, digit_images):
             network,
             inputs,
             digit_images[1][:64],
-            ctx=context(engine=engine, bounds=bounds),
+            ctx=context(bounds=bounds),
+            engine=engine,
             epsilons=epsilons,
         )
         for engine in fgs.ENGINES

@@ -24,7 +24,8 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_canonical_json_reads_back(value):
-    assert json.loads(files.canonical_json(value)) == value
+    text = files.canonical_json(value)
+    assert json.loads(text) == value and text.isascii()
 
 
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))

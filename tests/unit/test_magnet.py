@@ -10,10 +10,12 @@ from scipy.spatial.distance import jensenshannon
 from redoubt import registry
 from redoubt.attacks.interface import Crafted
 from redoubt.defenses import magnet
-from redoubt.evaluation.run import Victim, rows_of
+from redoubt.evaluation.run import rows_of
+from redoubt.evaluation.victim import Victim
 from redoubt.models.classifier import Classifier
 from redoubt.networks._reformed import Autoencoder, Reformed, divergence
 from redoubt.preprocessing._layers import MeanImage, Standardised
+from redoubt.study.entries.attack import AttackEntry
 
 SHAPE = (1, 28, 28)
 
@@ -23,14 +25,14 @@ def options(**values):
 
 
 @pytest.fixture
-def reformed(mlp):
+def reformed(mlp, setting):
     """Function (parameters) to a MagNet in front of the MLP, on its inputs around zero."""
 
     def make(**values):
         torch.manual_seed(0)
         network = magnet.change(options(**values), mlp.network, SHAPE, 10)
         defense = magnet.Defense(options(**values), network)
-        defense.begin(mlp.preprocessing, SHAPE)
+        defense.begin(setting(mlp.preprocessing, SHAPE))
         return network, defense
 
     return make
@@ -129,12 +131,12 @@ def test_one_detector_is_enough_to_report(reformed, mlp, digit_images):
         assert torch.equal(network.detects(inputs), marks[:, column] >= marks[:, column].median())
 
 
-def test_the_loss_by_hand(reformed, mlp, digit_images):
+def test_the_loss_by_hand(reformed, mlp, digit_images, ask):
     network, defense = reformed(std=0.3, penalty=1e-3)
     images, labels = (part[:16] for part in digit_images)
     inputs = mlp.preprocessing(images)
     torch.manual_seed(4)
-    loss, logits = defense.loss(inputs, labels)
+    loss, logits = ask(defense, inputs, labels)
     torch.manual_seed(4)
     noisy = (network.pixels.images(inputs) + 0.3 * torch.randn_like(inputs)).clamp(0, 1)
     maps = network.autoencoder.activations(noisy)
@@ -143,7 +145,7 @@ def test_the_loss_by_hand(reformed, mlp, digit_images):
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
     assert squares > 1 and not logits.requires_grad and torch.equal(logits, network(inputs))
     torch.manual_seed(5)
-    assert defense.loss(inputs, labels)[0].item() != loss.item()
+    assert ask(defense, inputs, labels)[0].item() != loss.item()
 
 
 def test_only_the_autoencoder_learns_and_the_classifier_sleeps(mlp, digit_images, trainer):
@@ -159,7 +161,7 @@ def test_only_the_autoencoder_learns_and_the_classifier_sleeps(mlp, digit_images
     assert history[-1]["train_loss"] < 0.7 * history[1]["train_loss"]
     assert all(torch.equal(before[key], tensor) for key, tensor in classifier.state_dict().items())
     assert all(not torch.equal(start[key], tensor) for key, tensor in network.autoencoder.state_dict().items())
-    assert set(made.updates.weights) == {f"autoencoder.{key}" for key in start}
+    assert set(made.optimizer.weights) == {f"network.autoencoder.{key}" for key in start}
     network.train()
     assert network.autoencoder.training and not any(module.training for module in classifier.modules())
 
@@ -170,9 +172,8 @@ def test_a_trained_one_keeps_predictions_and_reports_noise(reformed, mlp, digit_
     inputs = mlp.preprocessing(images)
     made = trainer(
         network, "magnet", {"width": 6}, inputs[:200], labels[:200],
-        epochs=25, batch_size=20, optimizer="adam", learning_rate=0.02,
+        layer=mlp.preprocessing, epochs=25, batch_size=20, optimizer="adam", learning_rate=0.02,
     )  # fmt: skip
-    made.defense.begin(mlp.preprocessing, SHAPE)
     made.run()
     defense.finish(lambda: iter(inputs[:200].split(100)))
     network.eval()
@@ -203,11 +204,11 @@ def test_it_starts_from_a_classifier_or_from_another_one(reformed, mlp):
 
 
 @pytest.mark.parametrize("layer", [Standardised(1), MeanImage(SHAPE)])
-def test_the_way_to_images_travels_with_the_weights(layer, mlp):
+def test_the_way_to_images_travels_with_the_weights(layer, mlp, setting):
     for buffer in layer.buffers():
         torch.nn.init.uniform_(buffer, 0.2, 0.7)
     network = Reformed(mlp.network, SHAPE, 3)
-    magnet.Defense(options(), network).begin(layer, SHAPE)
+    magnet.Defense(options(), network).begin(setting(layer, SHAPE))
     fresh = Reformed(copy.deepcopy(mlp.network), SHAPE, 3)
     fresh.load_state_dict(network.state_dict())
     images = torch.rand(4, *SHAPE)
@@ -228,7 +229,7 @@ def scored(digit_images):
         noise = amount * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
         moved = victim.inputs((images + noise).clamp(0, 1))
         batch = {"inputs": inputs, "labels": labels, "positions": torch.arange(30)}
-        entry = {"repetitions": repetitions, "keep_images": False}
+        entry = AttackEntry(id="a", attack="fgs", repetitions=repetitions)
         return moved, list(rows_of(victim, Crafted(0, moved, {}), batch, entry))
 
     return make

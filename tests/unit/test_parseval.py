@@ -8,6 +8,7 @@ import torch
 from redoubt import registry
 from redoubt.attacks import deepfool
 from redoubt.defenses import adversarial_training, parseval
+from redoubt.defenses.interface import Batch, Moment
 
 
 def plain(steps, title):
@@ -39,6 +40,13 @@ def test_one_step_by_hand():
     assert torch.allclose(weight, torch.tensor([[3.0, 4.0], [1.0, 0.0]]) * torch.tensor([[1.01 - 0.25], [1.0]]))
 
 
+class Still(torch.optim.SGD):
+    """An optimizer whose updates change nothing."""
+
+    def step(self):
+        """Leave the weights as they are."""
+
+
 @pytest.mark.parametrize(("share", "counts"), [(0.3, (6, 3)), (1.0, (20, 10)), (0.001, (1, 1))])
 def test_only_the_drawn_share_of_units_changes(share, counts):
     torch.manual_seed(1)
@@ -47,8 +55,9 @@ def test_only_the_drawn_share_of_units_changes(share, counts):
     before = [layer.weight.detach().clone() for layer in (network[0], network[2])]
     biases = [layer.bias.detach().clone() for layer in (network[0], network[2])]
     defense, changed = parseval.Defense(options, network), []
+    images, labels = torch.rand(2, 2, 3, 3), torch.tensor([0, 1])
     for _ in range(2):
-        defense.after_step()
+        defense.step(Batch(images, labels, labels), Moment(0, 0, 1, 2), Still(network.parameters(), 0.1))
         changed.append(
             [(b != n.weight).flatten(1).any(1) for b, n in zip(before, (network[0], network[2]), strict=True)]
         )
@@ -57,7 +66,7 @@ def test_only_the_drawn_share_of_units_changes(share, counts):
     assert all(torch.equal(b, n.bias) for b, n in zip(biases, (network[0], network[2]), strict=True))
 
 
-def test_adversarial_set_is_made_once_from_the_starting_network(mlp, digit_images, trainer):
+def test_adversarial_set_is_made_once_from_the_starting_network(mlp, digit_images, ask):
     inputs, labels = mlp.preprocessing(digit_images[0][:300]), digit_images[1][:300]
     options = registry.parameters("defenses", "adversarial-training", {"iterations": 20})
     defense = adversarial_training.Defense(options, mlp.network.train())
@@ -70,6 +79,6 @@ def test_adversarial_set_is_made_once_from_the_starting_network(mlp, digit_image
     assert (found - expected).abs().max() <= 1e-3
     assert (found - inputs).flatten(1).norm(dim=1).min() > 1  # no clean image among them
     assert (mlp.network(found).argmax(1) != predicted).float().mean() > 0.99
-    loss, logits = defense.loss(found[:10], labels[:10])
+    loss, logits = ask(defense, found[:10], labels[:10])
     assert torch.equal(logits, mlp.network(found[:10]))
     assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits, labels[:10]).item())

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
+from redoubt.artifacts import _style as style
 from redoubt.artifacts.peer_graph import span
-from redoubt.attacks import peer_graph
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
@@ -21,6 +22,7 @@ from redoubt.models import classifier
 from redoubt.models.classifier import Classifier
 from redoubt.networks import add_peer_regularization
 from redoubt.preprocessing._layers import Standardised, Whitened
+from redoubt.probes import peer_graph
 from redoubt.rows import read_rows, read_shared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +60,8 @@ def built(name, shape, after, draws=3, **options):
 
 
 def inspect(model, images, **parameters):
-    """Rows and shared tensors of an inspection."""
-    checked = registry.parameters("attacks", "peer-graph", parameters)
+    """Rows and shared tensors of a probe."""
+    checked = registry.parameters("probes", "peer-graph", parameters)
     labels = torch.zeros(len(images), dtype=torch.int64)
     context = Context(torch.Generator(), bounds=(0.0, 1.0))
     parts = list(peer_graph.run(model, Batches(images, labels, 1000), checked, context))
@@ -268,7 +270,7 @@ def test_what_cannot_be_looked_at_is_refused():
 
 def test_it_says_what_it_is():
     for name in ("peer-graph", "timing"):
-        method = registry.method("attacks", name)
+        method = registry.method("probes", name)
         assert method.THREAT.startswith("none") and method.COST and method.NEEDS and method.ENGINES == ("redoubt",)
         assert "Source:" in method.__doc__ and "Deviation" in method.__doc__
         assert all(field.description for field in method.Parameters.model_fields.values())
@@ -278,8 +280,8 @@ def test_it_says_what_it_is():
 
 
 @pytest.fixture(scope="module")
-def inspected(tmp_path_factory, tiny_data, make_entry, make_attack):
-    """The file of an inspection of six digits, as the attack step writes it."""
+def inspected(tmp_path_factory, tiny_data, make_entry, make_attack, publish):
+    """The file of a probe of six digits, as the attack step writes it."""
     folder = tmp_path_factory.mktemp("inspected") / "digits-lenet5-peernet" / "seed-0"
     folder.mkdir(parents=True)
     options = {"after": ["conv1", "conv2"], "neighbours": 3, "peers": 4, "draws": 2}
@@ -290,19 +292,18 @@ def inspected(tmp_path_factory, tiny_data, make_entry, make_attack):
     model = classifier.build(entry, (1, 28, 28), 10)
     model.preprocessing.mean.fill_(30.0)
     model.network.set_peers(model.preprocessing(drawn((1, 28, 28))))
-    digest = classifier.save(model, folder / "weights.safetensors")
-    facts = {"entry": entry, "shape": [1, 28, 28], "classes": [f"digit {n}" for n in range(10)], "sha256": digest}
-    (folder / "model.json").write_text(json.dumps(facts))
+    files = publish(model, entry, folder)
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**facts, "classes": [f"digit {n}" for n in range(10)]}))
     parameters = {"layer": "conv2", "draw": 1, "pixels": [(8, 9), (20, 14)]}
     task = make_attack("peer-graph", parameters=parameters, select={"images": 6}, space="pixels", keep_images=True)
-    attack(task, 0, tiny_data, folder / "weights.safetensors", folder / "graph.parquet", device_name="cpu")
+    attack(task, 0, tiny_data, *files, folder / "graph.parquet", device_name="cpu")
     return folder / "graph.parquet"
 
 
 @pytest.fixture
 def entry(inspected):
     def make(plot, missing=None, **parameters):
-        checked = registry.parameters("artifacts", plot, parameters).model_dump()
         inputs = [
             {
                 "model": need.model,
@@ -310,10 +311,10 @@ def entry(inspected):
                 "missing": None if need.model == "a" else "CIFAR-100 is not here",
                 "files": [str(inspected)],
             }
-            for need in registry.method("artifacts", plot).needs(checked)
+            for need in needs_of(plot, parameters)
         ]
-        labels = {"a": {"labels": {"name": "PR-LeNet-5"}}, "gone": {"labels": {"name": "PR-ResNet-110"}}}
-        return {"plot": plot, "parameters": checked, "inputs": inputs, "models": labels, "stamp": "NOT comparable"}
+        labels = {"a": {"name": "PR-LeNet-5"}, "gone": {"name": "PR-ResNet-110"}}
+        return artifact_entry(plot, parameters, labels, inputs=inputs)
 
     return make
 
@@ -338,7 +339,7 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            (tmp_path / f"{number}.{kind}").write_bytes(drawing.picture(made, kind))
+            (tmp_path / f"{number}.{kind}").write_bytes(style.picture(made, kind))
         (tmp_path / f"{number}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1] and "NOT comparable" in found[0][0].decode()
@@ -397,7 +398,7 @@ def test_the_franken_figure_sets_images_over_franken_images(entry, inspected):
 def test_figures_of_nothing_say_why(plot, entry, tmp_path):
     parameters = FIGURES[plot] | ({"model": "gone"} if plot == "peer-graph" else {"models": ["gone"]})
     made = drawing.draw(entry(plot, **parameters))
-    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(made, "svg"))
     assert made.data["reason"].tolist() == ["CIFAR-100 is not here"] and "not run" in (tmp_path / "f.svg").read_text()
 
 
@@ -412,7 +413,7 @@ def test_figures_ask_for_pictures(plot, entry, inspected, tmp_path):
 
     file = tmp_path / "seed-0" / "graph.parquet"
     file.parent.mkdir()
-    table = pq.read_table(inspected).drop_columns(["clean_picture"])
+    table = pq.read_table(inspected).drop_columns(["clean"])
     write_rows(table.to_pandas(), file, table.schema.metadata)
     given = entry(plot, **FIGURES[plot])
     given["inputs"][0]["files"] = [str(file)]

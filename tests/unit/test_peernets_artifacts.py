@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
+from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
@@ -15,8 +16,9 @@ from redoubt.artifacts import _style as style
 from redoubt.artifacts import checks, example_gallery, universal_shape
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
-from redoubt.judging.cells import measured, reach
+from redoubt.judging.cells import measured
 from redoubt.judging.estimate import wilson
+from redoubt.study.entries.artifact import ArtifactEntry
 
 REASON = "CIFAR-100 is not on this machine"
 NAMES = {"a": "Plain", "b": "Peers", "gone": "Absent"}
@@ -64,9 +66,8 @@ def entry(tmp_path):
     """Function (plot, parameters, printed lines) to the entry of an artifact; its rows exist but for model `gone`."""
 
     def make(plot, parameters, printed=(), seeds=(0,)):
-        checked = registry.parameters("artifacts", plot, parameters).model_dump()
         inputs = []
-        for need in dict.fromkeys(registry.method("artifacts", plot).needs(checked)):
+        for need in needs_of(plot, parameters):
             files = [tmp_path / need.model / f"seed-{seed}" / f"{need.attack}.parquet" for seed in seeds]
             for seed, path in zip(seeds, files, strict=True):
                 if need.model != "gone":
@@ -76,16 +77,7 @@ def entry(tmp_path):
         published = tmp_path / "published.csv"
         published.write_text("\n".join(["artifact,row,column,value,unit", *printed, ""]))
         labels = {name: {"method": METHODS[name], "network": "Net", "name": NAMES[name]} for name in NAMES}
-        texts = {"title": "A title", "caption": "A caption.", "stamp": "NOT comparable", "study": "s", "id": "x-1"}
-        return texts | {
-            "plot": plot,
-            "parameters": checked,
-            "inputs": inputs,
-            "models": {name: {"labels": own} for name, own in labels.items()},
-            "published": str(published),
-            "comparable": True,
-            "verdict": {"rate": 0.0, "mean": 0.0},
-        }
+        return artifact_entry(plot, parameters, labels, inputs=inputs, published=str(published))
 
     return make
 
@@ -144,7 +136,7 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     for number_ in range(2):
         made = drawing.draw(given)
         for kind in ("svg", "png"):
-            (tmp_path / f"{number_}.{kind}").write_bytes(drawing.picture(made, kind))
+            (tmp_path / f"{number_}.{kind}").write_bytes(style.picture(made, kind))
         (tmp_path / f"{number_}.csv").write_text(drawing.data(made))
         found.append([(tmp_path / f"{number_}.{kind}").read_bytes() for kind in ("svg", "png", "csv")])
     assert found[0] == found[1]
@@ -174,14 +166,14 @@ def test_figures_without_any_model_say_why(plot, entry, tmp_path):
         "franken-images": FIGURES["franken-images"] | {"models": ["gone"]},
     }[plot]
     made = drawing.draw(entry(plot, parameters))
-    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(made, "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text() and set(made.data["reason"]) == {REASON}
 
 
 def test_every_plot_tells_the_metrics_that_it_reads():
     for plot, parameters in (FIGURES | TABLES).items():
         module = registry.method("artifacts", plot)
-        checked = registry.parameters("artifacts", plot, parameters).model_dump()
+        checked = registry.parameters("artifacts", plot, parameters)
         if hasattr(module, "metrics"):
             assert set(module.metrics(checked)) <= set(registry.names("metrics")) and module.metrics(checked)
         else:
@@ -207,6 +199,25 @@ def test_curves_hold_every_point_with_its_interval_and_printed_number(entry):
     assert data["published"].notna().sum() == 2 and set(data["name"]) == {"Plain", "Peers"}
 
 
+def test_curves_are_drawn_with_our_intervals(entry):
+    """Not with statistics of the drawing library."""
+    made = drawing.draw(entry("curves", curves("a")))
+    for axis, measure in zip(made.figure.axes, ("fooling rate", "accuracy"), strict=True):
+        shown = made.data[made.data["measure"] == measure]
+        assert axis.lines[0].get_ydata().tolist() == shown["reproduced"].tolist()
+        (bars,) = axis.containers
+        ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+        assert np.array(ends) == pytest.approx(shown[["ci_low", "ci_high"]].to_numpy())
+
+
+def test_printed_numbers_are_hollow_markers(entry):
+    printed = ["table-1,a,Fool.@0.2,44.0,percent", "table-1,a,Fool.@0.4,55.0,percent"]
+    axis = drawing.draw(entry("curves", curves("a", "b"), printed)).figure.axes[0]
+    (hollow,) = [line for line in axis.lines if line.get_fillstyle() == "none" and len(line.get_xdata())]
+    assert hollow.get_ydata().tolist() == [0.44, 0.55] and hollow.get_linestyle() == "None"
+    assert hollow.get_markeredgecolor() == style.METHODS["Undefended"]["color"]
+
+
 def test_panels_of_a_column_have_one_range(entry):
     """Accuracy begins at the clean images, the fooling rate at the least rho: one rho lies in one line all the same."""
     made = drawing.draw(entry("curves", curves("a", "b")))
@@ -229,7 +240,7 @@ def test_a_panel_shows_other_models_under_attacks_of_their_own(entry):
     (axis,) = made.figure.axes
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["Peers", "Plain", "Absent (not run)"]
     assert [line.get_color() for line in axis.get_legend().get_lines()] == [
-        style.method(METHODS[model])["color"] for model in ("b", "a", "gone")
+        style.METHODS[METHODS[model]]["color"] for model in ("b", "a", "gone")
     ]
 
 
@@ -287,8 +298,18 @@ def test_values_stand_over_their_own_interval(printed, entry):
     assert text.get_text() == "27.8" and text.xy[1] == pytest.approx(made.data["ci_high"].iloc[0])
 
 
+def test_bars_are_drawn_with_our_intervals(entry):
+    axis = drawing.draw(entry("bars", FIGURES["bars"])).figure.axes[0]
+    data = drawing.draw(entry("bars", FIGURES["bars"])).data
+    shown = data[(data["panel"] == "fooled") & (data["model"] == "a")]
+    assert [bar.get_height() for bar in axis.containers[0]] == shown["reproduced"].tolist()
+    whiskers = [line.get_ydata() for line in axis.lines if len(line.get_ydata()) > 1]
+    ends = [[np.nanmin(values), np.nanmax(values)] for values in whiskers]
+    assert np.array(ends) == pytest.approx(shown[["ci_low", "ci_high"]].to_numpy())
+
+
 def test_bars_whose_model_was_not_run_say_so_in_place(entry, tmp_path):
-    (tmp_path / "f.svg").write_bytes(drawing.picture(drawing.draw(entry("bars", FIGURES["bars"])), "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(drawing.draw(entry("bars", FIGURES["bars"])), "svg"))
     text = (tmp_path / "f.svg").read_text()
     assert text.count(">not run<") == 4 and ">no image was fooled<" in text and ">100.0<" in text
 
@@ -313,7 +334,9 @@ def test_bars_whose_model_was_not_run_say_so_in_place(entry, tmp_path):
     ],
 )
 def test_checks_pass_fail_or_wait(relation, values, slack, expected):
-    assert checks.passes({"relation": relation, "level": 0.9, "slack": slack}, values) is expected
+    numbers = [number()]
+    check = checks.Check(title="x", relation=relation, level=0.9, slack=slack, numbers=numbers)
+    assert checks.passes(check, values) is expected
 
 
 def test_the_table_of_checks_shows_numbers_and_outcome(entry):
@@ -337,7 +360,7 @@ def test_the_table_of_checks_shows_numbers_and_outcome(entry):
 
 def test_checks_of_one_title_are_refused():
     one = TABLES["checks"]["checks"][0]
-    with pytest.raises(RedoubtError, match="title of its own"):
+    with pytest.raises(RedoubtError, match="a separate title"):
         registry.parameters("artifacts", "checks", {"checks": [one, one]})
 
 
@@ -370,15 +393,13 @@ def test_classes_without_names_are_numbers():
 
 
 def test_models_of_one_method_look_different():
-    entry = {
-        "models": {str(n): {"labels": {"method": "PeerNet"}} for n in range(5)}
-        | {"x": {"labels": {"method": "MagNet"}}}
-    }
+    labels = {**{key: {"method": "PeerNet"} for key in "01234"}, "x": {"method": "MagNet"}}
+    entry = ArtifactEntry.parse(artifact_entry("curves", curves("0"), labels))
     looks = style.variants([*"01x234"], entry)
-    assert looks["0"] == style.method("PeerNet") and looks["x"] == style.method("MagNet")
-    for key in ("color", "marker", "linestyle"):
+    assert looks["0"] == style.METHODS["PeerNet"] and looks["x"] == style.METHODS["MagNet"]
+    for key in ("color", "marker", "dashes"):
         assert len({str(look[key]) for look in looks.values()}) >= 5, key
-    assert style.variant("PeerNet", 5) == style.variant("PeerNet", 0)
+    assert style.variant(looks["0"], 5) == style.variant(looks["0"], 0)
 
 
 # -- galleries --------------------------------------------------------------------------------------------------------
@@ -402,7 +423,7 @@ def test_universal_gallery_lists_what_it_shows(entry, tmp_path):
     assert tuple(data.loc[("a", 4, 0.1), ["class", "predicted"]]) == ("frog", "frog")
     assert data.loc[("a", 4, 0.1), "l2"] == pytest.approx(255 * 0.03)
     assert data.loc[("b", 0, 0.4), "amplification"] == pytest.approx(0.5 / (0.4 * 2.5))  # of seed 3, the first
-    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(made, "svg"))
     text = (tmp_path / "f.svg").read_text()
     assert text.count(">v, ρ = 0.1<") == 1 and text.count(">× 0.5<") == 2 * 3 and text.count(">ρ = 0.4<") == 1
     assert ">v, ρ = 0.2<" not in text and text.count("<image ") == 3 + 2 * 3 * 4
@@ -453,7 +474,7 @@ def test_unchanged_images_have_no_amplification(entry, tmp_path):
     shown = [{"title": "None", "attack": "none"}]
     made = drawing.draw(entry("example-gallery", {"attacks": shown, "models": ["a"], "images": 2}))
     assert made.data["amplification"].isna().all() and made.data["fooled"].tolist() == [0, 0]
-    (tmp_path / "f.svg").write_bytes(drawing.picture(made, "svg"))
+    (tmp_path / "f.svg").write_bytes(style.picture(made, "svg"))
     assert (tmp_path / "f.svg").read_text().count(">unchanged<") == 2
 
 
@@ -527,7 +548,7 @@ def test_shapes_are_listed_for_every_seed_and_radius(entry):
 
 
 def test_a_perturbation_of_zeros_has_no_shape():
-    found = universal_shape._facts(np.zeros((1, 4, 4), np.float32), {"centre": 0.5})
+    found = universal_shape._facts(np.zeros((1, 4, 4), np.float32), 0.5)
     assert math.isnan(found["outside"]) and math.isnan(found["entropy"]) and "zero" in found["reason"]
 
 
@@ -547,14 +568,6 @@ def test_a_metric_without_any_image_is_not_run_and_tells_why():
     }
     assert measured("l2-of-fooled", None, "why")["reason"] == "why"
     assert measured("fooling-rate", rows, None)["reproduced"] == 0.0
-
-
-def test_error_bars_never_reach_below_zero():
-    tiny = 1e-17
-    facts = pd.DataFrame({"reproduced": [0.0, 1.0, 0.5], "ci_low": [tiny, 0.9, 0.4], "ci_high": [0.1, 1 - 2e-16, 0.7]})
-    below, above = reach(facts)
-    assert below.tolist() == pytest.approx([0, 0.1, 0.1]) and above.tolist() == pytest.approx([0.1, 0, 0.2])
-    assert (below >= 0).all() and (above >= 0).all()
 
 
 def test_tables_show_a_cell_without_any_image(entry):

@@ -7,15 +7,18 @@ import torch
 
 from redoubt import registry
 from redoubt.defenses import pgd_training
+from redoubt.defenses.interface import Setting
 from redoubt.evaluation.craft import craft
 from redoubt.models.classifier import Classifier
 from redoubt.preprocessing._layers import Standardised
+from redoubt.study.entries.model import Training
 
 
 def made(network, layer=None, shape=(1, 28, 28), **values):
     defense = pgd_training.Defense(registry.parameters("defenses", "pgd-training", values), network)
     if layer is not None:
-        defense.begin(layer, shape)
+        schedule = Training(epochs=1, batch_size=10, learning_rate=0.1)
+        defense.begin(Setting(layer, shape, 10, schedule, 100, 10, torch.device("cpu")))
     return defense
 
 
@@ -83,7 +86,7 @@ def test_examples_stay_in_the_ball_and_the_box(random_start, layer, batch):
     assert (moved > 0.09).float().mean() > 0.3 and not found.requires_grad
 
 
-def test_the_start_is_uniform_in_the_ball_and_drawn_anew(batch, affine):
+def test_the_start_is_uniform_in_the_ball_and_drawn_again(batch, affine):
     images = torch.full((300, 1, 4, 4), 0.5)
     labels = torch.zeros(300, dtype=torch.long)
     flat = affine(torch.zeros(2, 16), torch.zeros(2))  # no gradient: examples stay where they start
@@ -95,7 +98,7 @@ def test_the_start_is_uniform_in_the_ball_and_drawn_anew(batch, affine):
     assert torch.equal(made(flat, epsilon=0.2, random_start=False).examples(images, labels), images)
 
 
-def test_the_loss_is_the_entropy_of_the_examples_in_units_of_images(batch):
+def test_the_loss_is_the_entropy_of_the_examples_in_units_of_images(batch, ask):
     images, labels = batch
     layer = Standardised(1)
     layer.mean.fill_(0.4)
@@ -104,7 +107,7 @@ def test_the_loss_is_the_entropy_of_the_examples_in_units_of_images(batch):
     defense = made(network, layer, (1, 4, 4), epsilon=0.05, step_size=0.02, random_start=False)
     inputs = layer(images)
     before = inputs.clone()
-    loss, logits = defense.loss(inputs, labels)
+    loss, logits = ask(defense, inputs, labels)
     assert torch.equal(inputs, before)
     model = Classifier(layer, network)
     examples = made(model, epsilon=0.05, step_size=0.02, random_start=False).examples(images, labels)
@@ -112,7 +115,7 @@ def test_the_loss_is_the_entropy_of_the_examples_in_units_of_images(batch):
     entropy = torch.nn.functional.cross_entropy
     assert loss.item() == pytest.approx(entropy(logits, labels).item(), rel=1e-6)
     assert loss.item() > entropy(network(inputs), labels).item() + 0.01
-    plain, _ = made(network, epsilon=0.05, step_size=0.02, random_start=False).loss(images, labels)
+    plain, _ = ask(made(network, epsilon=0.05, step_size=0.02, random_start=False), images, labels)
     assert plain.item() == pytest.approx(
         entropy(
             network(made(network, epsilon=0.05, step_size=0.02, random_start=False).examples(images, labels)), labels
@@ -136,18 +139,67 @@ def test_crafting_uses_its_mode_and_leaves_the_network_as_it_was(mode, batch):
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_the_pass_that_trains_updates_the_norms_once(batch):
+def test_the_pass_that_trains_updates_the_norms_once(batch, ask):
     network = normed().train()
-    made(network, epsilon=0.1, steps=5).loss(*batch)
+    ask(made(network, epsilon=0.1, steps=5), *batch)
     assert network[2].num_batches_tracked.item() == 1 and network[2].running_mean.abs().max() > 0
 
 
-def test_frozen_norms_stay_frozen(batch):
+def test_frozen_norms_stay_frozen(batch, ask):
     network = normed().train()
     network[2].eval()
     mean = network[2].running_mean.clone()
-    made(network, epsilon=0.1, steps=2).loss(*batch)
+    ask(made(network, epsilon=0.1, steps=2), *batch)
     assert torch.equal(network[2].running_mean, mean) and not network[2].training
+
+
+def test_l2_examples_on_an_affine_network_have_a_closed_form(affine):
+    weight = torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]])
+    images = torch.full((2, 1, 2, 2), 0.5)
+    defense = made(affine(weight, torch.zeros(2)), norm="l2", epsilon=0.2, steps=5, step_size=0.1, random_start=False)
+    found = defense.examples(images, torch.tensor([0, 1]))
+    direction = torch.tensor([[-0.6, 0.8, 0.0, 0.0], [0.6, -0.8, 0.0, 0.0]]).view(2, 1, 2, 2)
+    assert torch.allclose(found, images + 0.2 * direction, atol=1e-6)
+    still = made(affine(torch.zeros(2, 4), torch.zeros(2)), norm="l2", random_start=False)
+    assert torch.equal(still.examples(images, torch.tensor([0, 1])), images)  # no gradient, no step
+
+
+def test_the_l2_start_is_uniform_in_the_ball(affine):
+    images, labels = torch.full((4000, 1, 1, 2), 0.5), torch.zeros(4000, dtype=torch.long)
+    defense = made(affine(torch.zeros(2, 2), torch.zeros(2)), norm="l2", epsilon=0.2, steps=1)
+    length = (defense.examples(images, labels) - 0.5).flatten(1).norm(dim=1) / 0.2
+    assert length.max() <= 1 + 1e-6 and float((length < 0.5).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_l2_examples_stay_in_the_ball_and_the_box(batch):
+    images, labels = (batch[0] * 1.4 - 0.2).clamp(0, 1), batch[1]
+    found = made(normed().train(), norm="l2", epsilon=0.5, step_size=0.2).examples(images, labels)
+    length = (found - images).flatten(1).norm(dim=1)
+    assert found.min() >= 0 and found.max() <= 1 and length.max() <= 0.5 + 1e-6 and length.mean() > 0.3
+
+
+def test_examples_leave_the_predicted_class_where_asked(affine):
+    weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [-1.0, 1.0, 2.0, 0.0]])
+    network, images = affine(weight, torch.zeros(2)), torch.tensor([0.9, 0.1, 0.1, 0.5]).view(1, 1, 2, 2)
+    assert network(images).argmax(1).item() == 0
+    settings = {"epsilon": 0.1, "steps": 2, "step_size": 0.1, "random_start": False}
+    wrong = torch.tensor([1])
+    by_label, by_prediction = (made(network, label=kind, **settings).examples(images, wrong) for kind in KINDS)
+    assert torch.equal(by_prediction, made(network, **settings).examples(images, torch.tensor([0])))
+    assert not torch.equal(by_label, by_prediction)
+
+
+KINDS = ("true", "predicted")
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 0), (0.5, 20), (1.0, 40)])
+def test_a_share_of_the_batch_stays_clean(share, kept, batch, ask):
+    network = normed().train()
+    found = made(network, epsilon=0.1, clean=share).examples(*batch)
+    moved = (found != batch[0]).flatten(1).any(1)
+    assert moved.tolist() == [False] * kept + [True] * (40 - kept)
+    _, logits = ask(made(network.eval(), epsilon=0.1, clean=share), *batch)
+    assert torch.equal(logits[:kept], network(batch[0])[:kept])
 
 
 def test_it_makes_a_network_robust(mlp, digit_arrays, trainer):
@@ -158,8 +210,7 @@ def test_it_makes_a_network_robust(mlp, digit_arrays, trainer):
     for name, values in (("clean", {}), ("pgd-training", {"epsilon": 0.08, "steps": 4, "step_size": 0.04})):
         network = copy.deepcopy(mlp.network)
         schedule = {"epochs": 15, "optimizer": "adam", "learning_rate": 0.001, "batch_size": 20}
-        made = trainer(network, name, values, inputs, labels, **schedule)
-        made.defense.begin(mlp.preprocessing, (1, 28, 28))
+        made = trainer(network, name, values, inputs, labels, layer=mlp.preprocessing, **schedule)
         made.run()
         model = Classifier(mlp.preprocessing, network).eval()
         rows = craft("pgd", model, test.float() / 255, truth, epsilons=[0.08], steps=20, loss="log-odds").rows

@@ -12,7 +12,7 @@ from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
-from redoubt.study.config import Attack
+from redoubt.study.entries.attack import AttackEntry
 from redoubt.training.fit import fit
 
 
@@ -98,26 +98,26 @@ def test_only_calls_of_their_own_average_a_model_that_draws_once_a_call():
 
 
 @pytest.mark.parametrize(("switch", "calls"), [({"draws_apart": True}, [7] * 4), ({"draws_apart": False}, [28])])
-def test_the_entry_tells_draws_apart(switch, calls, tiny_data, make_entry, make_attack, tmp_path, monkeypatch):
-    fit(make_entry(), 0, tiny_data, tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
+def test_the_entry_tells_draws_apart(
+    switch, calls, tiny_data, make_entry, prepared, make_attack, tmp_path, monkeypatch
+):
+    fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
     network, load = Shaken(784, 10), attacking.load_model
 
-    def shaken(weights, where):
-        model, facts = load(weights, where)
-        model.network = network
+    def shaken(weights, preprocessing, where):
+        model, facts = load(weights, preprocessing, where)
+        model.network = network.eval()
         return model, facts
 
     monkeypatch.setattr(attacking, "load_model", shaken)
     entry = make_attack("fgs", parameters={"epsilons": [0.1]}, draws=4, select={"images": 7}, **switch)
-    attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", tmp_path / "rows.parquet")
-    crafting, scoring = network.calls[: len(calls)], network.calls[len(calls) :]
+    attacking.attack(
+        entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), tmp_path / "rows.parquet"
+    )
+    _, *made = network.calls  # the first call is to check the model
+    crafting, scoring = made[: len(calls)], made[len(calls) :]
     assert [size for size, _ in crafting] == calls and [size for size, _ in scoring] == [7, 7]
     assert len(torch.unique(torch.stack([noise for _, noise in network.calls]), dim=0)) == len(network.calls)
-
-
-def test_entries_without_the_switch_stay_what_they_were():
-    assert "draws_apart" not in Attack(attack="pgd").model_dump()
-    assert Attack(attack="pgd", draws_apart=True).model_dump()["draws_apart"] is True
 
 
 def test_more_draws_make_a_stronger_attack(digit_images):
@@ -153,7 +153,9 @@ def test_every_repetition_is_scored_by_draws_of_its_own():
     inputs = torch.rand(50, 1, 2, 2)
     batch = {"inputs": inputs, "labels": torch.zeros(50, dtype=torch.int64), "positions": torch.arange(50)}
     torch.manual_seed(0)
-    frames = list(attacking.rows_of(victim, Crafted(0, inputs), batch, {"repetitions": 20, "keep_images": False}))
+    frames = list(
+        attacking.rows_of(victim, Crafted(0, inputs), batch, AttackEntry(id="a", attack="fgs", repetitions=20))
+    )
     assert [frame["repetition"].unique().tolist() for frame in frames] == [[n] for n in range(20)]
     labels = torch.tensor([frame["adversarial_label"].tolist() for frame in frames])
     clean = torch.tensor([frame["clean_label"].tolist() for frame in frames])
@@ -170,15 +172,15 @@ def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
     entry["defense"] |= {"random": True} if random else {}
     facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"]}
     model = classifier.build(entry, (1, 28, 28), 10).eval()
-    model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0))
-    monkeypatch.setattr(attacking, "load_model", lambda weights, where: (model, facts))
+    model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0)).eval()
+    monkeypatch.setattr(attacking, "load_model", lambda weights, preprocessing, where: (model, facts))
     attack = make_attack("fgs", parameters={"epsilons": [0.0]}, repetitions=8, select={"images": 12})
-    frame = attacking.attack(attack, 0, tiny_data, tmp_path / "none", tmp_path / "rows.parquet")
+    frame = attacking.attack(attack, 0, tiny_data, tmp_path / "none", tmp_path / "none", tmp_path / "rows.parquet")
     assert (frame.groupby("index")["clean_label"].nunique().max() > 1) == random
 
 
-def test_rows_carry_the_repetition(tiny_data, make_entry, make_attack, tmp_path, monkeypatch):
-    fit(make_entry(), 0, tiny_data, tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
+def test_rows_carry_the_repetition(tiny_data, make_entry, prepared, make_attack, tmp_path, monkeypatch):
+    fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
     seen, inner = [], attacking.Expectation
 
     class Watched(inner):
@@ -189,7 +191,7 @@ def test_rows_carry_the_repetition(tiny_data, make_entry, make_attack, tmp_path,
     monkeypatch.setattr(attacking, "Expectation", Watched)
     entry = make_attack("fgs", parameters={"epsilons": [0.1, 0.2]}, repetitions=3, draws=4, select={"images": 7})
     out = tmp_path / "rows.parquet"
-    attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", out)
+    attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), out)
     frame = pq.read_table(out).to_pandas()
     assert seen == [(4, True)] and json.loads(pq.read_schema(out).metadata[b"attack"])["repetitions"] == 3
     assert len(frame) == 2 * 3 * 7

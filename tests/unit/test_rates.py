@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from redoubt import registry
+from redoubt.cost import estimate
 from redoubt.cost import measure as rates
-from redoubt.graph import jobs as workload
 from redoubt.study import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def test_every_kind_of_model_is_measured(defense):
     found = catalog.load(ROOT, {"scale": "demo"})
     entry = next(model.entry for model in found.models.values() if model.entry["defense"]["name"] == defense)
     state = torch.random.get_rng_state()
-    speed = rates.of_model(entry, *workload.facts(entry["dataset"]), "cpu", 1)
+    speed = rates.of_model(entry, *estimate.facts(entry["dataset"]), "cpu", 1)
     torch.random.set_rng_state(state)
     assert speed["step"] > 0 and speed["forward"] > 0 and speed["backward"] >= 0 and speed["prepare"] >= 0
     weights = 4 * sum(weight.numel() for weight in _built(entry).parameters())
@@ -113,4 +113,4 @@ def test_every_kind_of_model_is_measured(defense):
 def _built(entry):
     from redoubt.models.classifier import build
 
-    return build(entry, *workload.facts(entry["dataset"]))
+    return build(entry, *estimate.facts(entry["dataset"]))

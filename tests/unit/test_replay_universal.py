@@ -10,29 +10,31 @@ import torch
 from redoubt.attacks import replay
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
-from redoubt.evaluation.run import write_rows
-from redoubt.rows import read_rows, read_shared, read_sources, rho_of
-from redoubt.steps import attack, pretrain
+from redoubt.rows import read_rows, read_shared, read_sources, rho_of, write_rows
+from redoubt.steps import attack, train
 
 
 @pytest.fixture(scope="module")
-def weights(tiny_data, tmp_path_factory, make_entry):
+def weights(tiny_data, tmp_path_factory, make_entry, prepare_once):
     """Weights of a model trained on 200 digits."""
-    folder = tmp_path_factory.mktemp("model")
-    common = ["--data", str(tiny_data), "--device", "cpu", "--resume", str(folder / "resume")]
-    pretrain.main(["--entry", json.dumps(make_entry(epochs=6)), "--folder", str(folder / "m"), *common])
+    folder, entry = tmp_path_factory.mktemp("model"), make_entry(epochs=6)
+    common = ["--data", tiny_data, "--device", "cpu", "--resume", folder / "resume"]
+    common += ["--folder", folder / "m", "--preprocessing", prepare_once(entry)]
+    train.main(["--entry", json.dumps(entry), *map(str, common)])
     return folder / "m/weights.safetensors"
 
 
 @pytest.fixture
-def run(tiny_data, weights, tmp_path, make_attack):
+def run(tiny_data, weights, tmp_path, make_attack, make_entry, prepare_once):
     """Function that attacks the model and returns the file of its rows."""
 
     def go(name, reads=(), **changes):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
-        flags = ["--data", tiny_data, "--weights", weights, "--out", out, "--device", "cpu"]
-        entry = make_attack(name, space="pixels", **changes)
-        attack.main(["--entry", json.dumps(entry), *map(str, flags), *(["--reads", *map(str, reads)] if reads else [])])
+        entry = json.dumps(make_attack(name, space="pixels", **changes))
+        given = {"entry": entry, "data": tiny_data, "weights": weights, "out": out, "device": "cpu"}
+        given["preprocessing"] = prepare_once(make_entry())
+        flags = [str(part) for key, value in given.items() for part in (f"--{key}", value)]
+        attack.main([*flags, *(["--reads", *map(str, reads)] if reads else [])])
         return out
 
     return go

@@ -18,6 +18,7 @@ from redoubt.attacks import interface, spatial
 from redoubt.attacks.interface import Batches, Context
 from redoubt.engines import foolbox as foolbox_engine
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.engine import implementation
 
 Parameters = spatial.Parameters
 FEW = {"rotations": 5, "translations": 3}
@@ -27,10 +28,11 @@ def context(seed=0, bounds=(0.0, 1.0), **changes):
     return Context(torch.Generator().manual_seed(seed), bounds=bounds, **changes)
 
 
-def attack(network, inputs, labels, size=64, ctx=None, **parameters):
+def attack(network, inputs, labels, size=64, ctx=None, engine="redoubt", **parameters):
     """Return moved inputs (N, ...) and facts (N,)."""
     batches = Batches(inputs, labels, size)
-    parts = list(spatial.run(network, batches, Parameters(**parameters), ctx or context()))
+    run = implementation("attacks", "spatial", engine)
+    parts = list(run(network, batches, Parameters(**parameters), ctx or context()))
     facts = {name: np.concatenate([part.facts[name] for part in parts]) for name in parts[0].facts}
     return torch.cat([part.inputs for part in parts]), facts
 
@@ -399,7 +401,7 @@ def test_foolbox_draws_the_same_grid(network, bounds, request, digit_images):
     victim, inputs = (model, images) if bounds else (model.network, model.preprocessing(images))
     changes = {"rotation": 12.0, "translation": 1.0, **FEW}
     both = [
-        attack(victim, inputs, labels, ctx=context(bounds=bounds, engine=engine), **changes)
+        attack(victim, inputs, labels, ctx=context(bounds=bounds), engine=engine, **changes)
         for engine in spatial.ENGINES
     ]
     wrong = [victim(found).argmax(1) != labels for found, _ in both]
@@ -447,7 +449,7 @@ def test_foolbox_searches_the_same_where_its_convention_is_followed(network, req
 def test_foolbox_is_refused_what_it_lacks(mlp, digit_images, changes):
     images, labels = (part[:4] for part in digit_images)
     with pytest.raises(RedoubtError, match=r"needs `method: grid`, `stop: true` and square images$"):
-        attack(mlp, images, labels, ctx=context(engine="foolbox"), **changes)
+        attack(mlp, images, labels, engine="foolbox", **changes)
 
 
 @pytest.mark.parametrize("values", [{"rotation": 181}, {"translation": -1}, {"draws": 0}, {"step": 2}, {"method": "x"}])

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from artifact_entries import artifact_entry, needs_of
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
-from redoubt.attacks import timing
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
@@ -17,6 +17,7 @@ from redoubt.evaluation.run import write_rows
 from redoubt.judging.estimate import estimate
 from redoubt.models.classifier import Classifier
 from redoubt.networks._peers import PeerRegularization, add_peer_regularization
+from redoubt.probes import timing
 
 SHAPE = (1, 8, 8)
 SMALL = {"batch": 6, "inference_batch": 5, "peers": 4, "repetitions": 3}
@@ -66,7 +67,7 @@ def clock(monkeypatch):
 
 
 def run(network, images=IMAGES, labels=LABELS, size=4, **parameters):
-    checked = registry.parameters("attacks", "timing", SMALL | parameters)
+    checked = registry.parameters("probes", "timing", SMALL | parameters)
     context = Context(torch.Generator().manual_seed(5), bounds=(0.0, 1.0))
     return list(timing.run(network, Batches(images, labels, size), checked, context))
 
@@ -202,9 +203,8 @@ def test_too_few_images_are_refused():
 @pytest.fixture
 def entry(tmp_path):
     def make(**parameters):
-        checked = registry.parameters("artifacts", "timing-table", parameters).model_dump()
         inputs = []
-        for need in registry.method("artifacts", "timing-table").needs(checked):
+        for need in needs_of("timing-table", parameters):
             file = tmp_path / need.model / "seed-0" / "timing.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
             rows = [
@@ -221,8 +221,8 @@ def entry(tmp_path):
         published.write_text("\n".join(["artifact,row,column,value,unit", *(f"timing,{line}" for line in lines), ""]))
         texts = {"title": "A title", "caption": "A caption.", "stamp": "a stamp", "study": "s", "id": "timing"}
         facts = {"published": str(published), "comparable": True, "verdict": {"rate": 0.0, "mean": 0.1}}
-        models = {name: {"labels": {"network": f"Net {name}"}} for name in ("a", "gone")}
-        return {"plot": "timing-table", "parameters": checked, "inputs": inputs, "models": models, **texts, **facts}
+        models = {name: {"network": f"Net {name}"} for name in ("a", "gone")}
+        return artifact_entry("timing-table", parameters, models, inputs=inputs, **texts, **facts)
 
     return make
 

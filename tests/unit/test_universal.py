@@ -196,9 +196,9 @@ def test_crafting_stops_at_the_target_or_the_cap(mlp, digit_images):
 def test_deepfool_continues_from_perturbed_images_that_are_not_fooled(mlp, digit_images, monkeypatch):
     images, calls, original = digit_images[0][:60], [], deepfool.perturb
 
-    def watched(network, points, parameters):
+    def watched(network, points, parameters, bounds):
         calls.append((points, parameters))
-        return original(network, points, parameters)
+        return original(network, points, parameters, bounds=bounds)
 
     monkeypatch.setattr(deepfool, "perturb", watched)
     craft(mlp, images, 2.0, block=20, passes=2, target=1.0, iterations=7, overshoot=0.3, candidates=4)

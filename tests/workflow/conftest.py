@@ -3,14 +3,14 @@
 import shutil
 
 import pytest
-from redoubt_tree import Tree, clone_of, tiny_copy
+from redoubt_tree import STUDY, Tree, clone_of, tiny_copy, with_seeds
 
 
 @pytest.fixture(scope="session")
 def finished_tree(tmp_path_factory):
     """The tiny study after a full run; tests leave it untouched."""
     tree = tiny_copy(tmp_path_factory.mktemp("finished") / "redoubt")
-    tree.snakemake()
+    tree.run("python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "1")
     return tree
 
 
@@ -27,17 +27,34 @@ def tiny(tmp_path):
     return tiny_copy(tmp_path / "redoubt")
 
 
+def save(tree, store):
+    """Record the results of a tree, push them to a remote in a folder, and commit; return what was said."""
+    tree.run("git", "init", "-q")
+    tree.run("dvc", "remote", "add", "-q", "-d", "store", store)
+    said = tree.run("python", "-m", "redoubt.tools.restore", "--save").stdout
+    tree.commit("results")
+    return said
+
+
 @pytest.fixture(scope="session")
 def saved(finished_tree, tmp_path_factory):
     """The finished study, recorded, pushed to a remote in a folder, and committed; tests leave it untouched."""
     folder = tmp_path_factory.mktemp("saved")
     shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
     tree = Tree(folder / "redoubt")
-    tree.run("git", "init", "-q")
-    tree.run("dvc", "remote", "add", "-q", "-d", "store", folder / "store")
-    assert "recorded 14 stages" in tree.run("python", "-m", "redoubt.tools.restore", "--save").stdout
-    tree.commit("results")
+    assert "recorded 14 stages" in save(tree, folder / "store")
     return tree
+
+
+@pytest.fixture(scope="session")
+def saved_seeds(tmp_path_factory):
+    """The study with three seeds and a transfer pair, run, recorded and pushed; and how many jobs ran of each rule."""
+    folder = tmp_path_factory.mktemp("seeds")
+    tree = tiny_copy(folder / "redoubt", with_seeds(STUDY))
+    planned = tree.planned()
+    tree.run("python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "1")
+    save(tree, folder / "store")
+    return tree, planned
 
 
 @pytest.fixture

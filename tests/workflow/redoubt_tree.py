@@ -23,7 +23,10 @@ baselines:
       batch_size: 50
       learning_rate: 0.01
       images: 200
-      track: {images: 20, deepfool: {iterations: 2}}
+      track: {images: 20}
+      probes:
+        - {probe: rho-2, parameters: {iterations: 2}}
+        - {probe: logit-distances, every: 3}
     labels: {dataset: Digits, network: MLP, method: Reference}
 models:
   digits-mlp-clean:
@@ -188,11 +191,29 @@ def tracked_copy(folder):
     return Tree(folder)
 
 
-def tiny_copy(folder):
+def with_seeds(study):
+    """Return a study whose models have seeds [0, 1, 2], but for one with [1], and with a transfer pair."""
+    for model in re.findall(r"^  (digits-mlp-.+):$", study, re.MULTILINE):
+        seeds = "[1]" if model.endswith("clean") else "[0, 1, 2]"
+        study = study.replace(f"  {model}:\n", f"  {model}:\n    seeds: {seeds}\n", 1)
+    models = "[digits-mlp-parseval, digits-mlp-bounded]"
+    new = {
+        "attacks:\n": "  fgs-transfer: {attack: fgs, parameters: {error: 0.5}, select: {images: 20}}\n",
+        "evaluations:\n": f"  - {{attack: fgs-transfer, models: {models}, crafted_on: digits-mlp-clean}}\n",
+        f"models: {models}\n      columns:\n": "        - {label: transfer, metric: rho-inf, attack: fgs-transfer}\n",
+    }
+    for place, text in new.items():
+        assert study.count(place) == 1, place
+        study = study.replace(place, place + text)
+    return study
+
+
+def tiny_copy(folder, study=STUDY):
     """Return a copy of the project whose only study is the tiny one."""
     tree = tracked_copy(folder)
-    tree.write(STUDY_FILE, STUDY)
+    tree.write(STUDY_FILE, study)
     tree.write(SCALE_FILE, SCALE)
+    tree.write("config/scales/demo/deepdefense.yaml", "{}\n")  # nothing is changed for the tiny study
     tree.write("config/published/deepdefense.csv", PUBLISHED)
     config = re.sub(r"^studies:.*$", "studies: [deepdefense]", tree.read("config/config.yaml"), flags=re.MULTILINE)
     tree.write("config/config.yaml", config)

@@ -50,7 +50,7 @@ def test_a_damaged_object_in_the_local_cache_is_fetched_anew_and_never_pushed(cl
     flip(cached)
     done = restore(clone)
     assert done.stdout == (
-        f"restored 14 stages; damaged here and fetched anew: {WEIGHTS}; nothing is left to be done\n"
+        f"restored 14 stages; damaged here and fetched again: {WEIGHTS}; nothing is left to be done\n"
     ), done.stderr
     assert (clone.folder / WEIGHTS).read_bytes() == cached.read_bytes() == whole
     flip(cached)

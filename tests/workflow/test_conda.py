@@ -66,7 +66,7 @@ def test_every_rule_that_runs_something_names_the_environment():
     text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")])
     rules = {part.split(":", 1)[0]: part for part in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]}
     steps = {name for name, rule in rules.items() if "shell:" in rule}
-    assert steps == {"download", "pretrain", "defend", "attack", "table", "figure", "scorecard", "report_page"}
+    assert steps == {"download", "prepare", "pretrain", "attack", "table", "figure", "scorecard", "report_page"}
     for name in steps:
         (named,) = re.findall(r'conda:\s+"([^"]+)"', rules[name])
         assert (ROOT / "workflow/rules" / named).resolve() == ROOT / ENVIRONMENT, name
@@ -92,7 +92,7 @@ def test_jobs_run_inside_the_environment_and_find_the_package(tiny, conda):
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tiny.folder / ROWS).is_file()
     ran = re.findall(r"-m redoubt\.steps\.(\w+) ", (inside / "ran").read_text())
-    assert sorted(ran) == ["attack", "defend", "download"]
+    assert sorted(ran) == ["attack", "download", "prepare", "train"]
     assert not tiny.planned(ROWS), "the same packages without conda: nothing is made anew"
 
 

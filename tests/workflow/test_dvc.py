@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from redoubt_tree import ROOT, STUDY_FILE, clone_of, tracked_copy
 
+from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog as catalogs
 from redoubt.tools import dvc as plan
 from redoubt.tools import restore
@@ -27,7 +28,7 @@ def stale(tree):
 
 
 def test_targets_are_in_step_with_the_studies():
-    assert (ROOT / plan.TARGETS).read_text(encoding="utf-8") == plan.targets_text(catalogs.load(ROOT)), (
+    assert (ROOT / plan.TARGETS).read_text(encoding="utf-8") == plan.targets_text(Jobs(catalogs.load(ROOT))), (
         "run `python -m redoubt.tools.dvc --targets`"
     )
 
@@ -36,7 +37,7 @@ def test_stages_of_the_project_are_those_of_the_catalog(tmp_path):
     tree = tracked_copy(tmp_path / "redoubt")
     tree.run("git", "init", "-q")
     listed = tree.run("dvc", "stage", "list", "--all", "--name-only").stdout.split()
-    assert sorted(listed) == sorted(["plan", *restore.stages(catalogs.load(tree.folder))])
+    assert sorted(listed) == sorted(["plan", *restore.stages(Jobs(catalogs.load(tree.folder)))])
     assert {"table@deepdefense-table-1", "figure@deepdefense-figure-4"} <= set(listed)
 
 
@@ -54,7 +55,7 @@ def test_restore_refuses_results_of_another_config(clone):
     done = clone.run("python", "-m", "redoubt.tools.restore", check=False)
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2
-    assert "defend@digits-mlp-parseval" in line
+    assert "train@digits-mlp-parseval-seed-0" in line
     # What was made by the old config is gone, and what is left is known to Snakemake.
     assert clone.planned() == DEPENDENTS
 
@@ -107,7 +108,23 @@ def test_one_figure_is_made_anew_with_what_it_shows(clone):
         "figure-4.svg",
         "figure-4.png",
     }
-    assert not {"plan", "figure@deepdefense-figure-4", "defend@digits-mlp-clean"} & stale(clone)
+    assert not {"plan", "figure@deepdefense-figure-4", "train@digits-mlp-clean-seed-0"} & stale(clone)
+
+
+def test_every_run_is_saved_and_restored(saved_seeds, tmp_path):
+    tree, ran = saved_seeds
+    assert ran == {"download": 1, "prepare": 2, "pretrain": 3, "defend": 7, "attack": 19, "table": 2, "figure": 1} | {
+        "scorecard": 1,
+        "report_page": 1,
+    }
+    clone = clone_of(tree, tmp_path)
+    done = clone.run("python", "-m", "redoubt.tools.restore")
+    assert done.stdout.strip() == "restored 34 stages; nothing is left to be done"
+    assert results(clone) == results(tree) and not clone.planned()
+    source = json.loads(clone.read("results/demo/models/digits-mlp-parseval/seed-2/model.json"))
+    assert source["seed"] == 2
+    clone.replace(STUDY_FILE, "crafted_on: digits-mlp-clean", "crafted_on: digits-mlp-reference")
+    assert clone.planned()["attack"] == 6, "transfer is crafted on another model, with each of the seeds"
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +144,7 @@ def retrained(saved, tmp_path_factory):
 
 def test_a_changed_learning_rate_makes_its_dependents_anew_and_nothing_else(retrained):
     tree, named, before, ran = retrained
-    assert named == {"plan", "defend@digits-mlp-parseval"}
+    assert named == {"plan", "train@digits-mlp-parseval-seed-0"}
     assert Counter(ran) == DEPENDENTS
     new = changed(tree, before)
     assert {f"models/digits-mlp-parseval/seed-0/{name}" for name in ("weights.safetensors", "history.csv")} <= new
@@ -158,8 +175,8 @@ def test_plots_of_two_commits_show_histories_and_the_scorecard(retrained):
     assert set(curves) == {"HEAD~1", "workspace"} and curves["HEAD~1"] != curves["workspace"], curves
     assert [row["epoch"] for row in curves["workspace"]] == ["0.0", "1.0"]
     text = json.dumps(history["content"])
-    assert "digits-mlp-parseval, scale demo" in text and "accuracy on tracked test images" in text
+    assert "digits-mlp-parseval, seed 0, scale demo" in text and "accuracy on tracked test images" in text
     (scorecard,) = places["results/demo/scorecard.csv"]
     assert "every number of every table, scale demo" in json.dumps(scorecard["content"])
     tree.run("dvc", "plots", "diff", "HEAD~1", "-o", "plots")
-    assert "digits-mlp-clean, scale demo" in tree.read("plots/index.html")
+    assert "digits-mlp-clean, seed 0, scale demo" in tree.read("plots/index.html")

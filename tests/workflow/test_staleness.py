@@ -56,70 +56,80 @@ def test_a_new_attack_runs_alone(tree):
         tree.write(STUDY, text)
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "expected"),
-    [
-        pytest.param(
-            STUDY,
-            "share: 0.3}\n    training: *training",
-            "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
-            PARSEVAL_ONLY,
-            id="learning-rate-of-one-model",
-        ),
-        pytest.param(
-            "src/redoubt/defenses/parseval.py",
-            "\n",
-            "\n# a comment\n",
-            PARSEVAL_ONLY,
-            id="code-of-one-defense",
-        ),
-        pytest.param(
-            "src/redoubt/attacks/fgs.py",
-            "\n",
-            "\n# a comment\n",
-            {"attack": 2, "table": 1, **RULE_OF_STEP},
-            id="code-of-one-attack",
-        ),
-        pytest.param(
-            "src/redoubt/defenses/bounded_relu.py",
-            "\n",
-            "\n# a comment\n",
-            {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
-            id="code-of-a-defense-that-changes-the-network",
-        ),
-        pytest.param(
-            STUDY,
-            "{bound: 2.0}",
-            "{bound: 3.0}",
-            {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
-            id="parameter-of-a-model-from-scratch",
-        ),
-        pytest.param(
-            STUDY,
-            "caption: Two curves.",
-            "caption: Both curves.",
-            {"figure": 1, **RULE_OF_STEP},
-            id="caption",
-        ),
-    ],
-)
-def test_a_change_reruns_what_reads_it(tree, name, old, new, expected):
-    text = tree.replace(name, old, new)
-    try:
-        assert tree.planned() == expected
-    finally:
-        tree.write(name, text)
-    assert not tree.planned() or name == STUDY
+CODE = "\n_MARK = 1\n"
+NOTHING = {
+    "comment": ("src/redoubt/defenses/parseval.py", "\n", "\n# a comment\n"),
+    "comment-in-an-engine": ("src/redoubt/engines/foolbox.py", "\n", "\n\n\n# a comment\n"),
+    "docstring": ("src/redoubt/defenses/__init__.py", '"""', '"""Other words. '),
+    "docstring-of-progress-bars": ("src/redoubt/progress.py", '"""', '"""Other words. '),
+    "wording-of-an-error": ("src/redoubt/attacks/fgs.py", 'raise RedoubtError("', 'raise RedoubtError("Alas: '),
+    "wording-of-a-full-disk": ("src/redoubt/errors.py", "no space is left", "nothing is left"),
+    "description-of-a-parameter": ("src/redoubt/defenses/parseval.py", 'description="', 'description="other words: '),
+    "address-of-another-dataset": ("src/redoubt/data/sources.py", "master/data/fashion/", "main/data/fashion/"),
+    "name-of-a-new-helper-of-networks": ("src/redoubt/networks/_new.py", None, '"""New."""\n\nNUMBER = 1\n'),
+    "name-of-a-new-helper-of-attacks": ("src/redoubt/attacks/_new.py", None, '"""New."""\n\nNUMBER = 1\n'),
+    "a-new-metric": ("src/redoubt/metrics/new.py", None, '"""New."""\n\nKIND, UNIT = "rate", "percent"\n'),
+}
+MEANING = {
+    "defense": ("src/redoubt/defenses/parseval.py", None, CODE, PARSEVAL_ONLY),
+    "defense-that-changes-the-network": (
+        "src/redoubt/defenses/bounded_relu.py",
+        None,
+        CODE,
+        {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
+    ),
+    "attack": ("src/redoubt/attacks/fgs.py", None, CODE, {"attack": 2, "table": 1, **RULE_OF_STEP}),
+    "plot": ("src/redoubt/artifacts/convergence.py", None, CODE, {"figure": 1, **RULE_OF_STEP}),
+    "template-of-the-report": ("src/redoubt/report/templates/style.css", None, "\n", {"report_page": 1}),
+    "printed-number": (
+        "config/published/deepdefense.csv",
+        "98.31",
+        "98.30",
+        {"table": 2, "figure": 1, **RULE_OF_STEP},
+    ),
+    "learning-rate-of-one-model": (
+        STUDY,
+        "share: 0.3}\n    training: *training",
+        "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
+        PARSEVAL_ONLY,
+    ),
+    "parameter-of-a-model-from-scratch": (
+        STUDY,
+        "{bound: 2.0}",
+        "{bound: 3.0}",
+        {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
+    ),
+    "caption": (STUDY, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **RULE_OF_STEP}),
+}
 
 
-def test_an_edit_counts_whatever_its_date(tree):
-    name = "src/redoubt/artifacts/convergence.py"
-    text = tree.replace(name, "\n", "\n# a comment\n")
-    os.utime(tree.folder / name, (0, 0))  # as of a copy that keeps dates, or a clock that was set back
+@pytest.mark.parametrize("name", [*NOTHING, *MEANING])
+def test_an_edit_plans_exactly_what_it_changes(tree, name, capsys):
+    file, old, new, expected = MEANING[name] if name in MEANING else (*NOTHING[name], {})
+    path = tree.folder / file
+    text = path.read_text() if path.exists() else None
+    if old is None:
+        path.write_text((text or "") + new)
+    else:
+        tree.replace(file, old, new)
+    os.utime(path, (0, 0))  # as of a copy that keeps dates, or a clock that was set back: an edit counts by its content
     try:
-        assert tree.planned() == {"figure": 1, **RULE_OF_STEP}
+        planned = tree.planned()
     finally:
-        tree.write(name, text)
+        path.unlink() if text is None else path.write_text(text)
+    with capsys.disabled():
+        print(f"\n{name:36}", ", ".join(f"{rule} {count}" for rule, count in planned.items()) or "nothing", end=" ")
+    assert planned == expected
+
+
+def test_nothing_is_planned_in_another_folder(finished):
+    assert not finished.planned()
+
+
+def test_only_declared_seeds_can_be_asked_for(tree):
+    done = tree.snakemake("-n", "results/demo/models/digits-mlp-clean/seed-1/weights.safetensors", check=False)
+    assert done.returncode != 0
+    assert len([line for line in (done.stdout + done.stderr).splitlines() if "No rule to produce" in line]) == 1
 
 
 def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +30,20 @@ def shell(tmp_path):
 
 
 @pytest.fixture
+def patched(tmp_path):
+    """Function (code, script) to a finished bash process, the server being patched by the code."""
+
+    def run(code, script):
+        main = f"import os, sys; from redoubt.graph import warm\n{code}\nsys.exit(warm.main(sys.argv[1:]))"
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
+        command = [sys.executable, "-c", main, "bash", "-c", script]
+        return subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=60)
+
+    return run
+
+
+@pytest.fixture
 def package(tmp_path):
     """An empty package of steps, where a test puts its own."""
     folder = tmp_path / "src/redoubt/steps"
@@ -38,18 +54,22 @@ def package(tmp_path):
 
 
 def test_the_same_bytes_as_a_step_that_starts_by_itself(shell, tmp_path, tiny_data, make_entry):
+    entry = make_entry()
+    prepare = f"python -m redoubt.steps.prepare --entry '{json.dumps(entry['preprocessing'])}' --data {tiny_data}"
+    assert shell(f"{prepare} --out prepared.safetensors").returncode == 0
     command = (
-        f"python -m redoubt.steps.pretrain --entry '{json.dumps(make_entry())}' --seed 3 --data {tiny_data} --folder "
+        f"python -m redoubt.steps.train --entry '{json.dumps(entry)}' --seed 3 --data {tiny_data} "
+        "--preprocessing prepared.safetensors --folder "
     )
     cold, warm = (shell(command + name, name == "warm") for name in ("cold", "warm"))
     assert (cold.returncode, warm.returncode) == (0, 0), warm.stderr
     assert cold.stdout.replace("cold", "warm") == warm.stdout != ""
-    for name in ("weights.safetensors", "history.csv", "model.json"):
+    for name in ("weights.safetensors", "history.csv", "trace.parquet", "model.json"):
         assert (tmp_path / "cold" / name).read_bytes() == (tmp_path / "warm" / name).read_bytes()
 
 
 def test_a_mistake_is_the_same_line_and_exit_code(shell):
-    command = "python -m redoubt.steps.attack --entry '{' --data a --weights b --out c; exit $?"
+    command = "python -m redoubt.steps.attack --entry '{' --data a --weights b --preprocessing p --out c; exit $?"
     cold, warm = shell(command, warm=False), shell(command)
     assert (warm.returncode, warm.stdout, warm.stderr) == (cold.returncode, cold.stdout, cold.stderr)
     assert warm.returncode == 2 and warm.stderr.startswith("error: --entry")
@@ -103,3 +123,69 @@ def test_a_job_dies_with_its_client_and_the_others_go_on(shell, tmp_path, packag
 def test_a_job_that_is_killed_fails(shell, package):
     (package / "end.py").write_text("import os; os.kill(os.getpid(), 9)")
     assert shell("PYTHONPATH=src python -m redoubt.steps.end; echo rc $?").stdout == "rc 1\n"
+
+
+SAYS_WHERE = "import os, sys; print(os.getppid() != int(os.environ['SHELL_ID']), ascii(sys.argv[1:]), sys.executable)"
+ARGUMENT = """a 'b' "c $HOME"""
+STEP = "export SHELL_ID=$$ PYTHONPATH=src; python -m redoubt.steps.where "
+
+
+def test_an_apostrophe_and_a_space_in_the_paths_of_checkout_and_environment(tmp_path):
+    checkout = tmp_path / "o'brien's $HOME `x`"
+    shutil.copytree(ROOT / "src", checkout / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / "src/redoubt/steps/where.py").write_text(SAYS_WHERE)
+    (checkout / ".venv").symlink_to(sys.prefix)
+    python = checkout / ".venv/bin/python"
+    done = subprocess.run(
+        [python, "-m", "redoubt.graph.warm", "bash", "-c", STEP + shlex.quote(ARGUMENT)],
+        cwd=checkout, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"True {[ARGUMENT]!a} {python}\n", "")
+
+
+@pytest.fixture
+def noexec(tmp_path):
+    """A temporary folder whose files cannot be executed."""
+    folder = tmp_path / "noexec"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", folder], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("a folder without the right to execute cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("kind", ["long", "noexec", "colon", "absent"])
+def test_without_a_server_where_it_cannot_start(kind, patched, package, tmp_path, request):
+    folder = (
+        request.getfixturevalue("noexec") if kind == "noexec" else tmp_path / ("x" * 100 if kind == "long" else "a:b")
+    )
+    if kind != "absent":
+        folder.mkdir(exist_ok=True)
+    (package / "where.py").write_text(SAYS_WHERE)
+    done = patched(f"import tempfile; tempfile.tempdir = {str(folder)!r}", STEP + "é; exit 3")
+    assert (done.returncode, done.stdout) == (3, f"False ['\\xe9'] {sys.executable}\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("note: every step imports its packages itself, which is slower (")
+
+
+def test_a_step_runs_by_itself_where_no_process_can_be_forked(patched, package):
+    (package / "where.py").write_text(SAYS_WHERE)
+    patch = "def fork(): raise OSError('no process left')\nos.fork = fork; warm.PACKAGES = ('nowhere',)"
+    done = patched(patch, STEP + "x; exit 3")
+    assert (done.returncode, done.stdout, done.stderr) == (3, f"False ['x'] {sys.executable}\n", "")
+
+
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_arguments_keep_their_bytes_in_any_locale(utf8, shell, package):
+    (package / "echo.py").write_text("import os, sys; print(list(map(os.fsencode, [*sys.argv[1:], os.environ['X']])))")
+    given = {"PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    done = shell(r"PYTHONPATH=src X=$'\xe9☃' python -m redoubt.steps.echo '' $'\xff' é", **given)
+    assert done.stdout == f"{[b'', bytes([255]), 'é'.encode(), bytes([233]) + '☃'.encode()]}\n", done.stderr
+
+
+def test_an_unknown_command_is_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "redoubt.graph.warm", "nosuch"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "error: nosuch: No such file or directory\n")

@@ -1,13 +1,11 @@
 rule table:
     "Draw a table of a paper, with the numbers behind it."
     input:
-        code=watched(artifact_code),
-        published=watched(published),
-        data=artifact_inputs,
+        unpack(of("table", "inputs")),
     output:
-        data="results/{scale}/{study}/{artifact}.csv",
+        data=layout.artifact_file("{scale}", "{study}", "{artifact}", "csv"),
         text=report(
-            "results/{scale}/{study}/{artifact}.md",
+            layout.artifact_file("{scale}", "{study}", "{artifact}", "md"),
             caption="../report/table.rst",
             category="{study}",
             labels={"artifact": "{artifact}", "scale": "{scale}"},
@@ -15,7 +13,7 @@ rule table:
     log:
         "logs/{scale}/table/{study}/{artifact}.log",
     wildcard_constraints:
-        artifact=either(TABLES),
+        study=JOBS.pattern("table"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
@@ -24,8 +22,8 @@ rule table:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=contents(artifact_code, published),
-        entry=artifact_entry,
+        version=of("table", "version"),
+        entry=text("table"),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.table --entry {params.entry:q} --data {output.data} --text {output.text} > {log} 2>&1"
 
@@ -33,22 +31,20 @@ rule table:
 rule figure:
     "Draw a figure of a paper, with the numbers behind it."
     input:
-        code=watched(artifact_code),
-        published=watched(published),
-        data=artifact_inputs,
+        unpack(of("figure", "inputs")),
     output:
-        data="results/{scale}/{study}/{artifact}.csv",
+        data=layout.artifact_file("{scale}", "{study}", "{artifact}", "csv"),
         vector=report(
-            "results/{scale}/{study}/{artifact}.svg",
+            layout.artifact_file("{scale}", "{study}", "{artifact}", "svg"),
             caption="../report/figure.rst",
             category="{study}",
             labels={"artifact": "{artifact}", "scale": "{scale}"},
         ),
-        pixels="results/{scale}/{study}/{artifact}.png",
+        pixels=layout.artifact_file("{scale}", "{study}", "{artifact}", "png"),
     log:
         "logs/{scale}/figure/{study}/{artifact}.log",
     wildcard_constraints:
-        artifact=either(FIGURES),
+        study=JOBS.pattern("figure"),
     conda:
         "../../envs/redoubt.yaml"
     threads: 1
@@ -57,7 +53,7 @@ rule figure:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=contents(artifact_code, published),
-        entry=artifact_entry,
+        version=of("figure", "version"),
+        entry=text("figure"),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"

@@ -1,19 +1,15 @@
 rule attack:
     "Attack one model: one row per image, and per epsilon of a sweep."
     input:
-        code=watched(attack_code),
-        data=data_of,
-        weights="results/{scale}/models/{model}/seed-{seed}/weights.safetensors",
-        provenance="results/{scale}/models/{model}/seed-{seed}/model.json",
-        reads=attack_reads,
+        unpack(of("attack", "inputs")),
     output:
-        "results/{scale}/attacks/{model}/seed-{seed}/{attack}.parquet",
+        layout.attack_file("{scale}", "{model}", "{seed}", "{attack}"),
     log:
         "logs/{scale}/attack/{model}/seed-{seed}/{attack}.log",
     benchmark:
         "logs/benchmarks/{scale}/attack/{model}/seed-{seed}/{attack}.tsv"
     wildcard_constraints:
-        model=either(CATALOG.models),
+        model=JOBS.pattern("attack"),
     conda:
         "../../envs/redoubt.yaml"
     threads: CATALOG.scale.threads
@@ -24,10 +20,11 @@ rule attack:
         mem_mb=growing(8000),
         runtime=growing(240),
     params:
-        version=contents(attack_code),
-        entry=attack_entry,
+        version=of("attack", "version"),
+        entry=text("attack"),
         data=subpath(input.data, parent=True),
+        crafted_on=option("crafted_on"),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.attack --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
-        "--weights {input.weights} --out {output} --reads {input.reads} --device {resources.device} "
-        "--threads {threads} > {log} 2>&1"
+        "--weights {input.weights} --preprocessing {input.preprocessing} --out {output} --reads {input.reads} {params.crafted_on} "
+        "--device {resources.device} --threads {threads} > {log} 2>&1"

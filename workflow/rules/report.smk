@@ -1,13 +1,9 @@
 rule scorecard:
     "Set every published number beside the reproduced one, and decide the claims."
     input:
-        code=watched(SCORECARD_CODE),
-        artifacts=artifact_files({"table": ["csv"], "figure": ["csv"]}),
-        published=watched(PUBLISHED),
+        unpack(of("scorecard", "inputs")),
     output:
-        scorecard="results/{scale}/scorecard.csv",
-        claims="results/{scale}/claims.csv",
-        metrics="results/{scale}/metrics.json",
+        **layout.scorecard_files("{scale}"),
     log:
         "logs/{scale}/scorecard.log",
     conda:
@@ -19,10 +15,10 @@ rule scorecard:
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=contents(SCORECARD_CODE, PUBLISHED),
-        digest=claims_entry,
-        config=canonical_json({"scale": SCALE, "studies": list(CATALOG.studies)}),
-        folder=subpath(output.scorecard, parent=True),
+        version=of("scorecard", "version"),
+        entry=of("scorecard", "entry"),
+        config=CONFIG,
+        folder=subpath(output[0], parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.scorecard --root {resources.root} "
         "--config {params.config:q} --results {params.folder} --scorecard {output.scorecard} --claims {output.claims} "
@@ -32,14 +28,10 @@ rule scorecard:
 rule report_page:
     "Write the report: one page that needs no network."
     input:
-        code=watched(REPORT_CODE),
-        template=watched(REPORT_FILES),
-        scorecard="results/{scale}/scorecard.csv",
-        claims="results/{scale}/claims.csv",
-        artifacts=artifact_files(layout.SUFFIXES),
+        unpack(of("report", "inputs")),
     output:
         report(
-            "results/{scale}/report/index.html",
+            layout.report_file("{scale}"),
             caption="../report/page.rst",
             category="report",
         ),
@@ -50,12 +42,14 @@ rule report_page:
     threads: 1
     resources:
         sources=f"{SOURCES}/src",
+        root=str(SOURCES),
         mem_mb=growing(2000),
         runtime=growing(15),
     params:
-        version=contents(REPORT_CODE, REPORT_FILES),
-        entry=report_entry,
+        version=of("report", "version"),
+        entry=of("report", "entry"),
+        config=CONFIG,
         folder=subpath(input.scorecard, parent=True),
     shell:
-        "PYTHONPATH={resources.sources} python -m redoubt.steps.report --entry {params.entry:q} --results {params.folder} "
-        "--out {output} > {log} 2>&1"
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.report --root {resources.root} --config {params.config:q} "
+        "--results {params.folder} --out {output} > {log} 2>&1"

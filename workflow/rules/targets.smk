@@ -21,13 +21,11 @@ onstart:
     before_submission()
 
 
-rule deepdefense:
-    "Tables and figures of DeepDefense."
-    input:
-        study_targets("deepdefense"),
+# Tables and figures of one study: `snakemake peernets`.
+for study in CATALOG.studies:
 
-
-rule peernets:
-    "Tables and figures of PeerNets."
-    input:
-        study_targets("peernets"),
+    rule:
+        name:
+            study
+        input:
+            [file for job in JOBS if job.study == study for file in job.outputs],

@@ -1,5 +1,5 @@
-"""Tables and figures, one file each; they read finished rows and never touch torch.
+"""Tables and figures, one file each; they read finished rows and never import torch.
 
 A file has `Parameters`, `needs(parameters)` (the histories and attacks that it reads), and `draw(entry, inputs)`, which
-returns a `Drawing`. `inputs` gives the data; what is missing comes with its reason.
+returns a `Drawing`. `entry.parameters` are the file's `Parameters`; `inputs` gives the data, or why they are missing.
 """

@@ -1,32 +1,52 @@
-"""One look for all figures: a fixed colour, marker and line for every method, in print and for colour-blind readers."""
+"""One look for all figures: a colour, marker and line for every method, in print and for colour-blind readers."""
 
 from __future__ import annotations
 
 import colorsys
+import hashlib
+import io
 import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import colors
+import pandas as pd
+import seaborn as sns
+from matplotlib import colors, ticker
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from redoubt.artifacts.interface import Drawing
 from redoubt.errors import RedoubtError
+from redoubt.study.entries.artifact import ArtifactEntry
 
-# Okabe and Ito's palette, told apart by marker and line too.
+DASHES = {"-": (), "--": (3.7, 1.6), "-.": (6.4, 1.6, 1, 1.6), ":": (1, 1.65), "- .": (5, 1, 1, 1), ". .": (3, 1)}
+
+
+def _look(color: str, marker: str, line: str) -> dict[str, Any]:
+    return {"color": color, "marker": marker, "dashes": DASHES[line]}
+
+
+# Okabe and Ito's palette; markers and lines differ too.
 METHODS = {
-    "Reference": {"color": "#000000", "marker": "s", "linestyle": ":"},
-    "Clean": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
-    "Par. Train": {"color": "#E69F00", "marker": "D", "linestyle": "-."},
-    "Adv. Train": {"color": "#009E73", "marker": "^", "linestyle": (0, (5, 1, 1, 1))},
-    "DeepDefense": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "Undefended": {"color": "#000000", "marker": "s", "linestyle": "--"},
-    "PeerNet": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "BReLU + GDA": {"color": "#009E73", "marker": "^", "linestyle": "-."},
-    "MagNet": {"color": "#CC79A7", "marker": "D", "linestyle": (0, (5, 1, 1, 1))},
-    "PGD training": {"color": "#E69F00", "marker": "v", "linestyle": (0, (3, 1))},
+    "Reference": _look("#000000", "s", ":"),
+    "Clean": _look("#56B4E9", "v", "--"),
+    "Par. Train": _look("#E69F00", "D", "-."),
+    "Adv. Train": _look("#009E73", "^", "- ."),
+    "DeepDefense": _look("#D55E00", "o", "-"),
+    "Undefended": _look("#000000", "s", "--"),
+    "PeerNet": _look("#0072B2", "o", "-"),
+    "BReLU + GDA": _look("#009E73", "^", "-."),
+    "MagNet": _look("#CC79A7", "D", "- ."),
+    "PGD training": _look("#E69F00", "v", ". ."),
 }
 SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
+# Methods without an entry in METHODS take these; Tol's muted palette comes before Okabe and Ito's, which METHODS uses.
+FURTHER = ["#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", *SERIES]
 
 RC = {
     "figure.dpi": 100,
@@ -42,63 +62,148 @@ RC = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
+    "lines.markersize": 6,
     "svg.fonttype": "none",
     "svg.hashsalt": "redoubt",
     "font.family": "DejaVu Sans",
 }
+matplotlib.use("agg")
 matplotlib.rcParams.update(RC)
 
+# -- looks ------------------------------------------------------------------------------------------------------------
 
-def method(name: str) -> dict:
-    """Return colour, marker and line of a method, the same in every figure.
 
-    Raises:
-        RedoubtError: the method has no style yet.
+def methods(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and dashes of each method of a figure.
+
+    Those in METHODS look the same in every figure. Any other one takes its look from a digest of its name; where the
+    figure has that colour already, the next free one.
     """
-    if name not in METHODS:
-        raise RedoubtError(f"labels.method: {name!r} has no style; add it to METHODS in artifacts/_style.py")
-    return METHODS[name]
+    names = list(dict.fromkeys(names))
+    looks = {name: METHODS[name] for name in names if name in METHODS}
+    for name in sorted(set(names) - set(METHODS)):
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        tries = [divmod(number + step, len(FURTHER)) for step in range(len(FURTHER) * len(MARKERS))]
+        order = [_look(FURTHER[color], MARKERS[turn % 6], [*DASHES][turn % 5]) for turn, color in tries]
+        colors_used, used = {look["color"] for look in looks.values()}, list(looks.values())
+        free = [look for look in order if look["color"] not in colors_used] or [
+            look for look in order if look not in used
+        ]
+        looks[name] = (free or order)[0]
+    return {name: looks[name] for name in names}
 
 
-def variant(name: str, position: int) -> dict:
-    """Return the style of one of several models of a method: another shade, marker and line for each further one.
+def variant(look: dict[str, Any], position: int) -> dict[str, Any]:
+    """Return the look of one of several models of a method: another shade, marker and line for each further one.
 
     Args:
-        name: of the method.
-        position: of the model among those of its method, from 0; from 5 on styles repeat.
+        look: of the method.
+        position: of the model among those of its method, from 0; from 5 on looks repeat.
     """
-    own, place = method(name), position % 5
+    place = position % 5
     if not place:
-        return own
-    hue, lightness, saturation = colorsys.rgb_to_hls(*colors.to_rgb(own["color"]))
+        return look
+    hue, lightness, saturation = colorsys.rgb_to_hls(*colors.to_rgb(look["color"]))
     turn, shade = [(0.0, 0.45), (0.0, -0.5), (0.2, 0.0), (0.2, 0.45)][place - 1]
     lightness += shade * (1 - lightness if shade > 0 else lightness)
-    markers = [marker for marker in MARKERS if marker != own["marker"]]
-    line = ["--", "-.", (0, (5, 1, 1, 1)), ":"][place - 1]
-    color = colorsys.hls_to_rgb((hue + turn) % 1.0, lightness, saturation)
-    return {"color": color, "marker": markers[place - 1], "linestyle": line}
+    markers = [marker for marker in MARKERS if marker != look["marker"]]
+    color = colors.to_hex(colorsys.hls_to_rgb((hue + turn) % 1.0, lightness, saturation))
+    return _look(color, markers[place - 1], ["--", "-.", "- .", ":"][place - 1])
 
 
-def variants(models: list[str], entry: dict) -> dict[str, dict]:
-    """Return the style of each of the models of a panel, as an artifact's entry labels them."""
-    seen: dict[str, int] = {}
-    found = {}
-    for model in models:
-        name = entry["models"][model]["labels"]["method"]
-        found[model] = variant(name, seen.get(name, 0))
-        seen[name] = seen.get(name, 0) + 1
-    return found
+def variants(models: list[str], entry: ArtifactEntry) -> dict[str, dict[str, Any]]:
+    """Return the look of each of the models of a panel, as an artifact's entry labels them."""
+    labels = {model: entry.models[model].labels["method"] for model in models}
+    base, counts, looks = methods(labels.values()), Counter(), {}
+    for model, method in labels.items():
+        looks[model] = variant(base[method], counts[method])
+        counts[method] += 1
+    return looks
+
+
+def series(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the looks of curves that are not methods, by their place."""
+    return {
+        name: _look(SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)], "-")
+        for place, name in enumerate(dict.fromkeys(names))
+    }
 
 
 def name(labels: dict[str, str]) -> str:
-    """Return what legends call a model: its own name where it has one, or network and method."""
+    """Return what legends call a model: its label `name`, or network and method where there is none."""
     return labels.get("name") or f"{labels['network']} {labels['method']}"
 
 
-def series(position: int) -> dict:
-    """Return colour and marker of the series at a position, for curves that are not methods."""
-    return {"color": SERIES[position % len(SERIES)], "marker": MARKERS[position % len(MARKERS)]}
+# -- lines, bars and their panels -------------------------------------------------------------------------------------
+
+INTERVAL = {"estimator": "median", "errorbar": ("pi", 100)}
+"""Makes seaborn draw each estimate of `with_intervals` with its interval, without statistics of its own."""
+
+
+def with_intervals(data: pd.DataFrame) -> pd.DataFrame:
+    """Return three rows for each estimate: `value` is its lower end, itself and its upper end."""
+    ends = ["ci_low", "reproduced", "ci_high"]
+    return data.melt([name for name in data if name not in ends], ends, value_name="value")
+
+
+def panels(data: pd.DataFrame, width: float, height: float, **facets: Any) -> sns.FacetGrid:
+    """Return a grid of panels, a blank one for each value of the columns `row` and `col` of `data`.
+
+    Sizes are inches of one panel.
+    """
+    panel_grid = sns.FacetGrid(data, height=height, aspect=width / height, **facets)
+    plt.close(panel_grid.figure)  # it belongs to the caller
+    panel_grid.figure.set_layout_engine("constrained")
+    return panel_grid
+
+
+def lines(axis, data: pd.DataFrame, x: str, y: str, looks: dict[str, dict[str, Any]], by: str, **options: Any) -> None:
+    """Draw a line for each value of the column `by`, in the order and with the looks of `looks`."""
+    if (data := data.dropna(subset=[y])).empty:
+        return
+    color, marker, dashes = ({key: look[name] for key, look in looks.items()} for name in ("color", "marker", "dashes"))
+    options = {"style": by, "markers": marker, "dashes": dashes, "err_style": "bars", "legend": False} | options
+    if options["err_style"] == "bars":
+        options |= {"err_kws": {"capsize": 1.5, "elinewidth": 0.8}}
+    present = [key for key in looks if (data[by] == key).any()]
+    order = {"hue_order": present, "style_order": present}
+    sns.lineplot(data, x=x, y=y, hue=by, palette=color, ax=axis, **order, **options)
+    axis.set(xlabel="", ylabel="")
+
+
+HOLLOW = {"dashes": False, "linestyle": "none", "fillstyle": "none", "markersize": 7, "errorbar": None}
+HOLLOW |= {"markeredgecolor": "auto", "markeredgewidth": 0.8}
+"""Options of `lines` for printed numbers: hollow markers without a line."""
+
+
+def handles(
+    looks: dict[str, dict[str, Any]], drawn: Iterable[str], names: Any = None, printed: bool = False
+) -> list[Line2D]:
+    """Return the entries of a legend.
+
+    Args:
+        looks: of the lines, by key.
+        drawn: keys of lines that are drawn; others are listed as not run.
+        names: what the legend calls each key, when that is not the key itself.
+        printed: whether hollow markers show printed numbers.
+    """
+    edge = {"markeredgecolor": "#ffffff", "markeredgewidth": 0.75}
+    entries = []
+    for key, look in looks.items():
+        label = key if names is None else names[key]
+        entries.append(Line2D([], [], label=label if key in drawn else f"{label} (not run)", **edge, **look))
+    if printed:
+        hollow = {"color": "#666666", "marker": "o", "linestyle": "none", "fillstyle": "none", "markersize": 7}
+        entries.append(Line2D([], [], label="as printed", **hollow))
+    return entries
+
+
+def in_percent(axis) -> None:
+    """Write the values of the y axis, shares in [0, 1], in percent."""
+    axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
 
 
 def grid(rows: int, columns: int, width: float, height: float):
@@ -134,24 +239,38 @@ def stamp(figure: Figure, text: str) -> None:
 
 
 def absent(axis, reasons: list[str]) -> None:
-    """Say in an empty panel why there is nothing to see, in lines that fit in and take no room from other panels."""
+    """Write into an empty panel why it is empty, without an effect on the layout."""
     points = axis.get_position().width * axis.figure.get_figwidth() * 72
-    lines = ["not run", *(textwrap.fill(reason, max(16, int(points / 4))) for reason in dict.fromkeys(reasons))]
+    text = ["not run", *(textwrap.fill(reason, max(16, int(points / 4))) for reason in dict.fromkeys(reasons))]
     place = {"transform": axis.transAxes, "ha": "center", "va": "center", "in_layout": False}
-    axis.text(0.5, 0.5, "\n".join(lines), fontsize=7, color="#666666", **place)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    axis.text(0.5, 0.5, "\n".join(text), fontsize=7, color="#666666", **place)
+    axis.grid(False)
+    axis.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
 
 
-def told(axis, reason: str, width: int) -> None:
-    """Say in place of a small picture why it is missing, in lines of `width` characters that take no room."""
+def absent_picture(axis, reason: str, width: int) -> None:
+    """Write in place of a small picture why it is missing, in lines of `width` characters, outside of the layout."""
     axis.set_axis_off()
     text = textwrap.fill(f"not run: {reason}", width)
     place = {"transform": axis.transAxes, "ha": "left", "va": "top", "in_layout": False}
     axis.text(0.0, 1.0, text, fontsize=6, color="#666666", **place)
 
 
-def save(figure: Figure, path, kind: str) -> None:
-    """Write a figure as svg or png with the same bytes every time."""
+def picture(drawing: Drawing, kind: str) -> bytes:
+    """Return a figure as a file of a `kind`, svg or png, with the same bytes every time.
+
+    Raises:
+        RedoubtError: a title or label contains `$...$` that is not valid math text.
+    """
+    content = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(path, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
+    try:
+        drawing.figure.savefig(content, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
+    except ValueError as error:
+        if "Parse" not in str(error):  # what matplotlib's parser of math text calls its errors
+            raise
+        cause = " ".join(str(error).split())[:200]
+        raise RedoubtError(
+            f"a title or label contains $...$ that is not valid math text ({cause}); write \\$ for a dollar"
+        ) from None
+    return content.getvalue()

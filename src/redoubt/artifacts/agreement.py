@@ -12,11 +12,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -32,7 +34,7 @@ class Pair(Strict):
     attack: str
     referee: str
     norm: Literal["l2", "linf"] = "l2"
-    norm_rule: Rule = Field("equal", description="what our mean norm shall be beside the referee's")
+    norm_rule: Rule = Field("equal", description="what our mean norm must be beside the referee's")
 
 
 class Parameters(Strict):
@@ -44,9 +46,15 @@ class Parameters(Strict):
     tolerance: Share = Field(0.02, description="relative difference of mean norms that still counts as the same")
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(parameters["model"], pair[side]) for pair in parameters["pairs"] for side in ("attack", "referee")]
+    return [Need(parameters.model, attack) for pair in parameters.pairs for attack in (pair.attack, pair.referee)]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"attack": pair.attack, "referee": pair.referee} for pair in parameters.pairs]
+    return [dict.fromkeys(COLUMNS, ANY) | {"model": parameters.model} | cell for cell in known]
 
 
 def compare(
@@ -73,47 +81,35 @@ def compare(
     return {**rates, **norms, "agrees": agrees}
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the pairs' facts and their table as Markdown."""
-    options, found, reasons = entry["parameters"], [], []
-    for pair in options["pairs"]:
-        missing = inputs.missing(options["model"], pair["attack"]) or inputs.missing(options["model"], pair["referee"])
-        if missing is not None:
-            reasons.append(missing)
+    options, rows, reasons = entry.parameters, [], []
+    for pair in options.pairs:
+        attacks = (pair.attack, pair.referee)
+        missing = [reason for attack in attacks if (reason := inputs.missing(options.model, attack)) is not None]
+        if missing:
+            reasons.append(missing[0])
             continue
-        sides = [inputs.rows(options["model"], pair[side]) for side in ("attack", "referee")]
-        sweeps = [_by_epsilon(rows) for rows in sides]
-        if list(sweeps[0]) != list(sweeps[1]):
-            raise RedoubtError(f"{pair['attack']} and {pair['referee']}: their epsilons differ")
-        for epsilon, rows in sweeps[0].items():
-            limits = {name: options[name] for name in ("differing", "tolerance")}
-            facts = compare(rows, sweeps[1][epsilon], pair["norm"], norm_rule=pair["norm_rule"], **limits)
-            place = {"model": options["model"], "attack": pair["attack"], "referee": pair["referee"]}
-            found.append({**place, "epsilon": epsilon, **facts})
-    data = pd.DataFrame(found, columns=COLUMNS)
+        ours, theirs = (_by_epsilon(inputs.rows(options.model, attack)) for attack in attacks)
+        if list(ours) != list(theirs):
+            raise RedoubtError(f"{pair.attack} and {pair.referee}: their epsilons differ")
+        for epsilon, images in ours.items():
+            limits = (options.differing, options.tolerance, pair.norm_rule)
+            place = {"model": options.model, "attack": pair.attack, "referee": pair.referee, "epsilon": epsilon}
+            rows.append(place | compare(images, theirs[epsilon], pair.norm, *limits))
+    data = pd.DataFrame(rows, columns=COLUMNS)
     return Drawing(data, text=markdown(entry, data, reasons))
 
 
 def _by_epsilon(rows: pd.DataFrame) -> dict[float | None, pd.DataFrame]:
-    """Return the rows of each value of a sweep; a search, whose epsilon is each image's own, is one group."""
+    """Return the rows of each value of a sweep; a search, where epsilon differs by image, is one group."""
     if "epsilon" not in rows or rows["index"].is_unique:
         return {None: rows}
     return dict(iter(rows.groupby("epsilon", sort=True)))
 
 
-HEADER = [
-    "attack",
-    "referee",
-    "epsilon",
-    "n",
-    "success",
-    "referee's",
-    "differing",
-    "norm",
-    "mean",
-    "referee's",
-    "ratio",
-]
+HEADER = ["attack", "referee", "epsilon", "n", "success", "referee's", "differing"]
+HEADER += ["norm", "mean", "referee's", "ratio", "agrees"]
 
 
 def rounded(size: float) -> str:
@@ -124,18 +120,16 @@ def rounded(size: float) -> str:
     return f"{size:.{max(0, places)}f}"
 
 
-def markdown(entry: dict[str, Any], data: pd.DataFrame, reasons: list[str]) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame, reasons: list[str]) -> str:
     """Return the table as Markdown."""
-    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
-    lines += ["| " + " | ".join([*HEADER, "agrees"]) + " |", "|" + " --- |" * (len(HEADER) + 1)]
-    for row in data.to_dict("records"):
-        size = "—" if row["epsilon"] is None or pd.isna(row["epsilon"]) else f"{row['epsilon']:g}"
-        cells = [row["attack"], row["referee"], size, str(row["n"])]
-        cells += [f"{100 * row['success']:.1f} %", f"{100 * row['success_referee']:.1f} %", str(row["differing"])]
-        cells += [
-            row["norm"] if row["norm_rule"] == "equal" else f"{row['norm']}, {row['norm_rule'].replace('-', ' ')}"
-        ]
-        cells += [rounded(row["mean_norm"]), rounded(row["mean_norm_referee"]), f"{row['ratio']:.3f}"]
-        lines.append("| " + " | ".join([*cells, "yes" if row["agrees"] else "**no**"]) + " |")
-    lines += [f"\n- not run: {reason}" for reason in dict.fromkeys(reasons)]
-    return "\n".join(lines) + "\n"
+    notes = [f"\n- not run: {reason}" for reason in dict.fromkeys(reasons)]
+    return table(entry, HEADER, map(_cells, data.to_dict("records")), notes)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    size = "—" if pd.isna(row["epsilon"]) else f"{row['epsilon']:g}"
+    norm = row["norm"] if row["norm_rule"] == "equal" else f"{row['norm']}, {row['norm_rule'].replace('-', ' ')}"
+    rates = [f"{100 * row['success']:.1f} %", f"{100 * row['success_referee']:.1f} %", str(row["differing"])]
+    norms = [norm, rounded(row["mean_norm"]), rounded(row["mean_norm_referee"]), f"{row['ratio']:.3f}"]
+    agrees = "yes" if row["agrees"] else "**no**"
+    return [row["attack"], row["referee"], size, str(row["n"]), *rates, *norms, agrees]

@@ -1,4 +1,4 @@
-"""A table of checks, each passed or failed: numbers that shall reach a level, or rise from the first to the last.
+"""A table of checks, each passed or failed: numbers that must reach a level, or rise from the first to the last.
 
 Source: PeerNets, section 4.3 (gradient obfuscation), after Athalye, Carlini and Wagner (ICML 2018), section 3.1.
 """
@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 pd = lazy("pandas")
 
@@ -53,58 +55,69 @@ class Parameters(Strict):
     def _distinct(self) -> Parameters:
         titles = [check.title for check in self.checks]
         if len(set(titles)) < len(titles):
-            raise ValueError("give each check a title of its own")
+            raise ValueError("give each check a separate title")
         return self
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(number["model"], number["attack"]) for check in parameters["checks"] for number in check["numbers"]]
+    return [Need(number.model, number.attack) for check in parameters.checks for number in check.numbers]
 
 
-def metrics(parameters: dict[str, Any]) -> list[str]:
+def metrics(parameters: Parameters) -> list[str]:
     """Return the metrics that are computed."""
-    return list(dict.fromkeys(number["metric"] for check in parameters["checks"] for number in check["numbers"]))
+    return list(dict.fromkeys(number.metric for check in parameters.checks for number in check.numbers))
 
 
-def passes(check: dict[str, Any], values: list[float | None]) -> bool | None:
-    """Tell whether numbers stand in the relation of a check; None where one of them is missing."""
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [
+        dict.fromkeys(COLUMNS, ANY)
+        | {"check": check.title, "relation": check.relation, "place": place}
+        | {key: getattr(number, key) for key in ("label", "model", "attack", "metric")}
+        for check in parameters.checks
+        for place, number in enumerate(check.numbers, start=1)
+    ]
+
+
+def passes(check: Check, values: list[float | None]) -> bool | None:
+    """Return whether numbers stand in the relation of a check; None where one of them is missing."""
     if any(value is None for value in values):
         return None
-    if check["relation"] == "reaches":
-        return all(value >= check["level"] - check["slack"] for value in values)
-    return all(after >= before - check["slack"] for before, after in pairwise(values))
+    if check.relation == "reaches":
+        return all(value >= check.level - check.slack for value in values)
+    return all(after >= before - check.slack for before, after in pairwise(values))
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return one row per number, `passed` being 1 or 0 for its whole check, and the checks as Markdown."""
     rows = []
-    for check in entry["parameters"]["checks"]:
-        own = []
-        for place, number in enumerate(check["numbers"], start=1):
-            missing = inputs.missing(number["model"], number["attack"])
-            attacked = None if missing else picked(inputs.rows(number["model"], number["attack"]), number["where"])
-            facts = {"check": check["title"], "relation": check["relation"], "place": place}
-            facts |= {key: number[key] for key in ("label", "model", "attack", "metric")}
-            own.append(facts | measured(number["metric"], attacked, missing))
-        passed = passes(check, [row["reproduced"] for row in own])
-        rows += [row | {"passed": None if passed is None else int(passed)} for row in own]
+    for check in entry.parameters.checks:
+        numbers = []
+        for place, number in enumerate(check.numbers, start=1):
+            missing = inputs.missing(number.model, number.attack)
+            attacked = None if missing else picked(inputs.rows(number.model, number.attack), number.where)
+            facts = {"check": check.title, "relation": check.relation, "place": place}
+            facts |= {key: getattr(number, key) for key in ("label", "model", "attack", "metric")}
+            numbers.append(facts | measured(number.metric, attacked, missing))
+        passed = passes(check, [row["reproduced"] for row in numbers])
+        rows += [row | {"passed": None if passed is None else int(passed)} for row in numbers]
     data = pd.DataFrame(rows, columns=COLUMNS)
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each check, its numbers in order."""
-    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
-    lines += ["| check | numbers | passed |", "| --- | --- | --- |"]
-    for check in entry["parameters"]["checks"]:
-        own = data[data["check"] == check["title"]].to_dict("records")
-        shows = [f"{row['label']} {shown(row['metric'], row['reproduced'])} (n={row['n']})" for row in own]
-        passed = own[0]["passed"]
-        told = "not run" if pd.isna(passed) else "yes" if passed else "**no**"
-        joined = (" ≤ " if check["relation"] == "rises" else ", ").join(shows)
-        level = f" ≥ {shown(own[0]['metric'], check['level'])}" if check["relation"] == "reaches" else ""
-        slack = f" (within {shown(own[0]['metric'], check['slack'])})" if check["slack"] else ""
-        lines.append(f"| {check['title']} | {joined}{level}{slack} | {told} |")
-    lines += [f"\n- not run: {reason}" for reason in data["reason"].dropna().unique()]
-    return "\n".join(lines) + "\n"
+    rows = [_cells(check, data[data["check"] == check.title].to_dict("records")) for check in entry.parameters.checks]
+    notes = [f"\n- not run: {reason}" for reason in data["reason"].dropna().unique()]
+    return table(entry, ["check", "numbers", "passed"], rows, notes)
+
+
+def _cells(check: Check, numbers: list[dict[str, Any]]) -> list[str]:
+    metric, passed = numbers[0]["metric"], numbers[0]["passed"]
+    shows = [f"{row['label']} {shown(row['metric'], row['reproduced'])} (n={row['n']})" for row in numbers]
+    text = (" ≤ " if check.relation == "rises" else ", ").join(shows)
+    level = f" ≥ {shown(metric, check.level)}" if check.relation == "reaches" else ""
+    slack = f" (within {shown(metric, check.slack)})" if check.slack else ""
+    outcome = "not run" if pd.isna(passed) else "yes" if passed else "**no**"
+    return [check.title, f"{text}{level}{slack}", outcome]

@@ -13,14 +13,16 @@ from pydantic import Field, model_validator
 from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import FOUND, measured, reach, read_published
+from redoubt.judging.cells import FOUND, measured
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
+from redoubt.study.published import read_published
 
+np = lazy("numpy")
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
-ticker = lazy("matplotlib.ticker")
 
 
 class Measure(Strict):
@@ -58,118 +60,109 @@ class Parameters(Strict):
     panels: list[Panel]
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, attack) for panel in parameters["panels"] for model, attack in _attacked(panel).items()]
+    return [Need(model, attack) for panel in parameters.panels for model, attack in _attacked(panel).items()]
 
 
-def _attacked(panel: dict[str, Any]) -> dict[str, str]:
+def _attacked(panel: Panel) -> dict[str, str]:
     """Return the attack that each model of a panel is under."""
-    return {**dict.fromkeys(panel["models"], panel["attack"]), **panel["others"]}
+    return {**dict.fromkeys(panel.models, panel.attack), **panel.others}
 
 
-def metrics(parameters: dict[str, Any]) -> list[str]:
+def metrics(parameters: Parameters) -> list[str]:
     """Return the metrics that are computed."""
-    named = [measure[key] for measure in parameters["measures"] for key in ("metric", "clean")]
+    named = [metric for measure in parameters.measures for metric in (measure.metric, measure.clean)]
     return [metric for metric in dict.fromkeys(named) if metric]
 
 
-def collect(entry: dict[str, Any], inputs: Inputs) -> pd.DataFrame:
+def printed(parameters: Parameters) -> list[str]:
+    """Return the artifacts whose printed numbers are drawn too."""
+    return [panel.printed for panel in parameters.panels if panel.printed]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    found = []
+    for panel in parameters.panels:
+        for model, attack in {**dict.fromkeys(panel.models, panel.attack), **panel.others}.items():
+            for measure in parameters.measures:
+                place = {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label}
+                place[parameters.along] = Swept(model, attack, (0.0,) if measure.clean else ())
+                found.append(place | dict.fromkeys(["name", "metric", "published", *FOUND], ANY))
+    return found
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per model, metric and value of the sweep; a model that was not run has one row with its reason."""
-    options, rows = entry["parameters"], []
-    along, published = options["along"], read_published(entry["published"])
-    for panel in options["panels"]:
+    rows, along, published = [], entry.parameters.along, read_published(entry.published)
+    for panel in entry.parameters.panels:
         for model, attack in _attacked(panel).items():
-            name = style.name(entry["models"][model]["labels"])
-            facts = {"panel": panel["title"], "model": model, "name": name, "attack": attack}
+            name = style.name(entry.models[model].labels)
+            facts = {"panel": panel.title, "model": model, "name": name, "attack": attack}
             if (reason := inputs.missing(model, attack)) is not None:
                 rows.append({**facts, "reason": reason})
                 continue
-            frame = inputs.rows(model, attack)
-            if along not in frame:
+            attacked = inputs.rows(model, attack)
+            if along not in attacked:
                 raise RedoubtError(f"along: the rows of {attack} have no column {along!r}")
-            for measure in options["measures"]:
-                for value, column, metric, own in _points(measure, frame, along):
-                    printed = published.get((panel["printed"], model, column))
-                    place = {"measure": measure["label"], along: value, "metric": metric}
+            for measure in entry.parameters.measures:
+                for value, column, metric, images in _points(measure, attacked, along):
+                    printed = published.get((panel.printed, model, column))
+                    place = {"measure": measure.label, along: value, "metric": metric}
                     number = printed.value if printed else None
-                    rows.append({**facts, **place, "published": number, **measured(metric, own, None)})
+                    rows.append({**facts, **place, "published": number, **measured(metric, images, None)})
     columns = ["panel", "model", "name", "attack", "measure", along, "metric", "published", *FOUND]
     return pd.DataFrame(rows).reindex(columns=columns)
 
 
-def _points(measure: dict[str, Any], frame: pd.DataFrame, along: str) -> list[tuple]:
+def _points(measure: Measure, attacked: pd.DataFrame, along: str) -> list[tuple]:
     """Return value of the sweep, printed column, metric and rows of each point of a curve."""
-    groups = list(frame.groupby(along))
+    groups = list(attacked.groupby(along))
     points = []
-    if measure["clean"] is not None and groups[0][0] > 0:
-        points.append((0.0, measure["printed_clean"], measure["clean"], groups[0][1]))
-    for value, own in groups:
-        column = measure["printed"].format(f"{value:g}") if measure["printed"] else None
-        points.append((float(value), column, measure["metric"], own))
+    if measure.clean is not None and groups[0][0] > 0:
+        points.append((0.0, measure.printed_clean, measure.clean, groups[0][1]))
+    for value, images in groups:
+        column = measure.printed.format(f"{value:g}") if measure.printed else None
+        points.append((float(value), column, measure.metric, images))
     return points
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the curves, with a legend under every column."""
-    data, options = collect(entry, inputs), entry["parameters"]
-    figure, axes = style.grid(len(options["measures"]), len(options["panels"]), 3.3, 2.5)
-    lowest = axes[-1]
-    for column, panel in enumerate(options["panels"]):
-        own = data[data["panel"] == panel["title"]]
+    data, options = collect(entry, inputs), entry.parameters
+    order = {"row_order": [measure.label for measure in options.measures]}
+    order |= {"col_order": [panel.title for panel in options.panels]}
+    rates = all(registry.method("metrics", measure.metric).KIND == "rate" for measure in options.measures)
+    share = {"sharex": "col", "sharey": "row" if rates else False}
+    grid = style.panels(data, 3.3, 2.5, row="measure", col="panel", **order, **share)
+    for (line, column), axis in np.ndenumerate(grid.axes):
+        measure, panel = options.measures[line], options.panels[column]
+        shown = data[data["panel"] == panel.title]
         looks = style.variants(list(_attacked(panel)), entry)
-        for line, measure in enumerate(options["measures"]):
-            axis = axes[line][column]
-            if line == 0:
-                axis.set_title(panel["title"])
-            _curves(axis, own, measure["label"], options["along"], looks)
-            if registry.method("metrics", measure["metric"]).KIND == "rate":
-                axis.set_ylim(-0.03, 1.03)
-                axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
-            axis.set_ylabel(measure["label"] if column == 0 else "")
-        if own["measure"].notna().any():
-            _align([axis for axis in axes[:, column] if axis.lines])
-            lowest[column].set_xlabel(options["axis"], labelpad=3, fontsize=11)
-            _legend(lowest[column], own, looks)
-    style.stamp(figure, entry["stamp"])
-    return Drawing(data, figure=figure)
+        axis.set(title=panel.title if line == 0 else "")
+        _curves(axis, shown[shown["measure"] == measure.label], options.along, looks, shown["reason"])
+        axis.set_ylabel(measure.label if column == 0 else "")
+        if registry.method("metrics", measure.metric).KIND == "rate":
+            axis.set_ylim(-0.03, 1.03)
+            style.in_percent(axis)
+        if line == len(options.measures) - 1 and shown["measure"].notna().any():
+            axis.set_xlabel(options.axis, labelpad=3, fontsize=11)
+            axis.locator_params(axis="x", nbins=6)  # labels of small values are long
+            _legend(axis, shown, looks)
+    style.stamp(grid.figure, entry.stamp)
+    return Drawing(data, figure=grid.figure)
 
 
-def _curves(axis, data: pd.DataFrame, measure: str, along: str, looks: dict[str, dict]) -> None:
-    own = data[data["measure"] == measure]
-    if own["reproduced"].isna().all():
-        return style.absent(axis, data["reason"].dropna().tolist())
-    for model, look in looks.items():
-        curve = own[(own["model"] == model) & own["reproduced"].notna()]
-        if not len(curve):
-            continue
-        axis.errorbar(curve[along], curve["reproduced"], yerr=reach(curve), elinewidth=0.8, capsize=1.5, **look)
-        printed = own[(own["model"] == model) & own["published"].notna()]
-        axis.plot(
-            printed[along],
-            printed["published"],
-            color=look["color"],
-            marker=look["marker"],
-            linestyle="none",
-            fillstyle="none",
-            markersize=7,
-            markeredgewidth=0.8,
-        )
-
-
-def _align(axes: list) -> None:
-    """Give all panels of a column the range of the sweep that the widest of them shows."""
-    low, high = zip(*(axis.get_xlim() for axis in axes), strict=True)
-    for axis in axes:
-        axis.set_xlim(min(low), max(high))
-        axis.locator_params(axis="x", nbins=6)  # labels of small values are long
+def _curves(axis, data: pd.DataFrame, along: str, looks: dict[str, dict], reasons: pd.Series) -> None:
+    if data["reproduced"].isna().all():
+        return style.absent(axis, [*data["reason"].dropna(), *reasons.dropna()])
+    style.lines(axis, style.with_intervals(data), along, "value", looks, "model", **style.INTERVAL)
+    style.lines(axis, data, along, "published", looks, "model", **style.HOLLOW)
 
 
 def _legend(axis, data: pd.DataFrame, looks: dict[str, dict]) -> None:
-    names, points = data.groupby("model")["name"].first(), data.groupby("model")["reproduced"].count()
-    labels = {model: names[model] if points[model] else f"{names[model]} (not run)" for model in looks}
-    handles = [axis.plot([], [], label=labels[model], **look)[0] for model, look in looks.items()]
-    if data["published"].notna().any():
-        hollow = {"color": "#666666", "marker": "o", "linestyle": "none", "fillstyle": "none", "markersize": 7}
-        handles.append(axis.plot([], [], label="as printed", **hollow)[0])
-    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, frameon=False, fontsize=7)
+    names = data.groupby("model")["name"].first()
+    drawn = set(data.loc[data["reproduced"].notna(), "model"])
+    keys = style.handles(looks, drawn, names, printed=data["published"].notna().any())
+    axis.legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=2, frameon=False, fontsize=7)

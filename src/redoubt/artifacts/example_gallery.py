@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -45,9 +46,16 @@ class Parameters(Strict):
     )
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, shown["attack"]) for shown in parameters["attacks"] for model in parameters["models"]]
+    return [Need(model, shown.attack) for shown in parameters.attacks for model in parameters.models]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(shown, model) for shown in parameters.attacks for model in parameters.models]
+    known = [{"attack": shown.attack, "title": shown.title, "model": model} for shown, model in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
@@ -68,13 +76,13 @@ def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
     return sorted(order["index"].head(count).tolist())
 
 
-def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
     """Return one row per attack, model and image, and the pictures of clean images (by index) and examples.
 
     An example's pictures are those of itself and of its perturbation, by attack, model and index. An attack that was
     not run on a model has one row with its reason.
     """
-    options, rows, frames = entry["parameters"], [], {}
+    options, rows, frames = entry.parameters, [], {}
     for need in needs(options):
         if inputs.missing(need.model, need.attack) is None:
             frame = inputs.rows(need.model, need.attack)
@@ -83,14 +91,14 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
                 raise RedoubtError(f"attacks: {need.attack} has several rows for an image; show an attack with one")
             frames[need] = frame[frame["seed"] == frame["seed"].min()]
             frames[need].attrs = attrs
-    images = chosen([frame.copy() for frame in frames.values()], options["images"], options["choose"]) if frames else []
+    images = chosen([frame.copy() for frame in frames.values()], options.images, options.choose) if frames else []
     clean, examples = {}, {}
-    for shown in options["attacks"]:
-        for model in options["models"]:
-            need = Need(model, shown["attack"])
-            facts = {**shown, "model": model, "name": style.name(entry["models"][model]["labels"])}
+    for shown in options.attacks:
+        for model in options.models:
+            need = Need(model, shown.attack)
+            facts = {**shown.model_dump(), "model": model, "name": style.name(entry.models[model].labels)}
             if need not in frames:
-                rows.append(facts | {"reason": inputs.missing(model, shown["attack"])})
+                rows.append(facts | {"reason": inputs.missing(model, shown.attack)})
                 continue
             frame = frames[need].set_index("index")
             shape, classes = frame.attrs["shape"], frame.attrs["classes"]
@@ -99,7 +107,7 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
                 v = np.asarray(found["picture"], dtype=float) - np.asarray(found["clean_picture"], dtype=float)
                 perturbation, factor = amplified(v, shape)
                 clean[image] = picture(found["clean_picture"], shape)
-                examples[shown["attack"], model, image] = picture(found["picture"], shape), perturbation
+                examples[shown.attack, model, image] = picture(found["picture"], shape), perturbation
                 facts |= {"index": image, "fooled": int(found["success"]), "amplification": factor if v.any() else None}
                 facts |= {key: found[key] for key in ("label", "clean_label", "adversarial_label")}
                 facts |= {"class": class_name(classes, found["label"]), "reason": None}
@@ -109,18 +117,18 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict, 
     return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the examples: the clean image at the left, then those of each attack, a column for each model."""
     data, clean, examples = collect(entry, inputs)
-    options = entry["parameters"]
+    options = entry.parameters
     needed = needs(options)
     figure, axes = style.gallery(2 * max(1, len(clean)), 1 + len(needed), 1.0, (0.14, 0.34), 0.35)
-    titles = {shown["attack"]: shown["title"] for shown in options["attacks"]}
+    titles = {shown.attack: shown.title for shown in options.attacks}
     for column, need in enumerate(needed, start=1):
         own = data[(data["attack"] == need.attack) & (data["model"] == need.model)]
         axes[0][column].set_title(f"{titles[need.attack]}\n{own['name'].iloc[0]}", fontsize=7)
         if pd.notna(own["reason"].iloc[0]):
-            style.told(axes[0][column], own["reason"].iloc[0], 22)
+            style.absent_picture(axes[0][column], own["reason"].iloc[0], 22)
             continue
         for line, (_, found) in enumerate(own.iterrows()):
             _example(axes[2 * line][column], axes[2 * line + 1][column], found, examples)
@@ -134,7 +142,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
         below.text(0.5, 0.95, "\n\n".join(seen), transform=below.transAxes, ha="center", va="top", fontsize=6)
     if clean:
         axes[0][0].set_title("clean", fontsize=7)
-    style.stamp(figure, entry["stamp"])
+    style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)
 
 

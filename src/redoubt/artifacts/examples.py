@@ -5,15 +5,21 @@ Source: DeepDefense, figure 3.
 
 from __future__ import annotations
 
+from typing import Any
+
 from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
+
+COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
+COLUMNS += ["probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
 
 
 class Row(Strict):
@@ -32,33 +38,37 @@ class Parameters(Strict):
     rows: list[Row]
 
 
-def needs(parameters: dict) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    examples = [Need(model, parameters["attack"]) for row in parameters["rows"] for model in row["models"]]
-    return [*examples, *(Need(row["judge"], parameters["replay"]) for row in parameters["rows"])]
+    examples = [Need(model, parameters.attack) for row in parameters.rows for model in row.models]
+    return [*examples, *(Need(row.judge, parameters.replay) for row in parameters.rows)]
 
 
-def collect(entry: dict, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    models = [(row.title, model) for row in parameters.rows for model in row.models]
+    return [dict.fromkeys(COLUMNS, ANY) | {"panel": title, "model": model} for title, model in models]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return one row per model and the pictures (H, W) or (H, W, 3) by model, the clean one under `clean`."""
-    options, rows, pictures = entry["parameters"], [], {}
-    for row in options["rows"]:
-        for model in row["models"]:
-            facts = {"panel": row["title"], "model": model, "method": entry["models"][model]["labels"]["method"]}
-            if (reason := inputs.missing(model, options["attack"])) is not None:
+    options, rows, pictures = entry.parameters, [], {}
+    for row in options.rows:
+        for model in row.models:
+            facts = {"panel": row.title, "model": model, "method": entry.models[model].labels["method"]}
+            if (reason := inputs.missing(model, options.attack)) is not None:
                 rows.append({**facts, "reason": reason})
                 continue
-            frame = inputs.rows(model, options["attack"])
+            frame = inputs.rows(model, options.attack)
             first = frame.iloc[0]
             facts |= {"index": first["index"], "label": first["label"], "adversarial_label": first["adversarial_label"]}
             facts |= {"rho_2": first["l2"] / first["x_l2"], "n": len(frame)}
             facts["probability_label"] = first["probability_label"]
             facts["probability_adversarial"] = first["probability_adversarial"]
-            rows.append(facts | _judged(inputs, row["judge"], options["replay"], model))
+            rows.append(facts | _judged(inputs, row.judge, options.replay, model))
             pictures[model] = picture(first["picture"], frame.attrs["shape"])
             pictures["clean"] = picture(first["clean_picture"], frame.attrs["shape"])
-    columns = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n"]
-    columns += ["probability_label", "probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
-    return pd.DataFrame(rows).reindex(columns=columns), pictures
+    return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
 def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
@@ -69,17 +79,17 @@ def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
     return {"judge": judge, "judge_label": first["adversarial_label"], "judge_clean_label": first["clean_label"]}
 
 
-def draw(entry: dict, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the clean image at the left, then the examples; arrows name the class that the model sees."""
     data, pictures = collect(entry, inputs)
-    rows = entry["parameters"]["rows"]
-    figure, axes = style.grid(len(rows), 1 + max(len(row["models"]) for row in rows), 1.25, 1.55)
+    rows = entry.parameters.rows
+    figure, axes = style.grid(len(rows), 1 + max(len(row.models) for row in rows), 1.25, 1.55)
     for panels, row in zip(axes, rows, strict=True):
-        own = data[data["panel"] == row["title"]].set_index("model")
+        own = data[data["panel"] == row.title].set_index("model")
         show(panels[0], pictures.get("clean"))
         panels[0].set_title("clean", fontsize=8)
-        panels[0].set_ylabel(row["title"])
-        for axis, model in zip(panels[1:], row["models"], strict=False):
+        panels[0].set_ylabel(row.title)
+        for axis, model in zip(panels[1:], row.models, strict=False):
             found = own.loc[model]
             if pd.notna(found["reason"]):
                 style.absent(axis, [found["reason"]])
@@ -87,5 +97,5 @@ def draw(entry: dict, inputs: Inputs) -> Drawing:
             show(axis, pictures[model])
             axis.set_title(f"{found['method']} → {found['adversarial_label']:.0f}", fontsize=8)
             axis.set_xlabel(f"{found['rho_2']:.3f}", fontsize=8)
-    style.stamp(figure, entry["stamp"])
+    style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)

@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -34,28 +35,33 @@ class Parameters(Strict):
     images: Annotated[int, Field(gt=0)] = Field(8, description="the first so many images that were looked at")
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+    return [Need(model, parameters.attack) for model in parameters.models]
 
 
-def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [dict.fromkeys(COLUMNS, ANY) | {"model": model} for model in parameters.models]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
     """Return one row per model and image, of a model's first seed, and the pictures: images and Franken-images.
 
     Those are by index, and by model and index. `difference` is the root mean square over the elements of an image, in
     units of [0, 1]. A model that was not run has one row with its reason.
     """
-    options, rows, images, frankens = entry["parameters"], [], {}, {}
-    for model in options["models"]:
-        facts = {"model": model, "name": style.name(entry["models"][model]["labels"])}
-        if (reason := inputs.missing(model, options["attack"])) is not None:
+    options, rows, images, frankens = entry.parameters, [], {}, {}
+    for model in options.models:
+        facts = {"model": model, "name": style.name(entry.models[model].labels)}
+        if (reason := inputs.missing(model, options.attack)) is not None:
             rows.append({**facts, "reason": reason})
             continue
-        frame = inputs.rows(model, options["attack"])
+        frame = inputs.rows(model, options.attack)
         shape, classes = frame.attrs["shape"], frame.attrs["classes"]
         if "clean_picture" not in frame or "franken" not in frame:
-            raise RedoubtError(f"attack: {options['attack']} has no Franken-images or no pictures; set keep_images")
-        for found in frame[frame["seed"] == frame["seed"].min()].head(options["images"]).to_dict("records"):
+            raise RedoubtError(f"attack: {options.attack} has no Franken-images or no pictures; set keep_images")
+        for found in frame[frame["seed"] == frame["seed"].min()].head(options.images).to_dict("records"):
             clean, franken = (np.asarray(found[name], dtype=float) for name in ("clean_picture", "franken"))
             own = facts | {key: found[key] for key in COPIED}
             own |= {"class": class_name(classes, found["label"])}
@@ -67,10 +73,10 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[i
     return pd.DataFrame(rows).reindex(columns=COLUMNS), images, frankens
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the images in the first line, and a line of Franken-images for each model."""
     data, images, frankens = collect(entry, inputs)
-    models = entry["parameters"]["models"]
+    models = entry.parameters.models
     figure, axes = style.grid(1 + len(models), max(1, len(images)), 1.0, 1.26)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -83,7 +89,7 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
     for line, model in zip(axes[1:], models, strict=True):
         own = data[data["model"] == model]
         if pd.notna(own["reason"].iloc[0]):
-            style.told(line[0], f"{own['name'].iloc[0]}: {own['reason'].iloc[0]}", 60)
+            style.absent_picture(line[0], f"{own['name'].iloc[0]}: {own['reason'].iloc[0]}", 60)
             continue
         places = {index: axis for axis, index in zip(line, images, strict=True)}
         for found in own.to_dict("records"):
@@ -94,5 +100,5 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
             text = f"sees {found['predicted']}\n(image: {found['seen']})"
             axis.set_xlabel(text, fontsize=7, color="#B00020" if changed else "#222222")
         line[0].set_ylabel(own["name"].iloc[0], fontsize=7)
-    style.stamp(figure, entry["stamp"])
+    style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)

@@ -1,4 +1,4 @@
-"""What an artifact is given and what it returns."""
+"""What drawing an artifact is given and what it returns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.rows import read_rows, read_shared
+from redoubt.study.entries.artifact import ArtifactEntry
 
 np = lazy("numpy")
 pd = lazy("pandas")
+pq = lazy("pyarrow.parquet")
 
 
 @dataclass(frozen=True)
@@ -25,36 +27,48 @@ class Drawing:
 class Inputs:
     """The finished data of an artifact's entry, by model and attack."""
 
-    def __init__(self, entry: dict[str, Any]) -> None:
-        self._by_need = {(need["model"], need["attack"]): need for need in entry["inputs"]}
+    def __init__(self, entry: ArtifactEntry) -> None:
+        self._by_need = {(need.model, need.attack): need for need in entry.inputs}
 
     def missing(self, model: str, attack: str | None = None) -> str | None:
         """Return why a model's history (attack None) or its rows under an attack do not exist, or None."""
-        return self._by_need[model, attack]["missing"]
+        return self._by_need[model, attack].missing
 
     def rows(self, model: str, attack: str) -> pd.DataFrame:
-        """Return the rows of an attack on a model, those of all seeds below each other with a column `seed`."""
-        frames = [read_rows(file) for file in self._by_need[model, attack]["files"]]
-        attrs = frames[0].attrs
-        frame = pd.concat([part.assign(seed=_seed(file)) for part, file in self._paired(frames, model, attack)])
-        frame.attrs = attrs
+        """Return the rows of an attack on a model, all seeds concatenated, with a column `seed`."""
+        files = self._by_need[model, attack].files
+        frames = [read_rows(file) for file in files]
+        frame = pd.concat([part.assign(seed=_seed(file)) for part, file in zip(frames, files, strict=True)])
+        frame.attrs = frames[0].attrs
         return frame
 
     def shared(self, model: str, attack: str) -> dict[int, dict[str, np.ndarray]]:
-        """Return by seed the tensors that all rows of an attack on a model have in common, by name."""
-        return {_seed(file): read_shared(file) for file in self._by_need[model, attack]["files"]}
-
-    def _paired(self, frames: list, model: str, attack: str | None) -> zip:
-        return zip(frames, self._by_need[model, attack]["files"], strict=True)
+        """Return the tensors that all rows of an attack on a model share, by seed and name."""
+        return {_seed(file): read_shared(file) for file in self._by_need[model, attack].files}
 
     def history(self, model: str) -> pd.DataFrame:
-        """Return the history of a model's training, those of all seeds below each other with a column `seed`."""
-        files = self._by_need[model, None]["files"]
+        """Return the history of a model's training, all seeds concatenated, with a column `seed`."""
+        files = [file for file in self._by_need[model, None].files if file.endswith(".csv")]
         try:
             frames = [pd.read_csv(file).assign(seed=_seed(file)) for file in files]
         except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
             raise RedoubtError(f"{files[0]}: no readable history ({error}); train the model again") from None
         return pd.concat(frames, ignore_index=True)
+
+    def trace(self, model: str) -> pd.DataFrame:
+        """Return what probes measured in a model's trainings: seed, epoch, step, probe, measure, value."""
+        files = [file for file in self._by_need[model, None].files if file.endswith(".parquet")]
+        try:
+            tables = [pq.read_table(file, page_checksum_verification=True) for file in files]
+        except (OSError, ValueError) as error:
+            raise RedoubtError(f"{files[0]}: no readable trace ({error}); train the model again") from None
+        frames = [table.to_pandas().assign(seed=_seed(file)) for table, file in zip(tables, files, strict=True)]
+        return pd.concat(frames, ignore_index=True)
+
+    def curves(self, model: str) -> pd.DataFrame:
+        """Return the history with a column for each measure of the trace, at the epochs of the history."""
+        wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value")
+        return self.history(model).merge(wide, "left", left_on=["seed", "epoch"], right_index=True)
 
 
 def _seed(file: str) -> int:

@@ -9,12 +9,15 @@ from typing import Any
 
 from pydantic import Field
 
+from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -26,25 +29,32 @@ class Column(Strict):
     metric: str
     attack: str
     where: dict[str, float | str] = {}
-    apart: str | None = Field(None, description="why our numbers may not be set against the printed ones, if so")
+    apart: str | None = Field(None, description="why our numbers may not be compared with the printed ones, if so")
 
 
 class Parameters(Strict):
-    """Rows from top to bottom, columns from left to right, and the labels that tell rows apart."""
+    """Rows from top to bottom, columns from left to right, and the labels that name rows."""
 
     models: list[str]
     columns: list[Column]
     show: list[str] = ["dataset", "network", "method"]
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, column["attack"]) for model in parameters["models"] for column in parameters["columns"]]
+    return [Need(model, column.attack) for model in parameters.models for column in parameters.columns]
 
 
-def metrics(parameters: dict[str, Any]) -> list[str]:
+def metrics(parameters: Parameters) -> list[str]:
     """Return the metrics that are computed."""
-    return [column["metric"] for column in parameters["columns"]]
+    return [column.metric for column in parameters.columns]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    places = [(model, column) for model in parameters.models for column in parameters.columns]
+    known = [{"row": model, "column": column.label, "metric": column.metric} for model, column in places]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def picked(rows: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
@@ -60,47 +70,40 @@ def picked(rows: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
     return rows
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells and their table as Markdown."""
-    options, cells = entry["parameters"], []
-    published = read_published(entry["published"])
-    for model in options["models"]:
-        for column in options["columns"]:
-            missing = inputs.missing(model, column["attack"])
-            rows = None if missing else picked(inputs.rows(model, column["attack"]), column["where"])
-            known = published.get((entry["id"], model, column["label"]))
-            found = cell(entry, (model, column["label"]), column["metric"], rows, missing, known)
-            if column["apart"] is not None and missing is None:
-                found |= {"verdict": "not-comparable", "reason": column["apart"]}
-            cells.append(found)
+    cells, published = [], read_published(entry.published)
+    for model in entry.parameters.models:
+        for column in entry.parameters.columns:
+            missing = inputs.missing(model, column.attack)
+            images = None if missing else picked(inputs.rows(model, column.attack), column.where)
+            printed = published.get((entry.id, model, column.label))
+            facts = cell(entry, (model, column.label), column.metric, images, missing, printed)
+            if column.apart is not None and missing is None:
+                facts |= {"verdict": "not-comparable", "reason": column.apart}
+            cells.append(facts)
     data = pd.DataFrame(cells, columns=COLUMNS)
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: paper, ours, difference, interval and n in every cell."""
-    options = entry["parameters"]
-    header = [*options["show"], *(column["label"] for column in options["columns"])]
-    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    reasons: list[str] = []
-    for model in options["models"]:
-        labels = entry["models"][model]["labels"]
-        own = data[data["row"] == model].to_dict("records")
-        lines.append("| " + " | ".join([*(labels.get(key, "") for key in options["show"]), *map(_text, own)]) + " |")
-        reasons += [found["reason"] for found in own if found["verdict"] == "not-run"]
-    lines += ["", "Cells: paper → ours [95 % interval], difference, n images, verdict."]
-    lines += [f"- not run: {reason}" for reason in dict.fromkeys(reasons)]
-    return "\n".join(lines) + "\n"
+    options, rows = entry.parameters, []
+    for model in options.models:
+        labels, cells = entry.models[model].labels, data[data["row"] == model].to_dict("records")
+        rows.append([*(labels.get(key, "") for key in options.show), *map(_text, cells)])
+    notes = ["", "Cells: paper → ours [95 % interval], difference, n images, verdict."]
+    notes += [f"- not run: {reason}" for reason in data.loc[data["verdict"] == "not-run", "reason"].unique()]
+    return table(entry, [*options.show, *(column.label for column in options.columns)], rows, notes)
 
 
-def _text(found: dict[str, Any]) -> str:
-    metric = found["metric"]
-    paper = shown(metric, found["published"])
-    if found["verdict"] == "not-run":
+def _text(facts: dict[str, Any]) -> str:
+    metric = facts["metric"]
+    paper = shown(metric, facts["published"])
+    if facts["verdict"] == "not-run":
         return f"{paper} → not run"
-    interval = f"[{shown(metric, found['ci_low'])}, {shown(metric, found['ci_high'])}]"
-    sign = "" if pd.isna(found["difference"]) or found["difference"] < 0 else "+"
-    difference = sign + shown(metric, found["difference"])
-    ours = shown(metric, found["reproduced"])
-    return f"{paper} → **{ours}** {interval}, {difference}, n={found['n']}, {found['verdict']}"
+    interval = f"[{shown(metric, facts['ci_low'])}, {shown(metric, facts['ci_high'])}]"
+    sign = "" if pd.isna(facts["difference"]) or facts["difference"] < 0 else "+"
+    difference = sign + shown(metric, facts["difference"])
+    ours = shown(metric, facts["reproduced"])
+    return f"{paper} → **{ours}** {interval}, {difference}, n={facts['n']}, {facts['verdict']}"

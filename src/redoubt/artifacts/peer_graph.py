@@ -15,7 +15,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -39,19 +40,24 @@ class Parameters(Strict):
     )
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(parameters["model"], parameters["attack"])]
+    return [Need(parameters.model, parameters.attack)]
 
 
-def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    return [dict.fromkeys([*FACTS, *LINK, "reason"], ANY) | {"model": parameters.model}]
+
+
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row for each chosen pixel (rank 0) and each of its neighbours, and what is drawn.
 
     That is `image` and `peers`, pictures, and `cell`, rows and columns that a pixel of the map stands for.
     """
-    options = entry["parameters"]
-    model, attack = options["model"], options["attack"]
-    facts = {"model": model, "name": style.name(entry["models"][model]["labels"])}
+    options = entry.parameters
+    model, attack = options.model, options.attack
+    facts = {"model": model, "name": style.name(entry.models[model].labels)}
     if (reason := inputs.missing(model, attack)) is not None:
         return pd.DataFrame([facts | {"reason": reason}]).reindex(columns=[*FACTS, *LINK, "reason"]), {}
     frame = inputs.rows(model, attack)
@@ -59,12 +65,12 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, dict[s
     frame = frame[frame["seed"] == frame["seed"].min()]
     if "clean_picture" not in frame or "attention" not in frame:
         raise RedoubtError(f"attack: {attack} has no graph or no pictures; give a peer-graph with keep_images: true")
-    if options["image"] >= len(frame):
-        raise RedoubtError(f"image: {options['image']} is not one of the {len(frame)} images that were looked at")
-    found = frame.iloc[options["image"]]
+    if options.image >= len(frame):
+        raise RedoubtError(f"image: {options.image} is not one of the {len(frame)} images that were looked at")
+    found = frame.iloc[options.image]
     shared = inputs.shared(model, attack)[found["seed"]]
     facts |= {key: found[key] for key in ("seed", "index", "label", "layer", "draw")}
-    rows = _rows(facts | {"class": class_name(classes, found["label"])}, found, options["neighbours"])
+    rows = _rows(facts | {"class": class_name(classes, found["label"])}, found, options.neighbours)
     drawn = {"image": picture(found["clean_picture"], shape), "cell": shared["cell"].tolist()}
     drawn["peers"] = [picture(peer, shape) for peer in shared["peers"]]
     features = [name for name in rows[0] if name.startswith("feature_")]
@@ -100,13 +106,13 @@ def span(centre: float, cell: float) -> tuple[int, int]:
     return math.floor(centre - cell / 2) + 1, math.floor(centre + cell / 2)
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw the image with the chosen pixels at the left, and for each a line of its neighbours over their features."""
     data, drawn = collect(entry, inputs)
     if not drawn:
         figure, axes = style.grid(1, 1, 5.0, 1.2)
         style.absent(axes[0][0], data["reason"].tolist())
-        style.stamp(figure, entry["stamp"])
+        style.stamp(figure, entry.stamp)
         return Drawing(data, figure=figure)
     pixels, ranks = int(data["pixel"].max()) + 1, int(data["rank"].max()) + 1
     figure = style.Figure(figsize=(2.6 + 1.15 * ranks, 1.8 * pixels), layout="constrained")
@@ -124,12 +130,12 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
         first = None
         for place, (_, link) in enumerate(own.iterrows()):
             above = figure.add_subplot(lines[2 * pixel, 1 + place])
-            _patch(above, link, drawn, color, entry["parameters"]["window"])
+            _patch(above, link, drawn, color, entry.parameters.window)
             below = figure.add_subplot(lines[2 * pixel + 1, 1 + place], sharey=first)
             first = first or below
             _features(below, link[names].to_numpy(dtype=float), query, color)
             below.tick_params(labelleft=place == 0)
-    style.stamp(figure, entry["stamp"])
+    style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)
 
 

@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
-from redoubt.judging.cells import COLUMNS, cell, read_published, shown
+from redoubt.judging.cells import COLUMNS, cell, shown
 from redoubt.lazily import lazy
 from redoubt.records import Strict
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need
+from redoubt.study.published import read_published
 
 pd = lazy("pandas")
 
@@ -39,77 +42,70 @@ class Parameters(Strict):
         Column(label="inference ratio", what="inference"),
         Column(label="inference ratio, peers anew", what="inference anew"),
     ]
-    apart: str | None = Field(None, description="why our ratios may not be set against the printed ones, if so")
+    apart: str | None = Field(None, description="why our ratios may not be compared with the printed ones, if so")
     show: list[str] = ["dataset", "network", "method"]
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+    return [Need(model, parameters.attack) for model in parameters.models]
 
 
-def metrics(parameters: dict[str, Any]) -> list[str]:
+def metrics(parameters: Parameters) -> list[str]:
     """Return the metrics that are computed."""
     return [METRIC]
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "column": column.label} for model in parameters.models for column in parameters.columns]
+    return [dict.fromkeys([*COLUMNS, *MEASURED], ANY) | cell | {"metric": METRIC} for cell in known]
+
+
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells, with the median seconds behind each, and their table as Markdown."""
-    options, cells = entry["parameters"], []
-    published = read_published(entry["published"])
-    for model in options["models"]:
-        missing = inputs.missing(model, options["attack"])
-        rows = None if missing else inputs.rows(model, options["attack"])
-        for column in options["columns"]:
-            own = None if missing else picked(rows, {"what": column["what"]})
-            known = published.get((entry["id"], model, column["label"]))
-            found = cell(entry, (model, column["label"]), METRIC, own, missing, known)
-            if options["apart"] is not None and missing is None:
-                found |= {"verdict": "not-comparable", "reason": options["apart"]}
-            if own is not None:
-                found |= {name: own[name].median() for name in MEASURED[:2]}
-                found |= {name: own[name].iloc[0] for name in MEASURED[2:]}
-            cells.append(found)
+    options, cells, published = entry.parameters, [], read_published(entry.published)
+    for model in options.models:
+        missing = inputs.missing(model, options.attack)
+        rows = None if missing else inputs.rows(model, options.attack)
+        for column in options.columns:
+            times = None if missing else picked(rows, {"what": column.what})
+            printed = published.get((entry.id, model, column.label))
+            facts = cell(entry, (model, column.label), METRIC, times, missing, printed)
+            if options.apart is not None and missing is None:
+                facts |= {"verdict": "not-comparable", "reason": options.apart}
+            if times is not None:
+                facts |= {name: times[name].median() for name in MEASURED[:2]}
+                facts |= {name: times[name].iloc[0] for name in MEASURED[2:]}
+            cells.append(facts)
     data = pd.DataFrame(cells).reindex(columns=[*COLUMNS, *MEASURED])
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
+HEADER = ["work", "batch", "N", "M", "with peer layers, s", "without, s", "paper", "ours", "verdict"]
+
+
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each model and kind of work."""
-    options = entry["parameters"]
-    header = [
-        *options["show"],
-        "work",
-        "batch",
-        "N",
-        "M",
-        "with peer layers, s",
-        "without, s",
-        "paper",
-        "ours",
-        "verdict",
+    show, run = entry.parameters.show, data["verdict"] != "not-run"
+    rows = [
+        [*(entry.models[row["row"]].labels.get(key, "") for key in show), row["column"], *_cells(row)]
+        for row in data.to_dict("records")
     ]
-    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for row in data.to_dict("records"):
-        labels = entry["models"][row["row"]]["labels"]
-        cells = [*(labels.get(key, "") for key in options["show"]), row["column"]]
-        if row["verdict"] == "not-run":
-            cells += ["", "", "", "", "", shown(METRIC, row["published"]), "not run", ""]
-        else:
-            cells += [f"{row[name]:.0f}" for name in ("batch_size", "peers", "draws")]
-            cells += [f"{row[name]:.3g}" for name in ("seconds", "seconds_plain")]
-            interval = f"[{shown(METRIC, row['ci_low'])}, {shown(METRIC, row['ci_high'])}]"
-            cells += [
-                shown(METRIC, row["published"]),
-                f"**{shown(METRIC, row['reproduced'])}** {interval}",
-                row["verdict"],
-            ]
-        lines.append("| " + " | ".join(cells) + " |")
-    counts = data.loc[data["verdict"] != "not-run", ["n", "device", "threads"]].drop_duplicates()
-    lines += ["", "Ratios: median of measurements side by side [95 % interval]. Seconds: medians."]
-    lines += [
-        f"- {n} measurements each on {device}, threads: {threads:.0f}" for n, device, threads in counts.to_numpy()
+    notes = ["", "Ratios: median of measurements side by side [95 % interval]. Seconds: medians."]
+    notes += [
+        f"- {n} measurements each on {device}, threads: {threads:.0f}"
+        for n, device, threads in data.loc[run, ["n", "device", "threads"]].drop_duplicates().to_numpy()
     ]
-    lines += [f"- not run: {reason}" for reason in data.loc[data["verdict"] == "not-run", "reason"].unique()]
-    return "\n".join(lines) + "\n"
+    notes += [f"- not run: {reason}" for reason in data.loc[~run, "reason"].unique()]
+    return table(entry, [*show, *HEADER], rows, notes)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if row["verdict"] == "not-run":
+        return ["", "", "", "", "", shown(METRIC, row["published"]), "not run", ""]
+    sizes = [f"{row[name]:.0f}" for name in ("batch_size", "peers", "draws")]
+    seconds = [f"{row[name]:.3g}" for name in ("seconds", "seconds_plain")]
+    interval = f"[{shown(METRIC, row['ci_low'])}, {shown(METRIC, row['ci_high'])}]"
+    ours = f"**{shown(METRIC, row['reproduced'])}** {interval}"
+    return [*sizes, *seconds, shown(METRIC, row["published"]), ours, row["verdict"]]

@@ -16,7 +16,8 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Positive, Strict
 from redoubt.rows import rho_of
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -38,9 +39,15 @@ class Parameters(Strict):
     perturbations: bool = Field(True, description="whether the perturbations are shown, at the left")
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+    return [Need(model, parameters.attack) for model in parameters.models]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"model": model, "rho": Swept(model, parameters.attack)} for model in parameters.models]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 @dataclass
@@ -52,25 +59,25 @@ class Pictures:
     perturbations: dict[tuple[str, float], tuple[np.ndarray, float]] = field(default_factory=dict)  # with their factors
 
 
-def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
+def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
     """Return one row per model, image and radius, of a model's first seed, and the pictures.
 
     A model that was not run has one row with its reason.
     """
-    options, rows, pictures = entry["parameters"], [], Pictures()
-    for model in options["models"]:
-        facts = {"model": model, "name": style.name(entry["models"][model]["labels"])}
-        if (reason := inputs.missing(model, options["attack"])) is not None:
+    options, rows, pictures = entry.parameters, [], Pictures()
+    for model in options.models:
+        facts = {"model": model, "name": style.name(entry.models[model].labels)}
+        if (reason := inputs.missing(model, options.attack)) is not None:
             rows.append({**facts, "reason": reason})
             continue
-        attacked = inputs.rows(model, options["attack"])
+        attacked = inputs.rows(model, options.attack)
         seed, shape, classes = attacked["seed"].min(), attacked.attrs["shape"], attacked.attrs["classes"]
-        for name, v in inputs.shared(model, options["attack"])[seed].items():
+        for name, v in inputs.shared(model, options.attack)[seed].items():
             pictures.perturbations[model, rho_of(name)] = amplified(v, shape)
         attacked = attacked[attacked["seed"] == seed].sort_values(["rho", "index"])
-        first = attacked["index"].drop_duplicates().head(options["images"])
+        first = attacked["index"].drop_duplicates().head(options.images)
         for found in attacked[attacked["index"].isin(first)].to_dict("records"):
-            if options["rhos"] is not None and found["rho"] not in options["rhos"]:
+            if options.rhos is not None and found["rho"] not in options.rhos:
                 continue
             place = facts | {key: found[key] for key in COPIED}
             place |= {"class": class_name(classes, found["label"]), "fooled": int(found["success"])}
@@ -83,13 +90,13 @@ def collect(entry: dict[str, Any], inputs: Inputs) -> tuple[pd.DataFrame, Pictur
     return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Draw one line of pictures for each image and model: the clean image, perturbations, perturbed images."""
     data, pictures = collect(entry, inputs)
-    options, run = entry["parameters"], data[data["reason"].isna()]
+    options, run = entry.parameters, data[data["reason"].isna()]
     rhos, images = sorted(run["rho"].unique()), sorted(run["index"].unique()) or [None]
-    models, shows = options["models"], options["perturbations"] and bool(rhos)
-    blocks = min(options["blocks"], len(images))
+    models, shows = options.models, options.perturbations and bool(rhos)
+    blocks = min(options.blocks, len(images))
     lines, width = -(-len(images) // blocks), 1 + max(1, len(rhos)) * (1 + shows)
     columns = (width + 1) * blocks - 1  # a blank one parts two blocks
     figure, axes = style.gallery(lines * len(models), columns, 0.85, (0.08, 0.32), 0.2)
@@ -101,12 +108,12 @@ def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
             first = found.iloc[0]
             _clean(own[0], first, pictures if number == 0 or image is None else None, named=block == 0)
             if pd.notna(first["reason"]):
-                style.told(own[1], first["reason"], 60)
+                style.absent_picture(own[1], first["reason"], 60)
                 continue
             if shows:
                 _perturbations(own[1 : 1 + len(rhos)], pictures, model, rhos, top=line + number == 0)
             _moved(own[width - len(rhos) :], pictures, found.set_index("rho"), top=line + number == 0)
-    style.stamp(figure, entry["stamp"])
+    style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import Field
 
+from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy
 from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
-from redoubt.study.needs import Need
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.needs import ANY, Need, Swept
 
 np = lazy("numpy")
 pd = lazy("pandas")
@@ -31,9 +33,15 @@ class Parameters(Strict):
     show: list[str] = ["dataset", "network", "method"]
 
 
-def needs(parameters: dict[str, Any]) -> list[Need]:
+def needs(parameters: Parameters) -> list[Need]:
     """Return the attacks that are read."""
-    return [Need(model, parameters["attack"]) for model in parameters["models"]]
+    return [Need(model, parameters.attack) for model in parameters.models]
+
+
+def cells(parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the rows that will be drawn."""
+    known = [{"row": model, "rho": Swept(model, parameters.attack)} for model in parameters.models]
+    return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
 def outside(v: np.ndarray, centre: float) -> float:
@@ -63,42 +71,44 @@ def entropy(v: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum() / math.log(len(sums))) + 0.0
 
 
-def draw(entry: dict[str, Any], inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return one row per model, seed and radius, and their table as Markdown."""
-    options, rows = entry["parameters"], []
-    for model in options["models"]:
-        if (reason := inputs.missing(model, options["attack"])) is not None:
+    options, rows = entry.parameters, []
+    for model in options.models:
+        if (reason := inputs.missing(model, options.attack)) is not None:
             rows.append({"row": model, "reason": reason})
             continue
-        for seed, perturbations in inputs.shared(model, options["attack"]).items():
+        for seed, perturbations in inputs.shared(model, options.attack).items():
             for name in sorted(perturbations, key=rho_of):
-                rows.append({"row": model, "rho": rho_of(name), "seed": seed, **_facts(perturbations[name], options)})
+                facts = _facts(perturbations[name], options.centre)
+                rows.append({"row": model, "rho": rho_of(name), "seed": seed, **facts})
     data = pd.DataFrame(rows).reindex(columns=COLUMNS)
     return Drawing(data, text=markdown(entry, data))
 
 
-def _facts(v: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
-    facts = {"l2": float(np.linalg.norm(v.astype(np.float64))), "outside": outside(v, options["centre"])}
-    facts |= {"evenly": outside(np.ones_like(v), options["centre"]), "entropy": entropy(v)}
+def _facts(v: np.ndarray, centre: float) -> dict[str, Any]:
+    facts = {"l2": float(np.linalg.norm(v.astype(np.float64))), "outside": outside(v, centre)}
+    facts |= {"evenly": outside(np.ones_like(v), centre), "entropy": entropy(v)}
     return facts | {"reason": None if facts["l2"] else "the perturbation is zero: no crafting image was moved"}
 
 
-def markdown(entry: dict[str, Any], data: pd.DataFrame) -> str:
+HEADER = ["ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", "entropy"]
+
+
+def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
     """Return the table as Markdown, a line for each perturbation."""
-    options = entry["parameters"]
-    header = [*options["show"], "ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", "entropy"]
-    lines = [f"# {entry['title']}", "", f"_{entry['stamp']}_", "", entry["caption"], ""]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for row in data.to_dict("records"):
-        labels = entry["models"][row["row"]]["labels"]
-        cells = [labels.get(key, "") for key in options["show"]]
-        if pd.isna(row["rho"]):
-            cells += ["not run", "", "", "", "", ""]
-        elif pd.isna(row["outside"]):
-            cells += [f"{row['rho']:g}", f"{row['seed']:.0f}", "0", "—", f"{100 * row['evenly']:.1f} %", "—"]
-        else:
-            cells += [f"{row['rho']:g}", f"{row['seed']:.0f}", f"{row['l2']:.3g}", f"{100 * row['outside']:.1f} %"]
-            cells += [f"{100 * row['evenly']:.1f} %", f"{row['entropy']:.4f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [f"\n- {reason}" for reason in data["reason"].dropna().unique()]
-    return "\n".join(lines) + "\n"
+    show = entry.parameters.show
+    rows = [
+        [*(entry.models[row["row"]].labels.get(key, "") for key in show), *_cells(row)]
+        for row in data.to_dict("records")
+    ]
+    return table(entry, [*show, *HEADER], rows, [f"\n- {reason}" for reason in data["reason"].dropna().unique()])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if pd.isna(row["rho"]):
+        return ["not run", "", "", "", "", ""]
+    place, evenly = [f"{row['rho']:g}", f"{row['seed']:.0f}"], f"{100 * row['evenly']:.1f} %"
+    if pd.isna(row["outside"]):
+        return [*place, "0", "—", evenly, "—"]
+    return [*place, f"{row['l2']:.3g}", f"{100 * row['outside']:.1f} %", evenly, f"{row['entropy']:.4f}"]

@@ -36,7 +36,6 @@ from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l2, minimum norm"
@@ -291,8 +290,4 @@ def attack(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield l2 Carlini-Wagner examples, away from the true class."""
     for start, inputs, labels in batches:
-        if context.engine == "foolbox":
-            adversarial = foolbox_engine.carlini_wagner(network, inputs, labels, parameters, context.bounds)
-            yield interface.Crafted(start, adversarial)
-            continue
         yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

@@ -18,7 +18,6 @@ from redoubt.records import Strict
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l2, minimum norm"
@@ -133,8 +132,5 @@ def perturb(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield DeepFool examples, away from the class that the model predicts (right or wrong)."""
     for start, inputs, _ in batches:
-        if context.engine == "foolbox":
-            adversarial = foolbox_engine.deepfool(network, inputs, parameters, context.bounds)
-        else:
-            adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
+        adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]
         yield interface.Crafted(start, clip(adversarial, context.bounds))

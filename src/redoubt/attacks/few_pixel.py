@@ -26,6 +26,7 @@ NEEDS = "logits"
 THREAT = "l0, at most `pixels` positions, any value within the bounds"
 COST = "1 + population x (generations + 1) forward passes at most"
 ENGINES = ("redoubt",)
+SWEEP = {"pixels": "pixels"}
 
 
 class Parameters(Strict):

@@ -18,12 +18,14 @@ from redoubt.records import Positive, Strict
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"
 COST = "one forward and one backward pass, a forward pass per epsilon, some 20 for the search by `error`"
 ENGINES = ("redoubt", "foolbox")
+SWEEP = {"epsilon": "epsilons", "fraction": "fractions"}
+
+Move = Callable[..., "torch.Tensor"]
 
 
 class Parameters(Strict):
@@ -99,8 +101,8 @@ def smallest_epsilon(wrong: Callable[[float], int], count: int, share: float, li
     return high
 
 
-def epsilons_of(parameters: Parameters, network: Callable, batches, signs, context) -> list[tuple[float, dict]]:
-    """Return the epsilons to apply, each with the columns that tell where it comes from."""
+def epsilons_of(network: Callable, batches, parameters: Parameters, context, move: Move) -> list[tuple[float, dict]]:
+    """Return the epsilons to apply, each with the columns that say where it comes from; see `sweep`."""
     if parameters.epsilons is not None:
         return [(epsilon, {}) for epsilon in parameters.epsilons]
     if parameters.fractions is not None:
@@ -113,9 +115,9 @@ def epsilons_of(parameters: Parameters, network: Callable, batches, signs, conte
 
     def wrong(epsilon: float) -> int:
         total = 0
-        with torch.no_grad():
-            for (_, inputs, labels), sign in zip(batches, signs, strict=True):
-                moved = perturb(inputs, sign, epsilon, context.bounds)
+        for start, inputs, labels in batches:
+            moved = move(start, inputs, labels, epsilon)
+            with torch.no_grad():
                 total += int((network(moved).argmax(1) != labels).sum())
         return total
 
@@ -123,13 +125,26 @@ def epsilons_of(parameters: Parameters, network: Callable, batches, signs, conte
     return [(smallest_epsilon(wrong, len(batches), parameters.error, 4.0 * reach), {})]
 
 
+def sweep(network: Callable, batches, parameters: Parameters, context, move: Move) -> Iterator[interface.Crafted]:
+    """Yield the examples of every engine, all images of one epsilon before the next.
+
+    Args:
+        network: inputs (B, ...) to logits (B, classes).
+        batches: of inputs and labels.
+        parameters: they say which epsilons.
+        context: what the attack is given.
+        move: first place of a batch, its inputs, its labels and an epsilon to the examples (B, ...).
+    """
+    for epsilon, origin in epsilons_of(network, batches, parameters, context, move):
+        for start, inputs, labels in batches:
+            yield interface.Crafted(start, move(start, inputs, labels, epsilon), {"epsilon": epsilon, **origin})
+
+
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
-    """Yield fast-gradient-sign examples, all images of one epsilon before the next epsilon."""
-    signs = [direction(network, inputs, labels, parameters.loss) for _, inputs, labels in batches]
-    for epsilon, origin in epsilons_of(parameters, network, batches, signs, context):
-        for (start, inputs, labels), sign in zip(batches, signs, strict=True):
-            if context.engine == "foolbox":
-                moved = foolbox_engine.fgs(network, inputs, labels, epsilon, context.bounds)
-            else:
-                moved = perturb(inputs, sign, epsilon, context.bounds)
-            yield interface.Crafted(start, moved, {"epsilon": epsilon, **origin})
+    """Yield fast-gradient-sign examples, see `sweep`; each image's gradient is computed once."""
+    signs = {start: direction(network, inputs, labels, parameters.loss) for start, inputs, labels in batches}
+
+    def move(start: int, inputs: torch.Tensor, _: torch.Tensor, epsilon: float) -> torch.Tensor:
+        return perturb(inputs, signs[start], epsilon, context.bounds)
+
+    yield from sweep(network, batches, parameters, context, move)

@@ -26,6 +26,7 @@ NEEDS = "logits"  # of the attack that the paper means; `gradient: exact` is its
 THREAT = "l-infinity ball of radius epsilon"
 COST = "1 + steps x (2 x ceil(input size / group) + 1) forward passes at most"
 ENGINES = ("redoubt",)
+SWEEP = {"epsilon": "epsilons"}
 
 
 class Parameters(Strict):

@@ -19,11 +19,10 @@ from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "one step, of any length up to the limit, made small"
-COST = "one backward pass, at most scan + refine + 1 forward passes"
+COST = "one backward pass, at most scan + refine + 2 forward passes"
 ENGINES = ("redoubt", "foolbox")
 
 
@@ -96,24 +95,24 @@ def shortest(
     return points, found, tried
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
-    """Yield the shortest successful steps; images on which all fail, or that are wrong as they are, stay as they are.
+def scan(network: Callable, batches, parameters: Parameters, stepper: Callable) -> Iterator[interface.Crafted]:
+    """Yield the shortest successful steps of any engine; see `run`.
 
-    Facts: epsilon, the length, 0 for images that are wrong as they are and NaN where all fail; queries, forward passes.
+    Args:
+        network: inputs (B, ...) to logits (B, classes).
+        batches: of inputs and labels.
+        parameters: see `Parameters`.
+        stepper: inputs (N, ...) and labels (N,) to a function from rows (A,) and lengths (A,) to points (A, ...).
     """
     goal = losses.Goal(parameters.loss, parameters.target)
     for start, images, truth in batches:
-        logits, _, gradient = goal.gradient(network, images, truth)
-        own = (~goal.reached(logits, truth)).nonzero()[:, 0]
-        inputs, labels, steps = images[own], truth[own], direction_of(gradient[own], parameters.direction)
+        with torch.no_grad():
+            own = (~goal.reached(network(images), truth)).nonzero()[:, 0]
+        inputs, labels = images[own], truth[own]
+        move = stepper(inputs, labels) if len(own) else None
 
-        def step(rows, lengths, inputs=inputs, labels=labels, steps=steps):
-            if context.engine == "foolbox":
-                points = foolbox_engine.one_step(
-                    network, inputs[rows], labels[rows], lengths, parameters, context.bounds
-                )
-            else:
-                points = clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
+        def step(rows, lengths, labels=labels, move=move):
+            points = move(rows, lengths)
             with torch.no_grad():
                 return points, goal.reached(network(points), labels[rows])
 
@@ -122,3 +121,17 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
         points[own], lengths, tried = shortest(step, inputs, parameters)
         epsilons[own.cpu()], queries[own.cpu()] = lengths.cpu(), 1 + tried.cpu()
         yield interface.Crafted(start, points, {"epsilon": epsilons.numpy(), "queries": queries.numpy()})
+
+
+def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+    """Yield the shortest successful steps; images on which all fail, or that are wrong as they are, stay as they are.
+
+    Facts: epsilon, the length, 0 for images that are wrong as they are and NaN where all fail; queries, forward passes.
+    """
+    goal = losses.Goal(parameters.loss, parameters.target)
+
+    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Callable:
+        steps = direction_of(goal.gradient(network, inputs, labels)[2], parameters.direction)
+        return lambda rows, lengths: clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
+
+    yield from scan(network, batches, parameters, stepper)

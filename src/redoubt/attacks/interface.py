@@ -31,7 +31,6 @@ class Context:
     """
 
     generator: torch.Generator  # the only source of randomness
-    engine: str = "redoubt"
     bounds: tuple[float, float] | None = None  # range of an input element; None where the space has none
     reads: Any = None  # rows of the attack that this one builds on, a pandas frame
     positions: torch.Tensor | None = None  # (N,) of the attacked images in their split; 0 to N - 1 when None
@@ -73,19 +72,12 @@ class Batches:
             yield start, self.images[start : start + self.size], self.labels[start : start + self.size]
 
 
-def check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
-    """Refuse images that are not float32 (N, C, H, W) in [0, 1], or labels that are not int64 (N,).
-
-    Raises:
-        RedoubtError: naming what was expected and what was found.
-    """
-    if images.dtype != torch.float32 or images.dim() != 4:
-        raise RedoubtError(f"images: expected float32 (N, C, H, W), got {images.dtype} {tuple(images.shape)}")
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise RedoubtError(f"labels: expected int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}")
-    low, high = images.aminmax()
-    if not (low >= 0 and high <= 1):
-        raise RedoubtError(f"images: expected values in [0, 1], got {low.item():g} to {high.item():g}")
+def module_of(network: Callable) -> torch.nn.Module | None:
+    """Return the module inside a callable that wraps one as its attribute `network`; None where there is none."""
+    while not isinstance(network, torch.nn.Module):
+        if (network := getattr(network, "network", None)) is None:
+            return None
+    return network
 
 
 def thin_now(iteration: int, device: torch.device) -> bool:
@@ -103,7 +95,7 @@ def score(
     labels: torch.Tensor,
     predicted: torch.Tensor | None = None,
 ) -> dict[str, Any]:
-    """Return the facts of each image of a crafted batch, from forward passes of their own.
+    """Return the facts of each image of a crafted batch, from separate forward passes.
 
     Args:
         network: inputs (B, ...) to logits (B, classes).
@@ -114,12 +106,14 @@ def score(
 
     Returns:
         label, clean_label, adversarial_label (B,); success: the prediction changed (B,); l2 and linf of the
-        perturbation, x_l2 and x_linf of the clean input (B,), float64, in units of the inputs; logits (B, classes) of
-        the adversarial inputs; further facts of the attack.
+        perturbation, x_l2 and x_linf of the clean input (B,), float64, in units of the inputs; loss: cross-entropy at
+        the true label (B,) and logits (B, classes) of the adversarial inputs; further facts of the attack.
 
     Raises:
-        RedoubtError: logits are not finite.
+        RedoubtError: adversarial inputs or their logits are not finite.
     """
+    if odd := int((~crafted.inputs.flatten(1).isfinite().all(1)).sum()):
+        raise RedoubtError(f"the attack crafted inputs that are not finite: {odd} of {len(crafted.inputs)} images")
     with torch.no_grad():
         predicted = network(clean).argmax(1) if predicted is None else predicted
         logits = network(crafted.inputs)
@@ -136,6 +130,7 @@ def score(
         "linf": moved.abs().amax(1),
         "x_l2": still.norm(dim=1),
         "x_linf": still.abs().amax(1),
+        "loss": torch.nn.functional.cross_entropy(logits, labels, reduction="none"),
         "logits": logits,
         **crafted.facts,
     }

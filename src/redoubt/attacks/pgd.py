@@ -20,12 +20,12 @@ from redoubt.records import Positive, Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2 ball of radius epsilon"
 COST = "steps x restarts forward and backward passes, fewer for images that are fooled early"
 ENGINES = ("redoubt", "foolbox")
+SWEEP = {"epsilon": "epsilons"}
 
 
 class Parameters(Strict):
@@ -239,10 +239,6 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     done: dict[int, Found] = {}
     for epsilon in parameters.epsilons:
         for start, inputs, labels in batches:
-            if context.engine == "foolbox":
-                moved = foolbox_engine.pgd(network, inputs, labels, epsilon, parameters, context, start)
-                yield interface.Crafted(start, moved, {"epsilon": epsilon})
-                continue
             before = done.get(start) if parameters.stop else None
             done[start] = attack(network, inputs, labels, epsilon, parameters, context, start, before)
             facts = {"epsilon": epsilon, "iterations": done[start].iterations.cpu().numpy().copy()}

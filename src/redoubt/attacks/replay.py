@@ -22,6 +22,7 @@ NEEDS = "examples"
 THREAT = "that of the attack that made the examples"
 COST = "none; the forward pass that scores"
 ENGINES = ("redoubt",)
+SWEEP = None  # that of the attacks that it reads
 
 
 class Parameters(Strict):

@@ -19,7 +19,6 @@ from redoubt.records import Strict
 
 torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
-foolbox_engine = lazy("redoubt.engines.foolbox")
 
 NEEDS = "logits"  # and gradients for first-order
 THREAT = "rotation and translation, bounded"
@@ -215,19 +214,17 @@ def find(network: Callable, inputs, labels, parameters: Parameters, rows: range,
     return climb(network, inputs, labels, starts, parameters, bounds)
 
 
+def crafted(start: int, moved: torch.Tensor, moves: torch.Tensor, queries: torch.Tensor) -> interface.Crafted:
+    """Return moved images (B, C, H, W) with their movements (B, 3) and forward passes (B,) as facts; see `run`."""
+    rotation, tx, ty = moves.cpu().numpy().T
+    return interface.Crafted(start, moved, {"rotation": rotation, "tx": tx, "ty": ty, "queries": queries.cpu().numpy()})
+
+
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield moved images; one that stays right is moved to where its loss is highest.
 
     Facts: rotation in degrees, tx (to the right) and ty (down) in pixels; queries: forward passes of the image.
     """
     for start, inputs, labels in batches:
-        if context.engine == "foolbox":
-            candidates = inputs, labels, parameters, grid(parameters)
-            moved, moves, queries = foolbox_engine.spatial(network, *candidates, context.bounds)
-        else:
-            worst = find(network, inputs, labels, parameters, range(start, start + len(inputs)), context)
-            moves, queries = worst.moves, worst.queries
-            moved = transform(inputs, moves, context.bounds)
-        rotation, tx, ty = moves.cpu().numpy().T
-        facts = {"rotation": rotation, "tx": tx, "ty": ty, "queries": queries.cpu().numpy()}
-        yield interface.Crafted(start, moved, facts)
+        worst = find(network, inputs, labels, parameters, range(start, start + len(inputs)), context)
+        yield crafted(start, transform(inputs, worst.moves, context.bounds), worst.moves, worst.queries)

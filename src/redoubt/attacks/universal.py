@@ -23,6 +23,7 @@ NEEDS = "gradients"
 THREAT = "one l2-bounded perturbation for all images"
 COST = "passes x DeepFool of every crafting image that is not fooled yet, whatever the number of attacked images"
 ENGINES = ("redoubt",)
+SWEEP = {"rho": "rhos"}
 
 
 class Parameters(Strict):
@@ -122,9 +123,9 @@ def craft(
         that of the clean image) after each pass.
 
     Deviation: the paper updates v after every image, which is `block: 1`, and keeps the last v. Here the steps of a
-    block are computed at the same v and combined, and the best pass is kept. On an MNIST LeNet (1000 crafting images,
-    two passes, clipped to [0, 1]) blocks of 16 fool 5, 37 and 77 % of them at rho 0.2, 0.4 and 0.6; single images fool
-    1, 17 and 63 % at a third of the speed.
+    block are computed at the same v and combined, and the best pass is kept. On a LeNet for scikit-learn's digits (1000
+    crafting images, two passes, clipped to [0, 1]) blocks of 16 fool 28, 74 and 83 % of them at rho 0.2, 0.4 and 0.6;
+    single images fool 22, 48 and 69 % in three to seven times the time.
     """
     options = deepfool.Parameters(
         iterations=parameters.iterations, overshoot=parameters.overshoot, candidates=parameters.candidates
@@ -139,7 +140,7 @@ def craft(
             with torch.no_grad():
                 left = (network(points).argmax(1) == clean[rows]).nonzero()[:, 0]
             if len(left):
-                steps, _, _ = deepfool.perturb(network, points[left], options)
+                steps, _, _ = deepfool.perturb(network, points[left], options, bounds=bounds)
                 v = project(v + combined(steps, radius), radius, parameters.project)
         rate = float((predictions(network, images, v, bounds) != clean).float().mean())
         best = v if rate >= max(history, default=0.0) else best

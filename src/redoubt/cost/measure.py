@@ -17,11 +17,13 @@ import torch
 from redoubt import device, registry
 from redoubt.attacks.interface import Batches, Context
 from redoubt.data import digits, sources
+from redoubt.defenses.interface import Setting
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
-from redoubt.records import Training
-from redoubt.training.loop import Resume, Trainer
+from redoubt.training.loop import Trainer
+from redoubt.training.resume import Resume
 
 LONG_ENOUGH = 0.2
 """Seconds after which a measurement is no longer repeated."""
@@ -73,18 +75,18 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
         the weights.
     """
     where = device.choose(name, threads)
-    classifier.seed_everything("rates")
+    device.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
-    model = model.to(where, memory_format=torch.channels_last)
-    schedule = Training(**{**entry["training"], "learning_rate": 1e-9})  # chance labels must not make it diverge
+    model = model.to(where, memory_format=classifier.memory_format(model.network, shape))
+    schedule = entry["training"].model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
     named = entry["defense"]
     options = registry.parameters("defenses", named["name"], named["parameters"])
     defense = registry.method("defenses", named["name"]).Defense(options, model.network)
-    defense.begin(model.preprocessing, shape)
     images = pictures(entry["dataset"], shape, max(schedule.batch_size, getattr(options, "peers", 0))).to(where)
     labels = torch.randint(classes, (len(images),), device=where)
     with torch.no_grad():
         inputs = model.preprocessing(images)
+    defense.begin(Setting(model.preprocessing, shape, classes, schedule, len(images), 1, where))
     prepare = seconds(lambda: defense.training_inputs(inputs, labels, lambda steps, title: steps), where)
 
     def trained(steps: int) -> float:
@@ -92,7 +94,7 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
             network=model.network,
             defense=defense,
             schedule=schedule.model_copy(update={"epochs": 1.0}),
-            identity="rates",
+            names=("rates", 0),
             batch=lambda positions: (inputs[positions % len(inputs)], labels[positions % len(inputs)]),
             count=steps * schedule.batch_size,
             evaluate=dict,
@@ -105,7 +107,7 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
     if step < 10 * LONG_ENOUGH:  # the first step is slower than those that follow
         step = trained(count := max(1, round(LONG_ENOUGH / step))) / count
     passes = _passes(model.eval(), images, where)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    size = sum(tensor.numel() * tensor.element_size() for tensor in model.network.state_dict().values())
     return {"step": step, "prepare": prepare / len(images), **passes, "bytes": size}
 
 
@@ -188,19 +190,18 @@ def _total(
 ) -> dict[str, int]:
     """Attack a firm model; return its passes, scoring included, and the rows that come of it."""
     count, crafting = sizes
-    generator = classifier.seed_everything("rates", entry["id"])
+    generator = device.seed_everything("rates", entry["id"])
     images = torch.rand(count + crafting, *shape)
     model = Firm(shape, classes).eval()
     batches = Batches(images[:count], torch.zeros(count, dtype=torch.long), BATCH)
     bounds = (0.0, 1.0) if entry["space"] == "pixels" else None
     reads = _rows(sources, batches.images) if sources else None
     crafted = None if entry["crafting"] is None else images[count:]
-    context = Context(generator, entry["engine"], bounds, reads, torch.arange(count), crafted)
-    options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    together = not entry.get("draws_apart", False)
-    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], together)
+    context = Context(generator, bounds, reads, torch.arange(count), crafted)
+    options = registry.parameters(*entry.method, entry["parameters"])
+    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], not entry["draws_apart"])
     rows = 0
-    for part in registry.method("attacks", entry["attack"]).run(network, batches, options, context):
+    for part in implementation(*entry.method, entry["engine"])(network, batches, options, context):
         rows += entry["repetitions"] * len(part.inputs)
     return {**model.passes, "forward": model.passes["forward"] + count + rows, "rows": rows}
 

@@ -1,6 +1,6 @@
-"""Compressed files read without trust: bounded in size, and never unpacked onto the disk.
+"""Untrusted compressed files: bounded in size, and never unpacked onto the disk.
 
-Members of an archive are handed out as bytes in memory. One unsafe member condemns the whole archive.
+Members of an archive are returned as bytes in memory. One unsafe member makes the whole archive refused.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ def gunzipped(path: Path, limit: int) -> Iterator[bytes]:
 
     Args:
         path: the gzip file.
-        limit: bytes of content that are at most expected.
+        limit: maximum number of content bytes.
 
     Raises:
         RedoubtError: it is not gzip, is cut short or damaged, or holds more than `limit` bytes.
@@ -39,7 +39,7 @@ def members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
 
     Args:
         path: the archive.
-        limit: bytes of the decompressed archive that are at most expected, headers included.
+        limit: maximum number of bytes of the decompressed archive, headers included.
 
     Raises:
         RedoubtError: the archive is damaged or too large, or holds an absolute path, `..`, a link, a device,
@@ -57,7 +57,7 @@ def members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
                     raise RedoubtError(f"{path.name}: holds {member.name!r} twice; the archive is refused")
                 seen.add(member.name)
                 yield member.name, archive.extractfile(member).read()
-        # tarfile stops at the end mark; only the rest of the stream holds the checksum that proves it whole.
+        # tarfile stops at the end mark; the checksum of the whole stream comes after it.
         while bounded.read(_CHUNK):
             pass
 
@@ -68,7 +68,7 @@ def _decompressed(path: Path) -> BinaryIO:
 
 
 class _Bounded:
-    """A stream that refuses to yield more than `limit` bytes, whatever a header promises."""
+    """A stream that raises an error beyond `limit` bytes, whatever a header says."""
 
     def __init__(self, stream: BinaryIO, limit: int, path: Path) -> None:
         self._stream, self._left, self._path, self._limit = stream, limit, path, limit
@@ -96,7 +96,7 @@ def _refuse_unsafe(member: tarfile.TarInfo, path: Path) -> None:
 
 @contextlib.contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Tell every way in which a compressed file can be broken in one line."""
+    """Turn any error in a compressed file into a one-line `RedoubtError`."""
     try:
         yield
     except EOFError:

@@ -1,6 +1,6 @@
 """The binary archives of CIFAR-10 and CIFAR-100: records of label bytes and 3072 pixels, channel by channel.
 
-The Python archives hold the same images as pickles, which can run code when they are read; they are never
+The Python archives hold the same images as pickles, which can run code when they are loaded; they are never
 opened.
 """
 
@@ -14,7 +14,7 @@ from redoubt.data.sources import Source
 from redoubt.errors import RedoubtError
 
 _PIXELS = 3 * 32 * 32
-# Room for the headers and the few text files of an archive.
+# Space for the headers and the few text files of an archive.
 _SLACK = 2**20
 # Per dataset: label bytes of a record (the last is the class used here) and the members of each split.
 _LAYOUTS = {

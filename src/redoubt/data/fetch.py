@@ -1,7 +1,7 @@
-"""One file of a dataset, from the first mirror that delivers the right bytes.
+"""Fetch one file of a dataset from the first mirror that delivers the right bytes.
 
-A directory mirror is read in place. A download goes to `<name>.part` in a cache folder, with a note beside it
-of where it comes from; an interrupted one is resumed when the server still offers the same file.
+A directory mirror is read in place. A download goes to `<name>.part` in a cache folder, with a note of its
+source beside it; an interrupted one is resumed if the server still offers the same file.
 """
 
 import contextlib
@@ -13,15 +13,14 @@ import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from redoubt.data import verify
 from redoubt.data.sources import OFFICIAL, SourceFile, is_url, local, tells
 from redoubt.errors import RedoubtError, storage_error
+from redoubt.progress import progress
 
 TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS = 3
@@ -29,23 +28,20 @@ _CHUNK = 2**18
 
 
 class Fatal(RedoubtError):
-    """A failure of this machine, which no other mirror can mend."""
+    """A failure of this machine, which no other mirror can fix."""
 
 
 class _Dropped(RedoubtError):
-    """The connection ended early; what has arrived is good."""
+    """The connection ended early; the bytes received so far are good."""
 
 
-def fetch(
-    source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | str, progress: bool = True
-) -> tuple[Path, str]:
-    """Return a file whose digests are right, and the mirror that had it.
+def fetch(source_file: SourceFile, mirrors: Sequence[str], cache_folder: Path | str) -> tuple[Path, str]:
+    """Return a file whose digests are right, and the mirror that delivered it.
 
     Args:
-        source_file: what is wanted.
+        source_file: the file.
         mirrors: directories, http(s) addresses or `official`, tried in order.
-        cache_folder: where downloads are kept until they are no longer needed.
-        progress: draw a bar while downloading, if standard error is a terminal.
+        cache_folder: folder for downloads in progress.
 
     Returns:
         The verified file, in a directory mirror or in `cache_folder`, and the path or address it came from.
@@ -60,14 +56,14 @@ def fetch(
     for place in _places(source_file, mirrors):
         try:
             if is_url(place):
-                return _download(place, source_file, cache, progress), place
+                return _download(place, source_file, cache), place
             return _local(place, source_file), place
         except Fatal:
             raise
         except RedoubtError as error:
             reasons.append(f"{place}: {error}")
         finally:
-            # A cache that kept nothing worth resuming leaves no trace.
+            # An empty cache folder is removed.
             with contextlib.suppress(OSError):
                 cache.rmdir()
     raise RedoubtError(f"{source_file.path}: no mirror delivers it; " + "; ".join(reasons))
@@ -92,7 +88,7 @@ def _local(place: str, file: SourceFile) -> Path:
 
 
 class _Part:
-    """A partial download: its bytes, and a note of the address, version and size that they belong to."""
+    """A partial download: its bytes, and a note of their address, version and size."""
 
     def __init__(self, cache: Path, file: SourceFile) -> None:
         name = Path(file.path).name
@@ -104,7 +100,7 @@ class _Part:
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def note(self, url: str) -> dict[str, Any]:
-        """Return the note when it is about `url`, else nothing."""
+        """Return the note if it is about `url`, else an empty one."""
         with contextlib.suppress(OSError, ValueError):
             note = json.loads(self._note.read_text(encoding="utf-8"))
             if isinstance(note, dict) and note.get("url") == url:
@@ -112,7 +108,7 @@ class _Part:
         return {}
 
     def start(self, note: dict[str, Any]) -> None:
-        """Forget what was there and begin anew."""
+        """Remove what was there and start again."""
         self.remove()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._note.write_text(json.dumps(note), encoding="utf-8")
@@ -122,13 +118,13 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
 
-def _download(url: str, file: SourceFile, cache: Path, progress: bool) -> Path:
+def _download(url: str, file: SourceFile, cache: Path) -> Path:
     part = _Part(cache, file)
     with _storable(cache):
         for attempt in range(1, _ATTEMPTS + 1):
             before = part.size
             try:
-                _transfer(url, file, part, progress)
+                _transfer(url, file, part)
                 break
             except _Dropped:
                 if attempt == _ATTEMPTS or part.size <= before:
@@ -143,7 +139,7 @@ def _download(url: str, file: SourceFile, cache: Path, progress: bool) -> Path:
 
 @contextlib.contextmanager
 def _storable(cache: Path) -> Iterator[None]:
-    """Turn a failure to write into one line that stops the search: every mirror would meet it."""
+    """Turn a failure to write into one line that stops the search: every mirror would fail the same way."""
     try:
         yield
     except OSError as error:
@@ -153,8 +149,8 @@ def _storable(cache: Path) -> Iterator[None]:
         raise Fatal(str(storage_error(error, cache) or f"{cache}: {error.strerror or error}")) from None
 
 
-def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:
-    """Bring `part` to its full size, from where it stands when the server allows that."""
+def _transfer(url: str, file: SourceFile, part: _Part) -> None:
+    """Bring `part` to its full size, resuming if the server allows that."""
     note = part.note(url)
     offset = part.size if note else 0
     if offset and offset == note["size"]:
@@ -164,31 +160,26 @@ def _transfer(url: str, file: SourceFile, part: _Part, progress: bool) -> None:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT or not offset:
             offset = 0
         elif not (_same(note, fresh) and _continues(response, offset)):
-            # Another file, or another piece than the one asked for: ask once more, from the start.
+            # Another file, or a different range than requested: start again from the beginning.
             part.remove()
             response.close()
-            return _transfer(url, file, part, progress)
+            return _transfer(url, file, part)
         if not offset:
             part.start(fresh)
-        with tqdm(
-            total=fresh["size"],
-            initial=offset,
-            desc=Path(file.path).name,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None if progress else True,
-        ) as bar:
-            _receive(response, file, part, fresh["size"], bar)
+        bar = progress(None, Path(file.path).name, total=fresh["size"], initial=offset, unit="B", unit_scale=True)
+        with bar:
+            _receive(response, file, part, fresh["size"], bar.update)
 
 
-def _receive(response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, bar: tqdm) -> None:
+def _receive(
+    response: http.client.HTTPResponse, file: SourceFile, part: _Part, total: int | None, moved: Callable[[int], Any]
+) -> None:
     size = part.size
     with part.path.open("ab") as stream:
         for chunk in _chunks(response):
             stream.write(chunk)
             size += len(chunk)
-            bar.update(len(chunk))
+            moved(len(chunk))
             if file.limit is not None and size > file.limit:
                 break
         stream.flush()
@@ -201,7 +192,7 @@ def _receive(response: http.client.HTTPResponse, file: SourceFile, part: _Part, 
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    # A network failure is an OSError too, and must not be mistaken for a full disk.
+    # A network failure is an OSError, too, and must not look like a full disk.
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
@@ -227,7 +218,7 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything that could be read or changed on the way."""
+    """Follows redirects, but never from https to an unencrypted protocol."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         scheme = urllib.parse.urlsplit(newurl).scheme
@@ -239,7 +230,7 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 def _resuming(note: dict[str, Any], offset: int) -> dict[str, str]:
     if not offset:
         return {}
-    # If-Range: the server sends the rest of the same file, or else the whole of the new one; no weak tags.
+    # If-Range: the server sends the rest of the same file, or all of the new one; weak tags do not count.
     strong = note["etag"] and not note["etag"].startswith("W/")
     version = note["etag"] if strong else note["modified"]
     return {"Range": f"bytes={offset}-"} | ({"If-Range": version} if version else {})

@@ -5,7 +5,11 @@ Nothing is copied. What is published are the paths and labels; pictures are deco
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -16,6 +20,7 @@ from PIL import Image
 from redoubt.data.sources import imagenet_problem, local
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
+from redoubt.progress import progress
 
 torch = lazy("torch")
 
@@ -23,6 +28,8 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 _FOLDERS = {"train": "train", "test": "val"}
 _SIZE = 224
 _SHORT_SIDE = 256
+_JPEG_END = b"\xff\xd9"
+_SLIMMEST = 1000  # long side over short side; resizing a slimmer picture would need gigabytes
 _THREADS = 4
 # Random-resized crop, as in Inception training: share of the area, aspect ratio, and trials before the centre
 # is taken.
@@ -34,6 +41,11 @@ _TRIALS = 10
 def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], tuple[str, ...]]:
     """Return the labels and paths of every picture, and the classes.
 
+    A class is a folder below `train/`; its pictures may lie in sub-folders, as torchvision's ImageFolder reads them.
+    Hidden files and folders (`.ipynb_checkpoints`, `._picture.JPEG`) are ignored. The header and the end of every
+    picture are read, which takes minutes and finds what is no picture, is cut off or too heavy; decoding all would take
+    hours.
+
     Pictures are ordered by their rank within their class and then by class, so that the first pictures of a
     split hold every class alike.
 
@@ -41,11 +53,12 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
         folder: the user's folder.
 
     Returns:
-        For `train` and `test` (the folder `val`): int64 `labels` (N,) and `paths`, the UTF-8 bytes of the
+        For `train` and `test` (the folder `val`): int64 `labels` (N,) and `paths`, the bytes of the
         paths below `folder`, one a line; and the class names, sorted.
 
     Raises:
-        RedoubtError: a folder is missing, empty or of other classes, or a name holds a line break.
+        RedoubtError: a folder is missing, a class has no pictures, train/ and val/ differ in their classes, a name
+            cannot be stored, or a picture cannot be read; the message names the folder or file.
     """
     if problem := imagenet_problem(folder):
         raise RedoubtError(problem)
@@ -53,34 +66,108 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
     classes = _classes(root / "train")
     if not classes:
         raise RedoubtError(f"imagenet: {root / 'train'} has no class folders")
-    if unknown := sorted(set(_classes(root / "val")) - set(classes)):
-        raise RedoubtError(f"imagenet: {root / 'val'} has class {unknown[0]!r}, which train/ has not")
-    return {split: _listed(root, name, classes) for split, name in _FOLDERS.items()}, classes
+    if different := sorted(set(classes) ^ set(_classes(root / "val"))):
+        has, lacks = ("train", "val") if different[0] in classes else ("val", "train")
+        raise RedoubtError(f"imagenet: {root / has} has class {different[0]!r}, which {lacks}/ lacks")
+    listed = {split: _listed(root, name, classes) for split, name in _FOLDERS.items()}
+    _check_pictures(root, [path for rows in listed.values() for path, _ in rows])
+    return {split: _arrays(rows) for split, rows in listed.items()}, tuple(map(as_utf8, classes))
+
+
+def as_utf8(path: Path | str) -> str:
+    """Return a path or name of a file as the text that its bytes are in UTF-8, whatever the locale.
+
+    Raises:
+        RedoubtError: its bytes are not UTF-8.
+    """
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise RedoubtError(f"imagenet: the name {os.fsencode(path)!r} is not UTF-8; rename it") from None
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."))
 
 
-def _listed(root: Path, name: str, classes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    columns = [[(path, label) for path in _pictures(root, name, group)] for label, group in enumerate(classes)]
-    rows = [row for row in chain.from_iterable(zip_longest(*columns)) if row is not None]
-    if not rows:
-        raise RedoubtError(f"imagenet: {root / name} has no pictures ({', '.join(_SUFFIXES)})")
-    text = "\n".join(path for path, _ in rows)
-    if text.count("\n") != len(rows) - 1:
-        raise RedoubtError(f"imagenet: a file name under {root / name} holds a line break; rename it")
+def _listed(root: Path, name: str, classes: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Return (path below `root`, label) of all pictures of one split."""
+    columns = [[(path, label) for path in _pictures(root, f"{name}/{group}")] for label, group in enumerate(classes)]
+    return [row for row in chain.from_iterable(zip_longest(*columns)) if row is not None]
+
+
+def _pictures(root: Path, group: str) -> list[str]:
+    """Return the pictures of one class, sorted by folder and name."""
+    found, seen = [], set()
+    for folder, inner, files in os.walk(root / group, followlinks=True, onerror=_unreadable):
+        seen.add(os.path.realpath(folder))  # links may form a circle
+        inner[:] = [
+            name for name in sorted(inner) if name[0] != "." and os.path.realpath(f"{folder}/{name}") not in seen
+        ]
+        place = os.path.relpath(folder, root)
+        found += [(place, name) for name in files if name[0] != "." and name.lower().endswith(_SUFFIXES)]
+    if not found:
+        remedy = "finish unpacking it, or remove the folder"
+        raise RedoubtError(f"imagenet: {root / group} has no pictures ({', '.join(_SUFFIXES)}); {remedy}")
+    if any("\n" in place + name for place, name in found):
+        raise RedoubtError(f"imagenet: a name under {root / group} holds a line break; rename it")
+    return [f"{place}/{name}" for place, name in sorted(found)]
+
+
+def _unreadable(error: OSError) -> None:
+    raise RedoubtError(f"imagenet: {error.filename}: {error.strerror}")
+
+
+def _arrays(rows: list[tuple[str, int]]) -> dict[str, np.ndarray]:
+    """Return labels, and paths as the bytes that the file system knows, so that names in any encoding are found."""
     return {
         "labels": np.array([label for _, label in rows], np.int64),
-        "paths": np.frombuffer(text.encode(), np.uint8),
+        "paths": np.frombuffer(os.fsencode("\n".join(path for path, _ in rows)), np.uint8),
     }
 
 
-def _pictures(root: Path, name: str, group: str) -> list[str]:
-    folder = root / name / group
-    if not folder.is_dir():
-        return []
-    return sorted(f"{name}/{group}/{path.name}" for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+def _check_pictures(root: Path, paths: list[str]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool, warnings.catch_warnings(action="ignore"):  # large ones are refused below
+        checked = progress(pool.map(lambda path: _problem(root / path), paths), "pictures", total=len(paths))
+        problems = [problem for problem in checked if problem]
+    if problems:
+        more = f" (and {len(problems) - 1} more pictures)" if problems[1:] else ""
+        raise RedoubtError(f"imagenet: {problems[0]}{more}; replace or remove it")
+
+
+def _problem(path: Path) -> str | None:
+    """Return why a picture cannot be used, as far as that shows without decoding it, or None."""
+    try:
+        with _opened(path) as picture:
+            short, long = sorted(picture.size)
+            if short * long <= Image.MAX_IMAGE_PIXELS:
+                _check_end(picture, path)
+    except RedoubtError as error:
+        return str(error)
+    if short * long > Image.MAX_IMAGE_PIXELS or long > _SLIMMEST * short:
+        return f"{path}: {picture.width}x{picture.height} pixels are too many, or too slim"
+    return None
+
+
+def _check_end(picture: Image.Image, path: Path) -> None:
+    """Raise an error if a picture is cut off: a PNG has checksums; a JPEG without an end mark is decoded."""
+    if picture.format == "PNG":
+        picture.verify()
+        return
+    with path.open("rb") as stream:
+        stream.seek(-len(_JPEG_END), os.SEEK_END)
+        if stream.read() != _JPEG_END:
+            picture.load()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture; an error while it is open, of any of Pillow's many kinds, names the file."""
+    try:
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            yield picture
+    except Exception as error:
+        raise RedoubtError(f"{path}: cannot be read as a picture: {error}") from None
 
 
 class FolderSplit:
@@ -134,11 +221,8 @@ class FolderSplit:
 
 
 def _cropped(path: Path, draws: np.ndarray | None, position: int) -> np.ndarray:
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as picture:
-            coloured = picture.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise RedoubtError(f"{path}: cannot be read as a picture: {error}") from None
+    with _opened(path) as picture:
+        coloured = picture.convert("RGB")
     return np.asarray(_central(coloured) if draws is None else _random(coloured, draws[position]))
 
 

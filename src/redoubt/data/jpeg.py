@@ -1,6 +1,6 @@
 """CIFAR-10 re-encoded as JPEG: an archive of small pictures, one folder per split and class.
 
-The pictures differ from CIFAR-10's by JPEG losses, so this is a dataset of its own.
+The pictures differ from CIFAR-10's by JPEG losses, so this is a separate dataset.
 """
 
 import io
@@ -27,8 +27,8 @@ _Picture = tuple[int, int, bytes]
 def unpack(source: Source, paths: Mapping[str, Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the images and labels of an archive with members `<name>/<split>/<class>/<number>.jpg`.
 
-    Images are ordered by number and then by class, so that the first images of a split hold every class
-    alike.
+    Images are ordered by number and then by class, so that every class is equally frequent among the
+    first images of a split.
 
     Args:
         source: the dataset.
@@ -59,7 +59,7 @@ def _sorted_pictures(archive: Path, source: Source) -> dict[str, list[_Picture]]
     for name, content in members(archive, limit):
         match = _NAME.fullmatch(name)
         if match is None or match[1] not in found or match[2] not in labels:
-            raise RedoubtError(f"{archive.name}: member {name!r} is no picture of this dataset; the archive is refused")
+            raise RedoubtError(f"{archive.name}: member {name!r} is not one of its pictures; the archive is refused")
         found[match[1]].append((int(match[3]), labels[match[2]], content))
     return {split: sorted(pictures) for split, pictures in found.items()}
 
@@ -67,7 +67,7 @@ def _sorted_pictures(archive: Path, source: Source) -> dict[str, list[_Picture]]
 def _decoded(archive: Path, source: Source, pictures: list[_Picture]) -> tuple[np.ndarray, np.ndarray]:
     height, width = source.shape[1:]
     pixels = np.empty((len(pictures), height, width, 3), np.uint8)
-    # One thread: pictures this small spend their time in Python, and a pool was measured to be slower.
+    # One thread: for pictures this small, a pool was measured to be slower.
     for row, (number, label, content) in enumerate(progress(pictures, archive.name, unit="image")):
         try:
             pixels[row] = _pixels(content, (width, height))

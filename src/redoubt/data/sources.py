@@ -1,13 +1,15 @@
 """The datasets that exist: their files, digests, classes and mirrors.
 
-Read while the workflow graph is built, so it imports neither torch nor NumPy and touches no network.
+Read while the workflow graph is built, so it imports neither torch nor NumPy and does not use the network.
 """
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from redoubt.errors import RedoubtError
 
@@ -75,6 +77,11 @@ class Source:
     def embedded(self) -> bool:
         """Whether the dataset ships inside a dependency, so that nothing is fetched."""
         return self.layout == "digits"
+
+    def entry(self) -> dict[str, Any]:
+        """Return as JSON data what decides the published bytes: all but the addresses that files come from."""
+        files = [{key: value for key, value in asdict(file).items() if key != "urls"} for file in self.files]
+        return asdict(self) | {"files": files}
 
 
 def _idx(folder: str, bases: tuple[str, ...], digests: Mapping[str, str]) -> tuple[SourceFile, ...]:
@@ -251,14 +258,29 @@ def mirrors(configured: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     Returns:
         The list; `['official']` when nothing is given. Without the word `official` in it, only mirrors are
         used.
+
+    Raises:
+        RedoubtError: the locale has no way to write one of them.
     """
     pattern = f"{_URL.format(sep=re.escape(os.pathsep))}|[^{re.escape(os.pathsep)}]+"
     given = re.findall(pattern, environ.get(ENVIRONMENT, ""), flags=re.IGNORECASE) + list(configured)
-    return list(dict.fromkeys(mirror.strip() for mirror in given if mirror.strip())) or [OFFICIAL]
+    found = list(dict.fromkeys(mirror.strip() for mirror in given if mirror.strip())) or [OFFICIAL]
+    for mirror in found:
+        _check_encoding("data.mirrors", mirror)
+    return found
+
+
+def _check_encoding(key: str, place: str) -> None:
+    """Refuse a place that the file system's encoding cannot express: no command line could name it."""
+    try:
+        os.fsencode(place)
+    except UnicodeEncodeError:
+        lacks = f"{place!a} cannot be written in this locale's encoding ({sys.getfilesystemencoding()})"
+        raise RedoubtError(f"config/config.yaml: {key}: {lacks}; set PYTHONUTF8=1, or a UTF-8 locale") from None
 
 
 def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str | None, published: Path) -> str | None:
-    """Return in one line why a dataset cannot be had, or None when it can; no network is touched.
+    """Return in one line why a dataset is not available, or None when it is; the network is not used.
 
     Args:
         name: the dataset.
@@ -268,12 +290,13 @@ def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str |
             mirrors hold.
 
     Raises:
-        RedoubtError: there is no such dataset.
+        RedoubtError: there is no such dataset, or the locale has no way to write the folder of ImageNet.
     """
     wanted = source(name)
     if wanted.embedded or (Path(published) / "meta.json").is_file():
         return None
     if wanted.layout == "imagenet":
+        _check_encoding("data.imagenet", str(imagenet_folder))
         return imagenet_problem(imagenet_folder)
     missing = next((file for file in wanted.files if not _within_reach(file, mirrors)), None)
     if missing is None:

@@ -1,4 +1,4 @@
-"""Published datasets: one safetensors file per split; `meta.json`, written last, vouches for them.
+"""Published datasets: one safetensors file per split; `meta.json`, written last, holds their digests.
 
 meta.json    name, title, shape, classes, counts, sha256 (per split, over its tensors), sources, root
 (ImageNet) <split>.safetensors    images uint8 (N, C, H, W) and labels int64 (N,); for ImageNet labels and
@@ -34,7 +34,7 @@ class Split(Protocol):
 
     Attributes:
         labels: int64 (N,), class numbers.
-        in_memory: whether all pixels are held in memory, so that asking for them is cheap.
+        in_memory: whether all pixels are held in memory, so that access is cheap.
     """
 
     labels: torch.Tensor
@@ -49,7 +49,7 @@ class Split(Protocol):
         crop: str = "center",
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
-        """Return uint8 images (B, C, H, W) of 0..255; never write to them, they may share the split's memory.
+        """Return uint8 images (B, C, H, W) of 0..255; read-only, since they may share the split's memory.
 
         Args:
             indices: LongTensor (B,) or slice; all when None.
@@ -89,7 +89,7 @@ def load(folder: Path | str, split: str) -> Split:
         split: `train` or `test`.
 
     Returns:
-        The split; for ImageNet one that decodes pictures when they are asked for.
+        The split; for ImageNet one that decodes pictures on access.
 
     Raises:
         RedoubtError: nothing is published there, or the tensors are not those that `meta.json` describes.
@@ -100,22 +100,23 @@ def load(folder: Path | str, split: str) -> Split:
     labels = torch.from_numpy(tensors["labels"])
     if "images" in tensors:
         return MemorySplit(torch.from_numpy(tensors["images"]), labels)
-    if not Path(meta["root"]).is_dir():
-        raise RedoubtError(f"{folder}: its pictures are in {meta['root']}, which is gone; run download again")
-    return FolderSplit(Path(meta["root"]), labels, tensors["paths"].tobytes().decode().split("\n"))
+    root = Path(os.fsdecode(meta["root"].encode()))  # stored as UTF-8, whatever the locale
+    if not root.is_dir():
+        raise RedoubtError(f"{folder}: its pictures are in {root}, which no longer exists; run download again")
+    return FolderSplit(root, labels, os.fsdecode(tensors["paths"].tobytes()).split("\n"))
 
 
 def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], meta: Mapping[str, Any]) -> None:
-    """Publish a dataset, whole or not at all, over whatever the folder holds.
+    """Publish a dataset atomically, replacing whatever the folder holds.
 
     Args:
-        folder: where; made when it is missing.
+        folder: target folder; created if it is missing.
         splits: for `train` and `test`: `labels` int64 (N,), with `images` uint8 (N, C, H, W) or, for pictures
             that stay elsewhere, `paths` uint8 (bytes).
-        meta: what is known of it: at least `name`, `shape` and `classes`; counts and digests are added.
+        meta: facts about it: at least `name`, `shape` and `classes`; counts and digests are added.
 
     Raises:
-        RedoubtError: it cannot be written; what was published before is untouched.
+        RedoubtError: it cannot be written; the dataset published before is unchanged.
     """
     folder = Path(folder)
     arrays = {split: {name: np.ascontiguousarray(array) for name, array in splits[split].items()} for split in SPLITS}
@@ -124,7 +125,7 @@ def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], 
         "counts": {split: len(arrays[split]["labels"]) for split in SPLITS},
         "sha256": {split: tensor_digest(arrays[split]) for split in SPLITS},
     }
-    with contextlib.ExitStack() as stack:  # the last to be entered is the first to be renamed
+    with contextlib.ExitStack() as stack:  # renamed in reverse order
         meta_path, *paths = [
             stack.enter_context(atomic_path(folder / name)) for name in (META, *map(_split_file, SPLITS))
         ]
@@ -132,8 +133,8 @@ def publish(folder: Path | str, splits: Mapping[str, Mapping[str, np.ndarray]], 
             with storing(folder / _split_file(split)):
                 _write(path, save(arrays[split]))
         meta_path.write_text(json_text(whole), encoding="utf-8")
-        # Between the first and the last rename the folder holds a mixture; without its meta.json nothing vouches
-        # for it.
+        # Between the first and the last rename the folder holds a mixture; without its meta.json it cannot
+        # be loaded.
         (folder / META).unlink(missing_ok=True)
 
 
@@ -164,7 +165,7 @@ def _verified(path: Path, split: str, meta: dict[str, Any]) -> dict[str, np.ndar
         if array.shape != shapes.get(name, array.shape) or array.dtype != _DTYPES.get(name):
             expected = f"{_DTYPES.get(name)} {list(shapes.get(name, ()))}"
             found = f"{array.dtype} {list(array.shape)}"
-            raise RedoubtError(f"{path}: {name} is {found}; meta.json promises {expected}; {remedy}")
+            raise RedoubtError(f"{path}: {name} is {found}; meta.json says {expected}; {remedy}")
     if tensor_digest(tensors) != digest:
         raise RedoubtError(f"{path}: its tensors are not those that meta.json describes (wrong sha256); {remedy}")
     return tensors

@@ -1,4 +1,4 @@
-"""Whether a file is the one that its digests name."""
+"""Check that a file has the size and digests that it should have."""
 
 import hashlib
 from pathlib import Path
@@ -12,14 +12,14 @@ _HTML = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
 
 def check(path: Path, file: SourceFile) -> None:
-    """Check size and digests of a file, and of its content where that is what is known.
+    """Check size and digests of a file, or of its decompressed content where only those are known.
 
     Args:
-        path: the file that was found.
+        path: the file.
         file: what it should be; at least one of its digests is set.
 
     Raises:
-        RedoubtError: it is another file, a web page or damaged; one line says which.
+        RedoubtError: it is a different file, a web page or damaged.
     """
     with path.open("rb") as stream:
         if stream.read(64).lstrip().lower().startswith(_HTML):
@@ -36,7 +36,7 @@ def check(path: Path, file: SourceFile) -> None:
 
 def _check_content(path: Path, file: SourceFile) -> None:
     digest, size = hashlib.sha256(), 0
-    # Without a known size, the ratio that gzip cannot exceed bounds the content.
+    # Without a known size, gzip's maximum compression ratio bounds the content.
     limit = file.content_size if file.content_size is not None else 1100 * path.stat().st_size
     for chunk in gunzipped(path, limit):
         digest.update(chunk)

@@ -4,7 +4,7 @@ Source: Zantedeschi et al. (AISec 2017, arXiv 1707.06728), BRELU + GDA; in PeerN
 default of the layer in the authors' toolbox (ART 0.x, `BoundedReLU`), which also doubles the training set by noisy
 copies that are not clipped to [0, 1]. PeerNets prints neither bound nor noise: 0.05 on images in [0, 1] is what a
 public comparison on CIFAR-10 took for this defense (Liu et al., Random Self-Ensemble).
-Deviation: noise is drawn anew at every step, where the toolbox draws the copies once.
+Deviation: noise is drawn again at every step, where the toolbox draws the copies once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.records import Positive, Strict
@@ -60,15 +60,14 @@ class Defense(BaseDefense):
 
     scale: torch.Tensor | float = 1.0  # of inputs against images
 
-    def begin(self, preprocessing: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+    def begin(self, setting: Setting) -> None:
         """Learn how noise on images becomes noise on inputs."""
-        device = next(self.network.parameters()).device
-        self.scale = layers.Pixels(shape).to(device).learn(preprocessing).scale
+        self.scale = layers.Pixels(setting.shape).to(setting.device).learn(setting.preprocessing).scale
 
-    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss, and the logits (B, classes) of the clean images."""
         copies = self.parameters.copies
-        batch = inputs.repeat(1 + copies, 1, 1, 1)
-        batch[len(inputs) :] += self.parameters.std * self.scale * torch.randn_like(batch[len(inputs) :])
-        logits = self.network(batch)
-        return torch.nn.functional.cross_entropy(logits, labels.repeat(1 + copies)), logits[: len(inputs)]
+        inputs = batch.inputs.repeat(1 + copies, 1, 1, 1)
+        inputs[len(batch) :] += self.parameters.std * self.scale * torch.randn_like(inputs[len(batch) :])
+        logits = self.network(inputs)
+        return torch.nn.functional.cross_entropy(logits, batch.labels.repeat(1 + copies)), logits[: len(batch)]

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import deepfool
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
 from redoubt.networks._modes import eval_mode
@@ -107,10 +107,10 @@ class Defense(BaseDefense):
         value = argument.exp() if options.shape == "exp" else argument
         return options.lambda_ * value.mean()
 
-    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
         """Return classification loss plus regulariser, and the logits (B, classes)."""
-        entropy, logits = super().loss(inputs, labels)
-        regulariser = self.regulariser(inputs, labels)
+        entropy, logits = super().loss(batch, moment)
+        regulariser = self.regulariser(batch.inputs, batch.labels)
         if self.kept is None:
             return entropy + regulariser, logits
         return entropy + self._masked(regulariser), logits

@@ -1,4 +1,4 @@
-"""What a defense may change in the training of a network, and what it says of itself.
+"""What a defense may change in the training of a network, and what it declares.
 
 A defense's module has `Parameters`, `DECLARES` and `Defense`. One that changes the network itself also has
 
@@ -11,15 +11,19 @@ starts from are not those of the changed network,
     adopt(network, state) -> None
 
 which fills the changed network from the tensors (by name) of the start's network.
+
+A `Defense` is asked in this order: `begin` once, `training_inputs` once, `groups` once, `step` for every batch (which
+asks `loss`), `finish` once. A resumed training asks the first three again before it restores what `state` gave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redoubt.lazily import lazy
 from redoubt.records import Strict
+from redoubt.study.entries.model import Training
 
 torch = lazy("torch")
 
@@ -43,6 +47,84 @@ class Declaration:
     changes: bool = False
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a defense is given at the start.
+
+    Attributes:
+        preprocessing: maps images (N, *shape) in [0, 1] to inputs of the network.
+        shape: (C, H, W) of an image.
+        classes: number of classes.
+        schedule: epochs, batches, learning rates.
+        count: number of training images.
+        steps: number of steps in the whole training.
+        device: where inputs and network are.
+    """
+
+    preprocessing: torch.nn.Module
+    shape: tuple[int, int, int]
+    classes: int
+    schedule: Training
+    count: int
+    steps: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of the training: the step about to be taken and its epoch, both from 0.
+
+    Attributes:
+        epoch: passes over the training images that are complete.
+        step: steps taken since the start of the training.
+        steps_per_epoch: number of steps in a whole epoch.
+        count: number of training images.
+    """
+
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    count: int
+
+    @property
+    def epochs(self) -> float:
+        """Epochs since the start, with their fraction."""
+        return self.step / self.steps_per_epoch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some training images.
+
+    Attributes:
+        inputs: (B, ...) of the network, augmented.
+        labels: (B,) int64.
+        positions: (B,) int64 on the CPU, places among the training images, from 0.
+    """
+
+    inputs: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights that are updated by factors that differ from those of the schedule.
+
+    Attributes:
+        weights: names of weights or modules of the network, or tensors of the network or of the defense's `state`.
+        learning_rate: factor of the schedule's learning rate.
+        weight_decay: in place of the schedule's when not None.
+    """
+
+    weights: Sequence[str | torch.Tensor]
+    learning_rate: float = 1.0
+    weight_decay: float | None = None
+
+
 class BaseDefense:
     """Training on the given inputs with the cross-entropy; subclasses override what they change.
 
@@ -56,23 +138,38 @@ class BaseDefense:
         self.parameters = parameters
         self.network = network
 
-    def begin(self, preprocessing: torch.nn.Module, shape: tuple[int, int, int]) -> None:
-        """Learn how images (N, *shape) in [0, 1] become inputs; called before anything else, or not at all.
-
-        Where it is not called, inputs are the images.
-        """
+    def begin(self, setting: Setting) -> None:
+        """Prepare for a training; draws come from torch's global generator."""
 
     def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
-        """Return what is trained on in place of `inputs` (N, ...); called once, before the first step."""
+        """Return what is trained on in place of `inputs` (N, ...)."""
         return inputs
 
-    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss of a batch, a scalar that can be differentiated, and the logits (B, classes)."""
-        logits = self.network(inputs)
-        return torch.nn.functional.cross_entropy(logits, labels), logits
+    def groups(self) -> list[Group]:
+        """Return groups of weights that differ from the schedule; all other weights of the network follow it."""
+        return []
 
-    def after_step(self) -> None:
-        """Change the weights after an update; randomness comes from torch's global generator."""
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return by name the tensors that steps change beside those of the network; resuming copies into them."""
+        return {}
+
+    def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of a batch, a scalar that can be differentiated, and the logits (B, classes)."""
+        logits = self.network(batch.inputs)
+        return torch.nn.functional.cross_entropy(logits, batch.labels), logits
+
+    def step(self, batch: Batch, moment: Moment, optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor, torch.Tensor]:
+        """Update the weights by one batch; return loss and logits as before the update, for the history.
+
+        Draws come from torch's global generator, which is seeded by the moment. A weight without a gradient is not
+        updated, so that a step may update some weights, and others in turn. The optimizer's learning rates are those
+        of the moment.
+        """
+        optimizer.zero_grad()
+        loss, logits = self.loss(batch, moment)
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), logits.detach()
 
     def finish(self, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
-        """Set what is learnt after the last step; `batches()` walks over the training inputs (B, ...) once."""
+        """Set what is learned after the last step; `batches()` yields the training inputs (B, ...) once."""

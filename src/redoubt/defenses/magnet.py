@@ -6,7 +6,7 @@ prediction is that of the reformed image. Thresholds are set after the last step
 Source: Meng and Chen (CCS 2017), sections 4 and 5.3 (CIFAR-10: one autoencoder as detector and reformer, noise 0.025,
 divergence detectors at temperatures 10 and 40, each with a false positive rate of 0.5 %), and the authors' public code
 for MNIST (shapes, sigmoids, clipped noise, a penalty of 1e-9 on squared activations). Compared in PeerNets, table 4.
-Deviation: noise is drawn anew at every step; thresholds come from the training images, since no part of them is held
+Deviation: noise is drawn again at every step; thresholds come from the training images, since no part of them is held
 out; the penalty is summed over an image, not over a batch.
 """
 
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
 from redoubt.lazily import lazy
 from redoubt.records import Positive, Share, Strict
 
@@ -58,20 +58,20 @@ def adopt(network: reformed.Reformed, state: dict[str, torch.Tensor]) -> None:
 class Defense(BaseDefense):
     """The mean squared error of reconstruction."""
 
-    def begin(self, preprocessing: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+    def begin(self, setting: Setting) -> None:
         """Learn the way between images and inputs."""
-        self.network.pixels.learn(preprocessing)
+        self.network.pixels.learn(setting.preprocessing)
 
-    def loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss of the autoencoder, and the logits (B, classes) of the reformed images."""
         network, options = self.network, self.parameters
-        images = network.pixels.images(inputs)
+        images = network.pixels.images(batch.inputs)
         noisy = (images + options.std * torch.randn_like(images)).clamp(0.0, 1.0)
         maps = network.autoencoder.activations(noisy)
         error = torch.nn.functional.mse_loss(maps[-1], images)
         penalty = sum(part.square().flatten(1).sum(1).mean() for part in maps)
         with torch.no_grad():
-            logits = network(inputs)
+            logits = network(batch.inputs)
         return error + options.penalty * penalty, logits
 
     def finish(self, batches: Callable[[], Iterable[torch.Tensor]]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment
 from redoubt.lazily import lazy
 from redoubt.records import Strict
 
@@ -38,11 +38,13 @@ def retract(weight: torch.Tensor, units: torch.Tensor, beta: float) -> None:
 class Defense(BaseDefense):
     """The cross-entropy, with a retraction after every update."""
 
-    def after_step(self) -> None:
-        """Retract a fresh random share of the output units of every layer."""
+    def step(self, batch: Batch, moment: Moment, optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor, torch.Tensor]:
+        """Update the weights, then retract a fresh random share of the output units of every layer."""
+        result = super().step(batch, moment, optimizer)
         with torch.no_grad():
             for module in self.network.modules():
                 if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
                     count = max(1, round(self.parameters.share * len(module.weight)))
                     units = torch.randperm(len(module.weight))[:count].to(module.weight.device)
                     retract(module.weight, units, self.parameters.beta)
+        return result

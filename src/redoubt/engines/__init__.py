@@ -1,1 +1,1 @@
-"""Other libraries' attacks behind the interface of ours."""
+"""Other implementations of attacks, one file each: its `ATTACKS` has by name a `run` like that of the attack."""

@@ -1,4 +1,7 @@
-"""Foolbox as second engine: the referee that our attacks are held to agree with."""
+"""Foolbox as second engine: an independent implementation that the attacks of this package are compared with.
+
+`ATTACKS` has by name a function `run(network, batches, parameters, context)` as the modules in `redoubt.attacks` do.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import foolbox
 import torch
 from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
 
+from redoubt.attacks import fgs, gradient_scan, spatial
 from redoubt.attacks._geometry import like
+from redoubt.attacks.interface import Context, Crafted, module_of
 from redoubt.errors import RedoubtError
 
 
@@ -29,8 +34,8 @@ class _Callable(torch.nn.Module):
 @contextmanager
 def _weights_at_rest(network: Callable) -> Iterator[None]:
     """Keep Foolbox's backward passes from leaving gradients in a network's weights."""
-    weights = network.parameters() if isinstance(network, torch.nn.Module) else ()
-    weights = [weight for weight in weights if weight.requires_grad]
+    module = module_of(network)
+    weights = [] if module is None else [weight for weight in module.parameters() if weight.requires_grad]
     for weight in weights:
         weight.requires_grad_(False)
     try:
@@ -48,8 +53,13 @@ def model(network: Callable, inputs: torch.Tensor, bounds: tuple[float, float] |
     return foolbox.PyTorchModel(_Callable(network).eval(), bounds=bounds, device=inputs.device)
 
 
-def deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> torch.Tensor:
-    """Return Foolbox's l2 DeepFool examples of `inputs`, away from the predicted class."""
+def deepfool(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's l2 DeepFool examples, away from the predicted class."""
+    for start, inputs, _ in batches:
+        yield Crafted(start, _deepfool(network, inputs, parameters, context.bounds))
+
+
+def _deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> torch.Tensor:
     with torch.no_grad():
         predicted = network(inputs).argmax(1)
     attack = foolbox.attacks.L2DeepFoolAttack(
@@ -59,25 +69,42 @@ def deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> tor
         return attack.run(model(network, inputs, bounds), inputs, foolbox.criteria.Misclassification(predicted))
 
 
-def fgs(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, bounds) -> torch.Tensor:
-    """Return Foolbox's fast-gradient-sign examples at one `epsilon`, in the units of `inputs`."""
+def fast_gradient_sign(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's fast-gradient-sign examples, epsilon by epsilon.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.loss != "cross-entropy":
+        raise RedoubtError("fgs: Foolbox's engine needs `loss: cross-entropy`")
     attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
-    criterion = foolbox.criteria.Misclassification(labels)
-    with _weights_at_rest(network):
-        return attack.run(model(network, inputs, bounds), inputs, criterion, epsilon=epsilon)
+
+    def move(_: int, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float) -> torch.Tensor:
+        criterion = foolbox.criteria.Misclassification(labels)
+        with _weights_at_rest(network):
+            return attack.run(model(network, inputs, context.bounds), inputs, criterion, epsilon=epsilon)
+
+    yield from fgs.sweep(network, batches, parameters, context, move)
 
 
-def pgd(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, parameters, context, first: int):
-    """Return Foolbox's PGD examples at one `epsilon`, after all steps of one start.
-
-    Foolbox draws a start from torch's global generator: it is seeded for the batch whose first image is `first`, and
-    then put back.
+def pgd(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's PGD examples, epsilon by epsilon, each after all steps of one start.
 
     Raises:
         RedoubtError: a parameter that Foolbox does not have.
     """
     if parameters.loss != "cross-entropy" or parameters.restarts > 1 or parameters.stop:
         raise RedoubtError("pgd: Foolbox's engine needs `loss: cross-entropy`, `restarts: 1` and `stop: false`")
+    for epsilon in parameters.epsilons:
+        for start, inputs, labels in batches:
+            moved = _pgd(network, inputs, labels, epsilon, parameters, context, start)
+            yield Crafted(start, moved, {"epsilon": epsilon})
+
+
+def _pgd(
+    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, parameters, context, first: int
+):
+    """Foolbox draws a start from torch's global generator: it is seeded for the batch that begins at image `first`."""
     kind = foolbox.attacks.LinfPGD if parameters.norm == "linf" else foolbox.attacks.L2PGD
     attack = kind(abs_stepsize=parameters.length(epsilon), steps=parameters.steps, random_start=parameters.random_start)
     if parameters.target is None:
@@ -90,14 +117,23 @@ def pgd(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: 
         return attack.run(model(network, inputs, context.bounds), inputs, criterion, epsilon=epsilon)
 
 
-def one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, parameters, bounds):
-    """Return Foolbox's single steps of the given lengths (B,), along signs or gradients of unit root mean square.
+def scan(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield the shortest of Foolbox's single steps that succeed.
 
     Raises:
         RedoubtError: a parameter that Foolbox does not have.
     """
     if parameters.loss != "cross-entropy" or parameters.target is not None:
         raise RedoubtError("gradient-scan: Foolbox's engine needs `loss: cross-entropy` and `target: null`")
+
+    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Callable:
+        return lambda rows, lengths: _one_step(network, inputs[rows], labels[rows], lengths, parameters, context.bounds)
+
+    yield from gradient_scan.scan(network, batches, parameters, stepper)
+
+
+def _one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, parameters, bounds):
+    """Return Foolbox's single steps of the given lengths (B,), along signs or gradients of unit root mean square."""
     sign = parameters.direction == "sign"
     kind = foolbox.attacks.LinfFastGradientAttack if sign else foolbox.attacks.L2FastGradientAttack
     scale = 1.0 if sign else inputs[0].numel() ** 0.5  # of unit l2 norm there
@@ -111,8 +147,8 @@ def one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, leng
     return moved
 
 
-def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, moves: torch.Tensor, bounds):
-    """Return images drawn by Foolbox's transformation at the first of `moves` (K, 3) that fools, and those moves.
+def grid_search(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield images drawn by Foolbox's transformation at the first movement of the grid that fools.
 
     Foolbox's own search is not used: its grid translates before it rotates, and a shift of one pixel is one of
     (side - 1) / side there. Both are undone here. An image that no movement fools comes back as it is.
@@ -120,13 +156,19 @@ def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, param
     Raises:
         RedoubtError: a parameter that Foolbox does not have, or images that are not square.
     """
-    if parameters.method != "grid" or not parameters.stop or inputs.shape[2] != inputs.shape[3]:
-        raise RedoubtError("spatial: Foolbox's engine needs `method: grid`, `stop: true` and square images")
+    for start, inputs, labels in batches:
+        if parameters.method != "grid" or not parameters.stop or inputs.shape[2] != inputs.shape[3]:
+            raise RedoubtError("spatial: Foolbox's engine needs `method: grid`, `stop: true` and square images")
+        yield spatial.crafted(start, *_first_that_fools(network, inputs, labels, parameters, context.bounds))
+
+
+def _first_that_fools(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> tuple:
+    """Return moved images (B, C, H, W), their movements (B, 3) and forward passes (B,)."""
     fill, side = 0.0 if bounds is None else bounds[0], inputs.shape[3]
     found, moved = inputs.new_zeros(len(inputs), 3), inputs.clone()
     queries = torch.zeros_like(labels)
     waiting = torch.arange(len(inputs), device=inputs.device)
-    for angle, right, down in moves.tolist():
+    for angle, right, down in spatial.grid(parameters).tolist():
         turn = math.radians(angle)
         cosine, sine, scale = math.cos(turn), math.sin(turn), -side / (side - 1)
         shift = scale * (cosine * right - sine * down), scale * (sine * right + cosine * down)
@@ -142,12 +184,17 @@ def spatial(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, param
     return moved, found, queries
 
 
-def carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> torch.Tensor:
-    """Return Foolbox's l2 Carlini-Wagner examples; what it fails on, or need not change, comes back as it is.
+def carlini_wagner(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's l2 Carlini-Wagner examples; what it fails on, or need not change, comes back as it is.
 
     Its steps are taken in the space of tanh. Where there are no bounds, that of `model` is all but linear, and its
-    steps are set to the asked share of the range of all `inputs`.
+    steps are set to the given share of the range of all `inputs`.
     """
+    for start, inputs, labels in batches:
+        yield Crafted(start, _carlini_wagner(network, inputs, labels, parameters, context.bounds))
+
+
+def _carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> torch.Tensor:
     victim, rate = model(network, inputs, bounds), parameters.learning_rate
     if bounds is None:
         rate *= float(inputs.max() - inputs.min()) / victim.bounds.upper or 1.0 / victim.bounds.upper
@@ -164,3 +211,13 @@ def carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor
     with torch.no_grad():
         changed = (network(inputs).argmax(1) == labels) & (network(found).argmax(1) != labels)
     return torch.where(like(changed, inputs), found, inputs)
+
+
+ATTACKS: dict[str, Callable] = {
+    "carlini-wagner": carlini_wagner,
+    "deepfool": deepfool,
+    "fgs": fast_gradient_sign,
+    "gradient-scan": scan,
+    "pgd": pgd,
+    "spatial": grid_search,
+}

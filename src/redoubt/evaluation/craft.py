@@ -14,13 +14,18 @@ import pandas as pd
 import torch
 
 from redoubt import registry
-from redoubt.attacks.interface import Batches, Context, check_images, score
-from redoubt.errors import RedoubtError
+from redoubt.attacks._finite import Finite
+from redoubt.attacks.interface import Batches, Context, score
+from redoubt.evaluation.checks import check_images, check_mode, check_model
+from redoubt.evaluation.engine import implementation, kind_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """Adversarial images (R, C, H, W) and one row of facts for each; R is N times the values of a sweep."""
+    """Adversarial images (R, C, H, W) and one row of facts for each; R is N times the values of a sweep.
+
+    `rows.attrs["nonfinite_gradients"]` is the share of gradients that were not finite, see `redoubt.attacks`.
+    """
 
     images: torch.Tensor
     rows: pd.DataFrame
@@ -43,7 +48,7 @@ def craft(
     Args:
         attack: name of an attack, as in the config: pgd, deepfool, carlini-wagner...
         network: images (B, C, H, W) in [0, 1] to logits (B, classes), in eval mode; left as it is.
-        images: (N, C, H, W) float32 in [0, 1].
+        images: (N, C, H, W) float32 in [0, 1]; gradients that they ask for are left alone.
         labels: (N,) int64 true classes.
         generator: source of all draws; seed 0 when None.
         engine: whose implementation, one of the attack's ENGINES.
@@ -52,27 +57,31 @@ def craft(
         **parameters: of the attack, in units of [0, 1] images; its `Parameters` lists them.
 
     Returns:
-        Images and rows; columns: index, label, clean_label, adversarial_label, success, l2, linf, x_l2, x_linf, and
-        the attack's own facts (epsilon, iterations, queries...).
+        Images and rows; columns: index, label, clean_label, adversarial_label, success, l2, linf, x_l2, x_linf, loss
+        (cross-entropy at the true label), and the attack's own facts (epsilon, iterations, queries...).
 
     Raises:
-        RedoubtError: unknown attack, engine or parameter; images or labels that are not as above; a module in training
-            mode.
+        RedoubtError: unknown attack, engine or parameter; images, labels or a model that are not as above; a module in
+            training mode; gradients or logits that are not finite.
     """
+    kind = kind_of(attack)
+    run = implementation(kind, attack, engine)
+    options = registry.parameters(kind, attack, parameters)
     check_images(images, labels)
-    options = registry.parameters("attacks", attack, parameters)
-    method = registry.method("attacks", attack)
-    if engine not in method.ENGINES:
-        raise RedoubtError(f"{attack}: runs on {' and '.join(method.ENGINES)}, not on '{engine}'")
-    if isinstance(network, torch.nn.Module) and network.training:
-        raise RedoubtError(f"{attack}: the model is in training mode; call its eval() first")
+    check_mode(attack, network)
+    images, labels = (part.detach().clone() if part.is_inference() else part.detach() for part in (images, labels))
+    check_model(attack, network, images, labels, options)
     positions = torch.arange(len(labels))
-    context = Context(generator or torch.Generator().manual_seed(0), engine, (0.0, 1.0), reads, positions)
+    context = Context(generator or torch.Generator().manual_seed(0), (0.0, 1.0), reads, positions)
+    victim = Finite(network, context.bounds) if kind == "attacks" else network
     frames, crafted = [], []
-    for part in method.run(network, Batches(images, labels, batch_size), options, context):
+    for part in run(victim, Batches(images, labels, batch_size), options, context):
         own = slice(part.start, part.start + len(part.inputs))
         facts = {"index": positions[own], **score(network, part, images[own], labels[own])}
         del facts["logits"]
         frames.append({name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in facts.items()})
         crafted.append(part.inputs)
-    return Result(torch.cat(crafted), pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True))
+    rows = pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True)
+    if kind == "attacks":
+        rows.attrs["nonfinite_gradients"] = victim.share_checked()
+    return Result(torch.cat(crafted), rows)

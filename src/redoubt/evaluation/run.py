@@ -7,193 +7,180 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.torch
 import torch
 
 from redoubt import device, registry
-from redoubt.attacks.interface import Batches, Context, Crafted, check_images, score
+from redoubt.attacks._finite import Finite
+from redoubt.attacks.interface import Batches, Context, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.checks import check_mode, check_model
+from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.evaluation.surrogate import StraightThrough
-from redoubt.files import atomic_path, canonical_json, read_json
-from redoubt.models import classifier
+from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
+from redoubt.files import canonical_json, entry_digest, read_json
+from redoubt.layout import preprocessing_file
+from redoubt.models.classifier import Classifier
+from redoubt.models.weights import load_model
 from redoubt.progress import progress
-from redoubt.rows import SEAL, SHARED, read_sources, seal
-
-BATCH = 256
-
-
-def load_model(weights: Path, where: torch.device) -> tuple[classifier.Classifier, dict[str, Any]]:
-    """Return a trained model in eval mode and its `model.json`, which lies beside the weights."""
-    facts = read_json(weights.parent / "model.json")
-    model = classifier.build(facts["entry"], tuple(facts["shape"]), len(facts["classes"]))
-    classifier.load(model, weights)
-    return model.to(where, memory_format=torch.channels_last).eval(), facts
-
-
-def selected(split: store.Split, select: dict[str, Any]) -> torch.Tensor:
-    """Return positions of the test images that are attacked, ascending."""
-    positions = torch.arange(len(split))
-    if select["label"] is not None:
-        positions = (split.labels == select["label"]).nonzero()[:, 0]
-    if select.get("not_label") is not None:
-        positions = positions[split.labels[positions] != select["not_label"]]
-    positions = positions[: select["images"]]
-    if not len(positions):
-        asked = ", ".join(f"{key}: {select[key]}" for key in ("label", "not_label") if select.get(key) is not None)
-        raise RedoubtError(f"select: no test image is left by {{{asked}}}")
-    return positions
-
-
-class Victim:
-    """A model as an attack sees it in one space.
-
-    In `pixels` the attack sees the whole model on images in [0, 1] and is clipped to that box. In `preprocessed` it
-    sees the network on preprocessed inputs, which have no bounds; norms and epsilons are in that space's units. This
-    is the only place where the two are told apart.
-    """
-
-    def __init__(self, model: classifier.Classifier, space: str, random: bool = False) -> None:
-        self.preprocessed = space == "preprocessed"
-        self.network = model.network if self.preprocessed else model
-        self.layer = model.preprocessing
-        self.detector = getattr(model.network, "detects", None)  # of inputs of the network
-        self.bounds = None if self.preprocessed else (0.0, 1.0)
-        self.random = random  # predictions differ from call to call
-        self._predicted: dict[int, torch.Tensor] = {}
-
-    def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Return what the attack perturbs, given images (N, C, H, W) in [0, 1]."""
-        if not self.preprocessed:
-            return images
-        with torch.no_grad():
-            return torch.cat([self.layer(part) for part in images.split(BATCH)])
-
-    def predicted(self, start: int, inputs: torch.Tensor) -> torch.Tensor | None:
-        """Return the classes (B,) of the clean batch that begins at `start`, asked once; None of a random model."""
-        if self.random:
-            return None
-        if start not in self._predicted:
-            with torch.no_grad():
-                self._predicted[start] = self.network(inputs).argmax(1)
-        return self._predicted[start]
-
-    def detected(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return which attacked inputs the model's own detector reports, bool (N,)."""
-        return self.detector(inputs if self.preprocessed else self.layer(inputs))
-
-    def pictures(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return attacked inputs as images, in [0, 1] where the attack left that box alone."""
-        if not self.preprocessed:
-            return inputs
-        if not hasattr(self.layer, "to_images"):
-            raise RedoubtError(f"keep_images: {type(self.layer).__name__} cannot be turned back into images")
-        return self.layer.to_images(inputs)
+from redoubt.rows import CRAFTED_ON, NONFINITE, SHARED, read_sources, write_rows
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.model import ModelEntry
 
 
 def rows_of(
-    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: dict[str, Any]
+    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: AttackEntry
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of one crafted batch, once for every repetition, each scored by forward passes of its own.
+    """Yield the rows of one crafted batch, once for every repetition, each scored by separate forward passes.
 
     Columns: index (position in the test split), those of `redoubt.attacks.interface.score`, repetition where there are
-    several, detected where the model has a detector, and the images and probabilities where the entry keeps them.
+    several, detected where the model has a detector, and where the entry keeps images: probabilities, `picture` (the
+    adversarial image, float32), `clean` (the image, uint8), and `image`, the adversarial input where it is no picture.
+
+    Args:
+        victim: the scored model.
+        crafted: the adversarial inputs.
+        batch: the batch's `inputs`, `labels`, `positions`, and `stored` images (uint8) where the entry keeps images.
+        entry: of the attack.
     """
     known = victim.predicted(crafted.start, batch["inputs"])
-    for repetition in range(entry["repetitions"]):
+    for repetition in range(entry.repetitions):
         facts = score(victim.network, crafted, batch["inputs"], batch["labels"], known)
         logits = facts.pop("logits")
         columns = {"index": batch["positions"], **facts}
         frame = pd.DataFrame(
             {name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in columns.items()}
         )
-        if entry["repetitions"] > 1:
+        if entry.repetitions > 1:
             frame["repetition"] = repetition
         if victim.detector is not None:
             frame["detected"] = victim.detected(crafted.inputs).cpu().numpy()
-        if entry["keep_images"]:
+        if entry.keep_images:
             probabilities = logits.softmax(1).cpu()
             picked = torch.arange(len(probabilities))
             frame["probability_label"] = probabilities[picked, batch["labels"].cpu()].numpy()
             frame["probability_adversarial"] = probabilities[picked, logits.argmax(1).cpu()].numpy()
-            frame["image"] = list(crafted.inputs.flatten(1).cpu().numpy())
-            frame["clean_picture"] = list(victim.pictures(batch["inputs"]).flatten(1).cpu().numpy())
+            frame["clean"] = list(batch["stored"].flatten(1).numpy())
             frame["picture"] = list(victim.pictures(crafted.inputs).flatten(1).cpu().numpy())
+            if victim.preprocessed:
+                frame["image"] = list(crafted.inputs.flatten(1).cpu().numpy())
         yield frame
 
 
 def attack(
-    entry: dict[str, Any],
+    entry: AttackEntry | dict[str, Any],
     seed: int,
     data: Path,
     weights: Path,
+    preprocessing: Path,
     out: Path,
     reads: list[Path] | None = None,
     device_name: str = "auto",
     threads: int = 1,
+    crafted_on: Path | None = None,
 ) -> pd.DataFrame:
     """Attack one model and write its rows to `out`; the model's weights, buffers and mode stay as they are.
 
     Args:
         entry: the attack's entry, as the catalog gives it.
-        seed: of the model; the attack's own draws follow from it and the two ids.
+        seed: of the model; the draws follow from it, the id of the model that examples are crafted on, and the entry's.
         data: folder of a published dataset, whose test split is attacked.
-        weights: of the model, with `model.json` beside them.
+        weights: of the scored model, with `model.json` beside them.
+        preprocessing: the file of what the preprocessing of the scored model learned; that of `crafted_on` lies beside.
         out: the parquet file.
         reads: rows that the attack builds on.
         device_name: auto, cpu or cuda.
         threads: CPU threads.
+        crafted_on: weights of another model, with `model.json` beside them: the examples are crafted on that one.
 
     Returns:
         The rows, see `rows_of`.
     """
+    entry = AttackEntry.parse(entry)
     where = device.choose(device_name, threads)
-    model, facts = load_model(weights, where)
-    generator = classifier.seed_everything(facts["entry"]["id"], seed, entry["id"])
-    split = store.load(data, "test")
-    positions = selected(split, entry["select"])
-    if (found := tuple(split.images(positions[:1]).shape[1:])) != (shape := tuple(facts["shape"])):
-        raise RedoubtError(
-            f"{data}: its images are {found}, those of {weights} are {shape}; give the data it was trained on"
-        )
-    images = split.images(positions).to(where).float() / 255.0
-    labels = split.labels[positions].to(where)
-    check_images(images, labels)
-    victim = Victim(model, entry["space"], facts["entry"]["defense"].get("random", False))
-    batches = Batches(victim.inputs(images), labels, BATCH)
-    known = read_sources(reads) if reads else None
-    crafting = None
-    if entry["crafting"] is not None:
-        training = store.load(data, "train")
-        crafting = victim.inputs(training.images(slice(0, entry["crafting"])).to(where).float() / 255.0)
-    context = Context(generator, entry["engine"], victim.bounds, known, positions, crafting)
-    options = registry.parameters("attacks", entry["attack"], entry["parameters"])
-    network = StraightThrough(victim.network) if entry.get("gradient") == "straight-through" else victim.network
-    together = not entry.get("draws_apart", False)
-    network = network if entry["draws"] == 1 else Expectation(network, entry["draws"], together)
-    crafted = registry.method("attacks", entry["attack"]).run(network, batches, options, context)
-    frames: list[pd.DataFrame] = []
-    shared: dict[str, torch.Tensor] = {}
-    for part in progress(crafted, entry["id"]):
-        own = slice(part.start, part.start + len(part.inputs))
-        batch = {"inputs": batches.images[own], "labels": labels[own], "positions": positions[own]}
-        frames += rows_of(victim, part, batch, entry)
-        shared |= {name: tensor.cpu().contiguous() for name, tensor in part.shared.items()}
-    frame = pd.concat(frames, ignore_index=True)
-    metadata = {"model": facts["entry"]["id"], "attack": canonical_json(entry)}
+    model, facts = load_model(weights, preprocessing, where)
+    images = attacked_images(data, entry.select, facts, weights, where)
+    victim = source = _victim(model, facts, entry, weights)
+    origin = facts
+    if crafted_on is not None:
+        other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
+        _check_transfer(entry, facts, origin)
+        source = _victim(other, origin, entry, crafted_on)
+    generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
+    frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, generator)
+    metadata |= {"model": facts["entry"]["id"], "attack": canonical_json(entry.dump())}
     metadata |= {name: canonical_json(facts[name]) for name in ("shape", "classes")}
-    if shared:
-        metadata[SHARED] = safetensors.torch.save(shared)
+    if crafted_on is not None:
+        metadata[CRAFTED_ON] = origin["entry"]["id"]
     write_rows(frame, out, metadata)
     return frame
 
 
-def write_rows(frame: pd.DataFrame, out: Path, facts: dict[str, str | bytes]) -> None:
-    """Write rows as parquet with `facts` as the file's metadata, whole or not at all."""
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(facts)
-    table = table.replace_schema_metadata({**table.schema.metadata, SEAL.encode(): seal(table.schema)})
-    with atomic_path(out) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path) -> Victim:
+    return Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.random)
+
+
+def _preprocessing_of(weights: Path, beside: Path) -> Path:
+    """Return the file of what another model's preprocessing learned, in the folder of a file of the same dataset."""
+    entry = ModelEntry.parse(read_json(weights.with_name("model.json"))["entry"], str(weights))
+    named = entry.preprocessing
+    return beside.with_name(Path(preprocessing_file(entry.dataset, named.name, entry_digest(named))).name)
+
+
+def _check_transfer(entry: AttackEntry, target: dict[str, Any], source: dict[str, Any]) -> None:
+    """Refuse two models whose inputs or classes differ; arguments are the entry and two `model.json`."""
+    where = f"{entry.id}: crafted on {source['entry']['id']}, scored on {target['entry']['id']}"
+    for name in ("shape", "classes"):
+        if source[name] != target[name]:
+            raise RedoubtError(f"{where}: they have different {name}")
+    if entry.probe is not None:
+        raise RedoubtError(f"{where}: a probe crafts nothing")
+    if entry.space == "preprocessed" and source["entry"]["preprocessing"] != target["entry"]["preprocessing"]:
+        raise RedoubtError(f"{where}: they preprocess images differently; use space: pixels")
+
+
+def _attacked(
+    victim: Victim,
+    source: Victim,
+    images: Images,
+    entry: AttackEntry,
+    data: Path,
+    known: pd.DataFrame | None,
+    generator: torch.Generator,
+) -> tuple[pd.DataFrame, dict[str, str | bytes]]:
+    """Craft on `source`, score on `victim`; return the rows and what their file says of all of them."""
+    kind, name = entry.method
+    options = registry.parameters(kind, name, entry.parameters)
+    batches = Batches(source.inputs(images.pixels), images.labels, BATCH)
+    crafting = None
+    if entry.crafting is not None:
+        training = store.load(data, "train").images(slice(0, entry.crafting))
+        crafting = source.inputs(training.to(images.pixels.device).float() / 255.0)
+    for seen in dict.fromkeys((source, victim)):
+        check_mode(name, seen.network)
+        check_model(name, seen.network, batches.images, images.labels, options)
+    network = _crafted_on(source, entry) if kind == "attacks" else source.network
+    context = Context(generator, source.bounds, known, images.positions, crafting)
+    crafted = implementation(kind, name, entry.engine)(network, batches, options, context)
+    frames: list[pd.DataFrame] = []
+    shared: dict[str, torch.Tensor] = {}
+    for part in progress(crafted, entry.id):
+        own = slice(part.start, part.start + len(part.inputs))
+        batch = {"inputs": batches.images[own], "labels": images.labels[own]}
+        batch |= {"positions": images.positions[own], "stored": images.stored[own]}
+        frames += rows_of(victim, part, batch, entry)
+        shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
+    frame, metadata = pd.concat(frames, ignore_index=True), {}
+    if kind == "attacks":
+        frame.attrs[NONFINITE] = network.share_checked()
+        metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])
+    return frame, metadata | ({SHARED: safetensors.torch.save(shared)} if shared else {})
+
+
+def _crafted_on(source: Victim, entry: AttackEntry) -> Finite:
+    """Return the model that examples are crafted on, with the gradients and the number of draws that the entry asks."""
+    network = StraightThrough(source.network) if entry.gradient == "straight-through" else source.network
+    network = network if entry.draws == 1 else Expectation(network, entry.draws, not entry.draws_apart)
+    return Finite(network, source.bounds)

@@ -1,9 +1,10 @@
-"""Jobs in the queue of a SLURM cluster: what an earlier run has left there, and what a run must not lose sight of."""
+"""Jobs in the queue of a SLURM cluster: cancel those of a killed run, and keep polling those of unknown status."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +17,10 @@ LOCKS = ".snakemake/locks"
 
 
 def _queued(folder: Path) -> list[str]:
-    """Return the ids of the jobs that a run in `folder` has in the queue; its comments name their rules."""
-    asked = subprocess.run(["squeue", "--noheader", "--format=%i|%Z|%k"], capture_output=True, text=True, check=False)
+    """Return the ids of queued jobs that a run in `folder` submitted; their comments name their rules."""
+    command = ["squeue", "--noheader", "--format=%i|%Z|%k"]
+    names = {"encoding": sys.getfilesystemencoding(), "errors": "surrogateescape"}  # as Python reads names of folders
+    asked = subprocess.run(command, capture_output=True, check=False, **names)
     if asked.returncode:
         raise RedoubtError(f"squeue: {asked.stderr.strip() or 'no message'}; are there jobs of an earlier run?")
     lines = (line.split("|", 2) for line in asked.stdout.splitlines())
@@ -25,10 +28,10 @@ def _queued(folder: Path) -> list[str]:
 
 
 def cancel_leftovers(folder: Path) -> list[str]:
-    """Cancel what a killed run has left in the queue, wait until it is gone, and return the ids.
+    """Cancel the queued jobs of a killed run, wait until they have ended, and return their ids.
 
-    When a run that was killed is started again, two jobs would write the same files. To be called by a run that has
-    locked the folder but not yet submitted anything: a second lock is that of another run, whose jobs are not ours.
+    Otherwise, two jobs would write the same files. Call this after the folder is locked and before any job is
+    submitted: a second lock belongs to another run, whose jobs are left alone.
 
     Args:
         folder: working directory of the run; jobs of other folders are left alone.
@@ -45,16 +48,16 @@ def cancel_leftovers(folder: Path) -> list[str]:
     end = time.monotonic() + PATIENCE_SECONDS
     while remaining := _queued(folder):
         if time.monotonic() > end:
-            raise RedoubtError(f"jobs {', '.join(remaining)} of an earlier run do not end; scancel them by hand")
+            raise RedoubtError(f"jobs {', '.join(remaining)} of an earlier run do not end; cancel them with scancel")
         time.sleep(1)
     return left
 
 
 def keep_sight_of_jobs(executor: type) -> None:
-    """Make an executor ask again about jobs of which it learned nothing.
+    """Make an executor poll again the jobs whose status is unknown.
 
-    The SLURM executor (snakemake-executor-plugin-slurm 2.8) passes on no job when the scheduler does not answer in
-    five attempts, some 45 s. Snakemake takes such jobs for neither running nor ended, and waits for them for ever.
+    The SLURM executor (snakemake-executor-plugin-slurm 2.8) yields no job if the scheduler does not answer in
+    five attempts, some 45 s. Snakemake treats such jobs as neither running nor finished and waits indefinitely.
 
     Args:
         executor: a class with the methods of `snakemake_interface_executor_plugins`' RemoteExecutor.

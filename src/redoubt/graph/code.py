@@ -1,54 +1,195 @@
-"""Which source files a step reads, found by following its import statements."""
+"""Which source code a job runs, and one digest of what it means.
+
+The code of a job is the modules that it names and all that they import, found by reading import statements. Its digest
+is taken over their text without comments, docstrings, layout and the wording of errors and descriptions, so that it
+changes only where a result could. It is the same for every minor version of Python and wherever the checkout lies.
+"""
+
+from __future__ import annotations
 
 import ast
+import hashlib
+import io
+import tokenize
+from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
-
-
-def module_file(name: str) -> Path | None:
-    """Return the file of a module `redoubt...` under the source folder, or None when there is none."""
-    base = SOURCE.joinpath(*name.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _imported(tree: ast.Module) -> set[str]:
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id == "lazy"
-            and isinstance(node.args[0], ast.Constant)
-        ):
-            names.add(node.args[0].value)
-    return {name for name in names if name.split(".")[0] == "redoubt"}
+WITHOUT_MEANING = {
+    "redoubt.errors": "wording of failures; a failed job has no result",
+    "redoubt.progress": "bars on a terminal",
+    "redoubt.lazily": "when a module is imported, not which",
+    "redoubt.graph": "what runs when, and what counts as the same job",
+    "redoubt.data.sources": "a table of datasets; what decides the bytes of one is the entry of its download",
+}
+"""Modules (and packages, with all in them) that cannot change a result, and why; their imports are not followed."""
+WORDS = {"Field": "description", "add_argument": "help"}
+"""Arguments that only people read, by the function that takes them."""
+_ENDS = ("<NEWLINE>", "<INDENT>", "<DEDENT>")
+_LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
 
 
 @cache
-def _direct(name: str) -> frozenset[str]:
-    file = module_file(name)
-    if file is None:
-        return frozenset()
-    parents = {".".join(name.split(".")[:end]) for end in range(1, len(name.split(".")))}
-    return frozenset(found for found in _imported(ast.parse(file.read_bytes())) | parents if module_file(found))
+def _package(top: str, source: Path) -> Path | None:
+    """Return the folder that holds a top package: our own sources, or wherever Python finds a plug-in's."""
+    if top == "redoubt":
+        return source
+    spec = find_spec(top)
+    return Path(spec.origin).parents[1] if spec is not None and spec.submodule_search_locations else None
 
 
-def closure(*names: str) -> list[Path]:
-    """Return the files of the named modules and of all modules that they import, directly or not, sorted."""
+def module_file(name: str, source: Path = SOURCE) -> Path | None:
+    """Return the file of a module, given its full name, or None when there is none.
+
+    Args:
+        name: such as `redoubt.attacks.fgs`.
+        source: folder of our own package: `src`, or the copy of it that a run uses.
+    """
+    parts = name.split(".")
+    if (folder := _package(parts[0], source)) is None:
+        return None
+    base = folder.joinpath(*parts)
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def _imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
+    """Yield the names that a module imports, and what may be modules among the names that it imports from others."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = name.split(".") if is_package else name.split(".")[:-1]
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *filter(None, [node.module])])
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and _called(node) == "lazy" and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+
+
+@cache
+def _direct(name: str, source: Path) -> frozenset[str]:
+    file = module_file(name, source)
+    parts = name.split(".")
+    parents = {".".join(parts[:end]) for end in range(1, len(parts))}
+    found = _imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
+    return frozenset({*found, *parents})
+
+
+def _means_nothing(name: str) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in WITHOUT_MEANING)
+
+
+@cache
+def closure(*names: str, source: Path = SOURCE) -> tuple[str, ...]:
+    """Return the given modules and all modules of their top packages and of redoubt that they import, sorted.
+
+    Modules without meaning are left out, unless they are given.
+    """
+    tops = {"redoubt", *(name.split(".")[0] for name in names)}
     todo, seen = list(names), set()
     while todo:
         name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo.extend(_direct(name))
-    return sorted(file for name in seen if (file := module_file(name)) is not None)
+        if name in seen or name.split(".")[0] not in tops or module_file(name, source) is None:
+            continue
+        seen.add(name)
+        todo.extend(found for found in _direct(name, source) if not _means_nothing(found))
+    return tuple(sorted(seen))
+
+
+@cache
+def digest(*names: str, source: Path = SOURCE) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the meaning of some modules and all that they import."""
+    parts = hashlib.sha256()
+    for name in closure(*names, source=source):
+        parts.update(f"{name}\0{_text_digest(module_file(name, source))}\n".encode())
+    return parts.hexdigest()[:16]
+
+
+@cache
+def _text_digest(file: Path) -> str:
+    return hashlib.sha256(meaning(file.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+# -- what a source text means ------------------------------------------------------------------------------------------
+
+
+def meaning(text: str) -> str:
+    """Return source text without comments, docstrings, layout, and wording that only people read.
+
+    What is left are its tokens, one a line. They are cut from the text, an f-string as one piece, since newer versions
+    of Python split f-strings and older ones do not.
+    """
+    lines = io.StringIO(text).readlines()
+    skipped = sorted(_wording(ast.parse(text), lines))
+    result: list[str] = []
+    place, opened, start = 0, 0, (0, 0)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        kind = tokenize.tok_name[token.type]
+        if kind.endswith("STRING_START"):
+            opened, start = opened + 1, token.start if not opened else start
+        elif kind.endswith("STRING_END"):
+            opened -= 1
+        if opened or token.type in _LAYOUT:
+            continue
+        begin = start if kind.endswith("STRING_END") else token.start
+        while place < len(skipped) and skipped[place][1] <= begin:
+            place += 1
+        if place < len(skipped) and skipped[place][0] <= begin:
+            continue
+        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            if kind != "NEWLINE" or (result and result[-1] not in _ENDS):  # none is left of a line without meaning
+                result.append(f"<{kind}>")
+        else:
+            result.append(_cut(lines, begin, token.end) if kind.endswith("STRING_END") else token.string)
+    return "\n".join(result)
+
+
+def _cut(lines: list[str], begin: tuple[int, int], end: tuple[int, int]) -> str:
+    """Return the text between two places, each a line from 1 and a column from 0."""
+    if begin[0] == end[0]:
+        return lines[begin[0] - 1][begin[1] : end[1]]
+    middle = lines[begin[0] : end[0] - 1]
+    return "".join([lines[begin[0] - 1][begin[1] :], *middle, lines[end[0] - 1][: end[1]]])
+
+
+def _wording(tree: ast.Module, lines: list[str]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield begin and end of strings that change no result: docstrings, wording of errors, descriptions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and _is_text(node.value):
+            yield _span(node, lines)
+        elif isinstance(node, ast.Raise):
+            yield from (_span(part, lines) for part in _texts(node))
+        elif isinstance(node, ast.Call) and (keyword := WORDS.get(_called(node))):
+            given = [word.value for word in node.keywords if word.arg == keyword]
+            yield from (_span(part, lines) for value in given for part in _texts(value))
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def _texts(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the outermost strings below a node: the parts of an f-string have no places of their own in Python 3.11."""
+    if _is_text(node):
+        yield node
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _texts(child)
+
+
+def _called(node: ast.Call) -> str | None:
+    """Return the last part of the name of a called function."""
+    return getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+
+
+def _span(node: ast.AST, lines: list[str]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return where a node begins and ends, columns in characters (the syntax tree counts bytes)."""
+
+    def column(line: int, offset: int) -> int:
+        return len(lines[line - 1].encode()[:offset].decode())
+
+    begin = (node.lineno, column(node.lineno, node.col_offset))
+    return begin, (node.end_lineno, column(node.end_lineno, node.end_col_offset))

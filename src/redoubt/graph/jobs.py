@@ -1,182 +1,293 @@
-"""What a scale asks for before it starts: its jobs, which of them are made, and what the others cost.
+"""All jobs of a scale, one for each run: what each is made from, by which code, and which files it writes.
 
-Nothing here imports torch; `redoubt.cost.measure` measures what the costs are made of.
+The one list that the rules of the workflow, `make plan`, DVC's stages and `make restore` read. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from redoubt import layout, registry
 from redoubt.data import sources
-from redoubt.files import canonical_json, read_json
-from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
+from redoubt.errors import RedoubtError
+from redoubt.files import entry_digest, file_digest
+from redoubt.graph import code
 from redoubt.study.catalog import Catalog
-from redoubt.study.needs import Need
+from redoubt.study.entries.model import ModelEntry
+from redoubt.study.needs import Model
 
-STEPS = ("download", "pretrain", "defend", "attack", "table", "figure", "scorecard", "report")
-ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
+NAMES = {
+    "download": "download/{dataset}",
+    "prepare": "prepare/{dataset}/preprocessing/{preprocessing}",
+    "pretrain": "pretrain/{model}/seed-{seed}",
+    "defend": "defend/{model}/seed-{seed}",
+    "attack": "attack/{model}/seed-{seed}/{attack}",
+    "table": "table/{study}/{artifact}",
+    "figure": "figure/{study}/{artifact}",
+    "scorecard": "scorecard",
+    "report": "report",
+}
+"""Names of jobs by step, from the wildcards of the step's rule."""
+
+STEPS = {"pretrain": "train", "defend": "train"}
+"""The module of redoubt.steps that a rule runs, where it has another name."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow; `name` is that of its benchmark file."""
+    """One job of the workflow; `name` is that of its benchmark file too.
+
+    Attributes:
+        step: the rule that runs it (`report_page` for the report, since Snakemake has a function of that name).
+        outputs: files that it writes.
+        inputs: files that it reads, one or several, by the names that its rule gives them.
+        modules: those that it runs; it depends on all that they import.
+        entry: what decides its result beside code and inputs, as JSON data.
+        version: digest of its code and of the files of the repository that it reads.
+    """
 
     step: str
-    name: str
-    files: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inputs: dict[str, str | tuple[str, ...]]
+    modules: tuple[str, ...]
+    entry: Any
+    version: str
     dataset: str | None = None
+    preprocessing: str | None = None
     model: str | None = None
+    seed: int | None = None
     attack: str | None = None
+    study: str | None = None
+    artifact: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Step and ids, joined by slashes."""
+        return NAMES[self.step].format(**vars(self))
+
+    @property
+    def stage(self) -> str | None:
+        """Name of the job's stage in dvc.yaml; None where DVC keeps no file: datasets and their parts."""
+        if self.step in ("download", "prepare"):
+            return None
+        step, *ids = self.name.split("/")
+        return "@".join(filter(None, [STEPS.get(step, step), "-".join(ids)]))
+
+    def reads(self) -> Iterator[str]:
+        """Yield the files that it reads."""
+        for files in self.inputs.values():
+            yield from [files] if isinstance(files, str) else files
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds and bytes of one job; None where they are not known, and `why`."""
+class Jobs:
+    """The jobs of a catalog's scale, in an order in which they can run.
 
-    seconds: float | None
-    bytes: float | None
-    why: str = ""
-
-
-def jobs(catalog: Catalog) -> Iterator[Job]:
-    """Yield the jobs of everything at the catalog's scale, in the order in which they can run, made or not."""
-    scale, models, runs = catalog.config.scale, dict[str, None](), dict[tuple[str, str], None]()
-    needs = [need for key in catalog.artifacts for need in catalog.needs(*key) if catalog.missing(need) is None]
-    while needs:
-        need = needs.pop()
-        models[need.model] = None
-        if start := catalog.models[need.model].start:
-            needs.append(Need(start))
-        if need.attack is not None and (need.model, need.attack) not in runs:
-            runs[need.model, need.attack] = None
-            needs += [Need(*read) for read in catalog.runs[need.model, need.attack].reads]
-    for dataset in dict.fromkeys(model.dataset for key, model in catalog.models.items() if key in models):
-        names = ("train.safetensors", "test.safetensors", "meta.json")
-        yield Job("download", f"download/{dataset}", tuple(data_file(dataset, name) for name in names), dataset)
-    for key, model in catalog.models.items():
-        for seed in model.seeds if key in models else ():
-            files = model_files(scale, key, seed)
-            yield Job(model.step, f"{model.step}/{key}/seed-{seed}", files, model.dataset, key)
-    for model, attack in catalog.runs:
-        for seed in catalog.models[model].seeds if (model, attack) in runs else ():
-            files = (attack_file(scale, model, seed, attack),)
-            dataset = catalog.models[model].dataset
-            yield Job("attack", f"attack/{model}/seed-{seed}/{attack}", files, dataset, model, attack)
-    for (study, key), raw in catalog.artifacts.items():
-        yield Job(raw.kind, f"{raw.kind}/{study}/{key}", artifact_files(scale, study, key, raw.kind))
-    yield Job("scorecard", "scorecard", scorecard_files(scale))
-    yield Job("report", "report", (f"results/{scale}/report/index.html",))
-
-
-def absent(catalog: Catalog) -> dict[str, list[str]]:
-    """Return the models that cannot be run here, by the reason."""
-    result: dict[str, list[str]] = {}
-    for key, model in catalog.models.items():
-        if model.missing is not None:
-            result.setdefault(model.missing, []).append(key)
-    return result
-
-
-def facts(dataset: str) -> tuple[tuple[int, int, int], int]:
-    """Return the shape of a dataset's images and the number of its classes."""
-    source = sources.source(dataset)
-    return source.shape, len(source.classes) or 1000  # ImageNet's are read from the user's folder
-
-
-# -- what is measured --------------------------------------------------------------------------------------------------
-
-
-def model_key(entry: dict[str, Any]) -> str:
-    """Return what decides how fast a model is: its entry but for numbers that change values alone.
-
-    Of a defense's parameters whole numbers (steps, peers, draws) and names count, fractions (weights of a term) do not.
+    Args:
+        catalog: all studies at one scale.
+        source: folder that holds the package `redoubt`, whose text decides the versions of jobs.
     """
-    defense = entry["defense"]
-    amounts = {key: value for key, value in defense["parameters"].items() if not isinstance(value, float)}
-    training = {key: entry["training"][key] for key in ("batch_size", "optimizer", "augmentation")}
-    parts = [entry["dataset"], entry["network"], entry["preprocessing"]["name"], defense["name"], amounts, training]
-    return "model " + canonical_json([*parts, entry["start"] is not None])
+
+    def __init__(self, catalog: Catalog, source: Path = code.SOURCE) -> None:
+        self.catalog, self.scale, self._source = catalog, catalog.config.scale, source
+        steps = (self._downloads, self._prepared, self._trainings, self._attacks, self._artifacts, self._pages)
+        self._jobs = {job.name: job for step in steps for job in step()}
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs.values())
+
+    def of(self, step: str, wildcards: Mapping[str, str]) -> Job:
+        """Return the job of a rule with these wildcards."""
+        return self._jobs[NAMES[step].format(**dict(wildcards.items()))]
+
+    def pattern(self, step: str) -> str:
+        """Return a regular expression for the first id of a job of a step: an id, before the others of one such job."""
+        rests: dict[str, list[str]] = {}
+        for job in self:
+            if job.step == step:
+                _, first, *others = job.name.split("/")
+                rests.setdefault(re.escape(first), []).append(re.escape("".join(f"/{other}" for other in others)))
+        return "|".join(f"{first}(?=(?:{'|'.join(rest)})[/.])" for first, rest in rests.items()) or "none"
+
+    @cached_property
+    def makers(self) -> dict[str, Job]:
+        """The job that writes a file, by the file."""
+        return {file: job for job in self for file in job.outputs}
+
+    def upstream(self, *jobs: Job) -> list[Job]:
+        """Return some jobs and all that they are made from, each once, in an order in which they can run."""
+        todo, seen = list(jobs), set()
+        while todo:
+            job = todo.pop()
+            if job.name not in seen:
+                seen.add(job.name)
+                todo += [self.makers[file] for file in job.reads()]
+        return [job for name, job in self._jobs.items() if name in seen]
+
+    @cached_property
+    def wanted(self) -> list[Job]:
+        """The jobs of everything that the report shows, those that cannot be run here left out."""
+        return self.upstream(self._jobs["report"])
+
+    def training(self, job: Job) -> Job:
+        """Return the job that trains the model of a training or an attack."""
+        return self.makers[layout.model_file(self.scale, job.model, job.seed, "weights.safetensors")]
+
+    # -- one step after the other --------------------------------------------------------------------------------------
+
+    def _version(self, modules: tuple[str, ...], files: tuple[str, ...] = ()) -> str:
+        for file in files:
+            if not (self.catalog.root / file).is_file():
+                raise RedoubtError(f"{file}: no such file")
+        contents = [file_digest(self.catalog.root / file) for file in files]
+        return entry_digest([code.digest(*modules, source=self._source), *contents])
+
+    def _job(
+        self, step: str, modules: list[str], outputs: tuple[str, ...], files: tuple[str, ...] = (), **facts: Any
+    ) -> Job:
+        named = tuple(dict.fromkeys([f"redoubt.steps.{STEPS.get(step, step)}", *modules]))
+        return Job(step=step, modules=named, outputs=outputs, version=self._version(named, files), **facts)
+
+    def _downloads(self) -> Iterator[Job]:
+        for name, source in sources.SOURCES.items():
+            yield self._job("download", [], layout.data_files(name), inputs={}, entry=source.entry(), dataset=name)
+
+    def _prepared(self) -> Iterator[Job]:
+        for model in self.catalog.models.values():
+            entry = model.entry.preprocessing
+            file = preprocessing_of(model)
+            yield self._job(
+                "prepare",
+                [registry.module_name("preprocessing", entry.name)],
+                (file,),
+                inputs={"data": layout.data_file(model.dataset, "meta.json")},
+                entry=entry.dump(),
+                dataset=model.dataset,
+                preprocessing=Path(file).stem,
+            )
+
+    def _trainings(self) -> Iterator[Job]:
+        for model in self.catalog.models.values():
+            entry = model.entry
+            modules = [registry.module_name("defenses", entry.defense.name), *_parts(entry)]
+            modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
+            for seed in model.seeds:
+                start = self._weights(model.start, seed)[0] if model.start else ()
+                yield self._job(
+                    model.step,
+                    modules,
+                    layout.model_files(self.scale, model.id, seed),
+                    inputs={
+                        "data": layout.data_file(model.dataset, "meta.json"),
+                        "preprocessing": preprocessing_of(model),
+                        "start": start,
+                    },
+                    entry=entry.dump(),
+                    dataset=model.dataset,
+                    model=model.id,
+                    seed=seed,
+                )
+
+    def _attacks(self) -> Iterator[Job]:
+        for (key, attack), run in self.catalog.runs.items():
+            model, entry = self.catalog.models[key], self.catalog.attacks[attack]
+            modules = [registry.module_name(*entry.method), *_parts(model.entry)]
+            if entry.engine != "redoubt":
+                modules.append(registry.module_name("engines", entry.engine))
+            source = self.catalog.models[run.crafted_on] if run.crafted_on else None
+            modules += _parts(source.entry) if source else []
+            for seed in model.seeds:
+                weights, provenance = self._weights(key, seed)
+                inputs = {
+                    "data": layout.data_file(model.dataset, "meta.json"),
+                    "weights": weights,
+                    "provenance": provenance,
+                    "preprocessing": preprocessing_of(model),
+                    "reads": tuple(
+                        layout.attack_file(self.scale, read, self.catalog.models[read].seed_for(seed), by)
+                        for read, by in run.reads
+                    ),
+                    "crafted_on": self._weights(source.id, seed) if source else (),
+                    "crafted_preprocessing": preprocessing_of(source) if source else (),
+                }
+                yield self._job(
+                    "attack",
+                    modules,
+                    (layout.attack_file(self.scale, key, seed, attack),),
+                    inputs=inputs,
+                    entry=entry.dump(),
+                    dataset=model.dataset,
+                    model=key,
+                    seed=seed,
+                    attack=attack,
+                )
+
+    def _artifacts(self) -> Iterator[Job]:
+        for (study, key), raw in self.catalog.artifacts.items():
+            needs = [need for need in self.catalog.needs(study, key) if self.catalog.missing(need) is None]
+            yield self._job(
+                raw.kind,
+                [registry.module_name("artifacts", raw.plot), *self._metrics(study, key)],
+                layout.artifact_files(self.scale, study, key, raw.kind),
+                (layout.published_file(study),),
+                inputs={"data": tuple(file for need in needs for file in self.catalog.files_of(need))},
+                entry=self.catalog.artifact_entry(study, key).dump(),
+                study=study,
+                artifact=key,
+            )
+
+    def _metrics(self, study: str, key: str) -> list[str]:
+        return [registry.module_name("metrics", name) for name in self.catalog.artifacts[study, key].asked("metrics")]
+
+    def _pages(self) -> Iterator[Job]:
+        catalog, scale = self.catalog, self.scale
+        files = {key: layout.artifact_files(scale, *key, raw.kind) for key, raw in catalog.artifacts.items()}
+        scorecard = layout.scorecard_files(scale)
+        published = tuple(layout.published_file(study) for study in catalog.studies)
+        tables = tuple(file for group in files.values() for file in group if file.endswith(".csv"))
+        yield self._job(
+            "scorecard",
+            [],
+            tuple(scorecard.values()),
+            published,
+            inputs={"artifacts": tables},
+            entry=catalog.claims_hash(),
+        )
+        metrics = [metric for key in catalog.artifacts for metric in self._metrics(*key)]
+        templates = sorted((self._source / "redoubt/report/templates").iterdir())
+        yield self._job(
+            "report",
+            metrics,
+            (layout.report_file(scale),),
+            tuple(str(file.absolute()) for file in templates if file.is_file()),
+            inputs={
+                "scorecard": scorecard["scorecard"],
+                "claims": scorecard["claims"],
+                "artifacts": tuple(file for group in files.values() for file in group),
+            },
+            entry=entry_digest(catalog.report_entry()),
+        )
+
+    def _weights(self, model: str, seed: int) -> tuple[str, str]:
+        """Return weights and provenance of the run of a model that goes with a run of what is built on it."""
+        run = self.catalog.models[model].seed_for(seed)
+        weights, provenance, *_ = layout.model_files(self.scale, model, run)
+        return weights, provenance
 
 
-def attack_key(entry: dict[str, Any], read: list[dict[str, Any]], dataset: str) -> str:
-    """Return what decides how many passes an attack takes: its entry but for the number of images."""
-    kept = {key: value for key, value in entry.items() if key not in ("id", "select", "keep_images", "crafting")}
-    rhos = [source["parameters"].get("rhos") for source in read]
-    return "attack " + canonical_json([kept, entry["crafting"] is None, rhos, *facts(dataset)])
+def preprocessing_of(model: Model) -> str:
+    """Return the file of what a model's preprocessing has learned; models that share dataset and entry share it."""
+    entry = model.entry.preprocessing
+    return layout.preprocessing_file(model.dataset, entry.name, entry_digest(entry.dump()))
 
 
-def tracking(entry: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the attack that measures rho_2 after every epoch, as an attack's entry; None where nothing does."""
-    if (deepfool := entry["training"]["track"]["deepfool"]) is None:
-        return None
-    fixed = {"engine": "redoubt", "space": "preprocessed", "draws": 1, "repetitions": 1, "crafting": None}
-    return {**fixed, "id": "track", "attack": "deepfool", "parameters": deepfool}
-
-
-# -- what follows ------------------------------------------------------------------------------------------------------
-
-
-def cost(catalog: Catalog, job: Job, rates: dict[str, Any]) -> Cost:
-    """Return what one job costs, from measured `rates` by key."""
-    start = rates.get(f"start {job.step}")
-    if job.step == "download":
-        return _download(job)
-    if job.model is None:
-        return Cost(start, 0.0)
-    counts = dict(sources.source(job.dataset).counts) or _published(catalog, job.dataset)
-    entry = catalog.models[job.model].entry
-    speed = rates.get(model_key(entry))
-    if not counts or speed is None or start is None:
-        return Cost(None, None, "its images are not counted yet" if not counts else "its model was not measured")
-    if job.attack is None:
-        tracked = tracking(entry)
-        passes = rates.get(attack_key(tracked, [], job.dataset)) if tracked else None
-        return Cost(start + _training(entry["training"], counts, speed, passes), speed["bytes"])
-    attack = catalog.attacks[job.attack]
-    read = [catalog.attacks[key] for _, key in catalog.runs[job.model, job.attack].reads]
-    if (passes := rates.get(attack_key(attack, read, job.dataset))) is None:
-        return Cost(None, None, "its passes cannot be counted")
-    shape, classes = facts(job.dataset)
-    images = selected(attack["select"], counts["test"], classes)
-    times = {"fixed": 1, "image": images, "crafting": attack["crafting"] or 0}
-    total = {kind: sum(times[per] * passes[per][kind] for per in times) for kind in ("forward", "backward", "rows")}
-    row = ROW_BYTES + (3 * 4 * math.prod(shape) if attack["keep_images"] else 0)
-    took = sum(total[kind] * speed[kind] for kind in ("forward", "backward"))
-    return Cost(start + took, total["rows"] * row)
-
-
-def _download(job: Job) -> Cost:
-    source = sources.source(job.dataset)
-    images = sum(source.counts.values())
-    size = float(images * math.prod(source.shape)) if images else None
-    return Cost(0.0 if source.embedded else None, size, "its speed is that of the connection")
-
-
-def _published(catalog: Catalog, dataset: str) -> dict[str, int]:
-    """Return the images per split of a dataset that is counted in the user's folder, once it is published."""
-    path = catalog.root / data_file(dataset, "meta.json")
-    return read_json(path)["counts"] if path.is_file() else {}
-
-
-def _training(
-    schedule: dict[str, Any], counts: dict[str, int], speed: dict[str, float], passes: dict[str, Any] | None
-) -> float:
-    images = min(schedule["images"] or counts["train"], counts["train"])
-    steps = round(schedule["epochs"] * math.ceil(images / schedule["batch_size"]))
-    tracked = min(schedule["track"]["images"] or counts["test"], counts["test"])
-    look = speed["forward"]
-    if passes is not None:
-        look += sum(passes["image"][kind] * speed[kind] for kind in ("forward", "backward"))
-    return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule["epochs"])) * tracked * look
-
-
-def selected(select: dict[str, Any], images: int, classes: int) -> int:
-    """Return about how many test images an attack selects; classes are taken to be even."""
-    if select["label"] is not None:
-        images = math.ceil(images / classes)
-    if select.get("not_label") is not None:
-        images = math.ceil(images * (1 - 1 / classes))
-    return min(select["images"] or images, images)
+def _parts(entry: ModelEntry) -> list[str]:
+    """Return the modules that build a model: its defense's too where that changes the network."""
+    parts = [("networks", entry.network.name), ("preprocessing", entry.preprocessing.name)]
+    parts += [("defenses", entry.defense.name)] if entry.defense.changes else []
+    return [registry.module_name(kind, name) for kind, name in parts]

@@ -1,7 +1,7 @@
-"""Sources of one run: a copy of rules, config and code as they are at its start, which all of its jobs use.
+"""Snapshot of the sources: a copy of rules, config and code made at the start of a run, used by all of its jobs.
 
-A job that starts hours later, perhaps on another machine, would otherwise run what the files hold by then, and one run
-would mix two versions. Copies lie in `.snakemake/sources/<digest>`, so unchanged sources are copied once.
+A job that starts hours later, perhaps on another machine, would otherwise read files edited since, and one run would
+mix two versions. Copies lie in `.snakemake/sources/<digest>`, so unchanged sources are copied once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redoubt.graph import code as imports
 
 FOLDERS = ("config", "envs", "src", "workflow")
 STORE = Path(".snakemake/sources")
-KEEP_SECONDS = 90 * 86400.0  # longer than any job is queued
+KEEP_SECONDS = 90 * 86400.0  # longer than any job waits in a queue
 ROOT = imports.SOURCE.parent
 
 
@@ -32,7 +32,7 @@ def _files(root: Path) -> Iterator[Path]:
 def freeze(root: Path = ROOT) -> Path:
     """Copy the sources below `root` and return the copy's folder, relative to the working directory.
 
-    The jobs of this run find the copy through PYTHONPATH. Copies that no run has used for 90 days go.
+    The jobs of this run find the copy through PYTHONPATH. Copies that no run has used for 90 days are removed.
     """
     digest = hashlib.sha256()
     contents = {path.relative_to(root): path.read_bytes() for path in _files(root)}
@@ -47,7 +47,7 @@ def freeze(root: Path = ROOT) -> Path:
                 (part / path).write_bytes(content)
             try:
                 Path(part).rename(copy)
-            except OSError:  # another run has made the same copy meanwhile
+            except OSError:  # another run made the same copy in the meantime
                 assert copy.is_dir()
     os.utime(copy)
     for other in STORE.iterdir():

@@ -4,49 +4,57 @@
 
 A step of the demo works for a second and imports for two. Here one server imports the third-party packages once; while
 the command runs, `python -m redoubt.steps.<step>` is a small client that asks the server to fork. The project's own
-modules are never imported before the fork, so a job reads the sources as they are when it starts, as ever. Whatever
-else `python` is asked to do starts as usual, and so does everything where `python` is another one (an environment of
-conda) or the system is not Linux.
+modules are never imported before the fork, so a job reads the sources as they are when it starts, as usual. Any other
+use of `python` starts as usual, and so does everything where `python` is another one (an environment of conda), the
+system is not Linux, or the server cannot start: a temporary folder with a long path or without the right to execute.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import select
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 
 ADDRESS = "REDOUBT_WARM"
-FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg")
-PACKAGES = ("torch", "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
+FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
+TORCH = ("torch", "torch._dynamo")  # the latter is imported when an optimizer of torch.optim is made
+PACKAGES = (*TORCH, "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
-exec '{python}' -IS '{client}' --client '{python}' "$@"
+exec {python} -IS {client} --client {python} "$@"
 """
 
 
 def client(python: str, arguments: list[str]) -> int:
     """Have the server run a step and return its exit code; anything else becomes the Python that was asked for."""
     step = len(arguments) > 1 and arguments[0] == "-m" and arguments[1].startswith("redoubt.steps.")
-    server = socket.socket(socket.AF_UNIX)
-    try:
-        if not step:
-            raise OSError
-        server.connect(os.environ[ADDRESS])
-    except (OSError, KeyError):
+    if (server := _request(arguments[1:]) if step else None) is None:
         os.execv(python, [python, *arguments])
-    here = os.getcwd()  # noqa: PTH109, pathlib would double the client's start-up
-    request = json.dumps({"arguments": arguments[1:], "folder": here, "environment": dict(os.environ)}).encode()
-    socket.send_fds(server, [HEADER.pack(len(request))], [0, 1, 2])
-    server.sendall(request)
     answer = server.recv(1)
     return answer[0] if answer else 1  # no answer: the job was killed
 
 
-def _read(connection: socket.socket) -> tuple[dict, list[int]]:
+def _request(arguments: list[str]) -> socket.socket | None:
+    """Return a connection to the job that the server has forked for a step, or None where there is no server."""
+    here = os.getcwd()  # noqa: PTH109, pathlib would double the client's start-up
+    texts = [here, str(len(arguments)), *arguments, *(f"{name}={value}" for name, value in os.environ.items())]
+    request = b"\0".join(map(os.fsencode, texts))  # bytes, since the server may have another locale
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(os.environ[ADDRESS])
+        socket.send_fds(server, [HEADER.pack(len(request))], [0, 1, 2])
+        server.sendall(request)
+        return server if server.recv(1) else None  # the server may be unable to fork
+    except (OSError, KeyError):
+        return None
+
+
+def _read(connection: socket.socket) -> tuple[list[str], list[int]]:
     header, streams, _, _ = socket.recv_fds(connection, HEADER.size, 3)
     (left,) = HEADER.unpack(header)
     parts = []
@@ -55,7 +63,7 @@ def _read(connection: socket.socket) -> tuple[dict, list[int]]:
         if not parts[-1]:
             raise EOFError("the client is gone")
         left -= len(parts[-1])
-    return json.loads(b"".join(parts)), streams
+    return [os.fsdecode(text) for text in b"".join(parts).split(b"\0")], streams
 
 
 def _die_with(connection: socket.socket) -> None:
@@ -63,18 +71,20 @@ def _die_with(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _as_started(request: dict, streams: list[int]) -> None:
+def _as_started(texts: list[str], streams: list[int]) -> None:
     """Make this process what `python -m <step> ...` would have been."""
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    os.chdir(request["folder"])
+    folder, count, *rest = texts
+    arguments, environment = rest[: int(count)], rest[int(count) :]
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(request["environment"])
-    own = [folder for folder in sys.path if folder.startswith((sys.prefix, sys.base_prefix))]
-    asked = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    sys.path[:] = [request["folder"], *asked, *own]
-    sys.argv[:] = request["arguments"]
+    os.environ.update(text.split("=", 1) for text in environment)
+    own = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
+    asked = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    sys.path[:] = [folder, *asked, *own]
+    sys.argv[:] = arguments
     for name in [name for name in sys.modules if name.split(".")[0] == "redoubt"]:
         del sys.modules[name]
 
@@ -90,7 +100,9 @@ def _job(connection: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
-        _as_started(*_read(connection))
+        request = _read(connection)
+        connection.sendall(b"+")
+        _as_started(*request)
         threading.Thread(target=_die_with, args=[connection], daemon=True).start()
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         code = 0
@@ -112,42 +124,71 @@ def serve(listener: socket.socket, running) -> None:
         if not select.select([listener], [], [], 0.1)[0]:
             continue
         connection, _ = listener.accept()
-        if (job := os.fork()) == 0:
-            listener.close()
-            _job(connection)
-        jobs.add(job)
-        connection.close()
+        with connection, contextlib.suppress(OSError):  # no process is left: the client runs the step itself
+            if (job := os.fork()) == 0:
+                listener.close()
+                _job(connection)
+            jobs.add(job)
 
 
-def main(command: list[str]) -> int:
-    """Run `command` with a server for its steps and return its exit code."""
-    import importlib
-    import subprocess
+@contextlib.contextmanager
+def _served(listener: socket.socket) -> Iterator[dict[str, str]]:
+    """Yield the environment in which steps are clients of the server at `listener`.
+
+    Raises:
+        OSError: the temporary folder cannot hold a socket or a program.
+    """
+    import shlex
     import tempfile
     from pathlib import Path
 
-    if not command:
-        print(
-            "error: give a command to run, as in: python -m redoubt.graph.warm snakemake",
-            file=sys.stderr,
-        )
-        return 2
-    if not sys.platform.startswith("linux"):
-        return subprocess.run(command, check=False).returncode
-    with tempfile.TemporaryDirectory(prefix="redoubt-") as folder, socket.socket(socket.AF_UNIX) as listener:
+    with tempfile.TemporaryDirectory(prefix="redoubt-") as folder:
         address, shim = f"{folder}/socket", Path(folder, "python")
-        shim.write_text(SHIM.format(python=sys.executable, client=Path(__file__).resolve()))
+        names = {"python": shlex.quote(sys.executable), "client": shlex.quote(str(Path(__file__).resolve()))}
+        shim.write_bytes(os.fsencode(SHIM.format(**names)))
         shim.chmod(0o755)
+        if not os.access(shim, os.X_OK) or os.pathsep in folder:
+            raise OSError(f"{folder} cannot hold programs")
         listener.bind(address)
         listener.listen(64)
-        environment = {**os.environ, ADDRESS: address, "PATH": os.pathsep.join([folder, os.environ["PATH"]])}
+        yield {**os.environ, ADDRESS: address, "PATH": os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])}
+
+
+def _run(command: list[str], listener: socket.socket | None, environment: dict[str, str] | None) -> int:
+    """Run `command` while serving its steps, if there is a listener, and return its exit code."""
+    import importlib
+    import subprocess
+
+    try:
         running = subprocess.Popen(command, env=environment)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the command itself
-        signal.signal(signal.SIGTERM, lambda *_: running.terminate())
+    except OSError as error:
+        print(f"error: {command[0]}: {error.strerror}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the command itself
+    signal.signal(signal.SIGTERM, lambda *_: running.terminate())
+    if listener is not None:
         for name in PACKAGES:
-            importlib.import_module(name)
+            with contextlib.suppress(ImportError):  # the step that needs it will say so
+                importlib.import_module(name)
         serve(listener, lambda: running.poll() is None)
-        return running.returncode
+    return running.wait()
+
+
+def main(command: list[str]) -> int:
+    """Run `command` with a server for its steps, where there can be one, and return its exit code."""
+    if not command:
+        print("error: give a command to run, as in: python -m redoubt.graph.warm snakemake", file=sys.stderr)
+        return 2
+    if not sys.platform.startswith("linux"):
+        return _run(command, None, None)
+    with contextlib.ExitStack() as stack:
+        try:
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            environment = stack.enter_context(_served(listener))
+        except OSError as error:
+            print(f"note: every step imports its packages itself, which is slower ({error})", file=sys.stderr)
+            listener, environment = None, None
+        return _run(command, listener, environment)
 
 
 if __name__ == "__main__":

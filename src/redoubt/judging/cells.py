@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from redoubt import registry
-from redoubt.errors import RedoubtError
-from redoubt.graph.code import SOURCE
 from redoubt.judging.estimate import Estimate, NoValue, estimate
-from redoubt.lazily import lazy
-
-pd = lazy("pandas")
+from redoubt.lazily import pd
+from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.published import Published
 
 COLUMNS = [
     "study",
@@ -34,47 +29,7 @@ COLUMNS = [
 FOUND = ["reproduced", "ci_low", "ci_high", "n", "seeds", "reason"]
 
 
-@dataclass(frozen=True)
-class Published:
-    """A printed number and half a unit of its last digit."""
-
-    value: float
-    half_unit: float
-
-
-def read_published(path: Path | str) -> dict[tuple[str, str, str], Published]:
-    """Return a study's printed numbers by artifact, row and column.
-
-    The file keeps the printed digits, so that the precision is known; percents become fractions. A relative path
-    starts where the code lies, so that a run reads the numbers that it has started with.
-
-    Raises:
-        RedoubtError: a column is missing, a number cannot be read, or a cell is given twice.
-    """
-    try:
-        frame = pd.read_csv(SOURCE.parent / path, dtype=str, keep_default_na=False)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise RedoubtError(f"{path}: not readable ({error})") from None
-    if missing := {"artifact", "row", "column", "value", "unit"} - set(frame.columns):
-        raise RedoubtError(f"{path}: column {sorted(missing)[0]!r} is missing")
-    result = {}
-    for line, (_, row) in enumerate(frame.iterrows(), start=2):
-        key = (row["artifact"], row["row"], row["column"])
-        try:
-            digits = Decimal(row["value"])
-        except ArithmeticError:
-            digits = Decimal("NaN")
-        if not digits.is_finite():
-            raise RedoubtError(f"{path}: line {line}: {row['value']!r} is not a number")
-        if key in result:
-            raise RedoubtError(f"{path}: line {line}: {', '.join(key)} is given twice")
-        scale = Decimal("0.01") if row["unit"] == "percent" else Decimal(1)
-        half = Decimal(5).scaleb(digits.as_tuple().exponent - 1) * scale
-        result[key] = Published(float(digits * scale), float(half))
-    return result
-
-
-def verdict(published: Published | None, found: Estimate, kind: str, entry: dict[str, Any]) -> tuple[str, str]:
+def verdict(published: Published | None, found: Estimate, kind: str, entry: ArtifactEntry) -> tuple[str, str]:
     """Return the verdict on a cell and its reason.
 
     `reproduced`: the published value lies in our interval, widened by half a unit of its last printed digit and by the
@@ -82,9 +37,9 @@ def verdict(published: Published | None, found: Estimate, kind: str, entry: dict
     """
     if published is None:
         return "not-comparable", "the paper prints no number"
-    if not entry["comparable"]:
-        return "not-comparable", entry["stamp"]
-    tolerance = entry["verdict"]["rate"] if kind == "rate" else entry["verdict"]["mean"] * published.value
+    if not entry.comparable:
+        return "not-comparable", entry.stamp
+    tolerance = entry.verdict.rate if kind == "rate" else entry.verdict.mean * published.value
     slack = published.half_unit + tolerance
     inside = found.low - slack <= published.value <= found.high + slack
     return ("reproduced" if inside else "deviates"), ""
@@ -99,7 +54,7 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
         missing: why there are none.
     """
     nothing = {"reproduced": None, "ci_low": None, "ci_high": None, "n": 0, "seeds": 0, "reason": missing}
-    if missing is not None:
+    if missing is not None or rows is None:
         return nothing
     seeds = int(rows["seed"].nunique())
     try:
@@ -110,14 +65,8 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dic
     return numbers | {"seeds": seeds, "reason": None}
 
 
-def reach(facts: pd.DataFrame) -> list[pd.Series]:
-    """Return by how much intervals reach under and over their values, never below zero, as error bars ask for it."""
-    sides = [facts["reproduced"] - facts["ci_low"], facts["ci_high"] - facts["reproduced"]]
-    return [side.clip(lower=0.0) for side in sides]  # that of 0 may begin one rounding above it
-
-
 def cell(
-    entry: dict[str, Any],
+    entry: ArtifactEntry,
     place: tuple[str, str],
     metric: str,
     rows: pd.DataFrame | None,
@@ -135,7 +84,7 @@ def cell(
         published: the printed number; None when the paper has none.
     """
     row, column = place
-    base = dict.fromkeys(COLUMNS) | {"study": entry["study"], "artifact": entry["id"], "row": row, "column": column}
+    base = dict.fromkeys(COLUMNS) | {"study": entry.study, "artifact": entry.id, "row": row, "column": column}
     base |= {"metric": metric, "published": published.value if published else None}
     facts = measured(metric, rows, missing)
     if facts["reproduced"] is None:

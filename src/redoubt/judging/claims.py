@@ -138,8 +138,8 @@ def trend(check: dict[str, Any], numbers: Numbers) -> Outcome:
             raise RedoubtError(f"{check['artifact']}.csv has no column {column!r} that a claim asks for")
     points = rows[[check["x"], check["y"]]].dropna()
     if len(points) < 3:
-        reasons = rows["reason"].dropna() if "reason" in rows else []
-        raise NotRun(str(reasons.iloc[0]) if len(reasons) else f"{check['artifact']}: fewer than three points")
+        reasons = rows["reason"].dropna().tolist() if "reason" in rows else []
+        raise NotRun(str(reasons[0]) if reasons else f"{check['artifact']}: fewer than three points")
     found = float(spearmanr(points[check["x"]], points[check["y"]]).statistic)
     found = 0.0 if math.isnan(found) else found
     strength = check["strength"]

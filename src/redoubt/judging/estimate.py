@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
-
-np = lazy("numpy")
-pd = lazy("pandas")
+from redoubt.lazily import np, pd
 
 Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 RESAMPLES = 1000
@@ -54,13 +51,18 @@ def bootstrap(values: np.ndarray, summary: Callable[[np.ndarray], float] | None 
 def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
     """Return a metric over the rows of an attack, `n` being the number of images.
 
-    Images to which the metric does not apply do not count.
+    Images to which the metric does not apply do not count. An image counts once, with the mean over its repetitions.
 
     Raises:
         NoValue: it applies to none of them.
-        RedoubtError: there are no rows, they lack a column, or a value is not finite.
+        RedoubtError: there are no rows, they lack a column, an image has several rows, or a value is not finite.
     """
     module = registry.method("metrics", metric)
+    image = [name for name in ("seed", "index", "repetition") if name in rows]
+    if "index" in rows and rows.duplicated(image).any():
+        raise RedoubtError(
+            f"{metric}: images have several rows each; choose one value of the attack's sweep by `where`"
+        )
     try:
         if hasattr(module, "applies"):
             counted = module.applies(rows)
@@ -70,7 +72,7 @@ def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
         values = np.asarray(module.values(rows), dtype=np.float64)
     except KeyError as error:
         raise RedoubtError(f"{metric}: the attack's rows have no column {error}") from None
-    if "repetition" in rows:  # an image counts once, with the mean over its repetitions
+    if "repetition" in rows:
         values = pd.Series(values).groupby([rows["seed"].to_numpy(), rows["index"].to_numpy()]).mean().to_numpy()
     if not len(values) or not np.isfinite(values).all():
         raise RedoubtError(f"{metric}: {len(values)} rows, {int((~np.isfinite(values)).sum())} of them not finite")

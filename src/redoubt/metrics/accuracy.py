@@ -1,6 +1,8 @@
 """Accuracy on clean images: the share that the model labels correctly before the attack."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "rate"
 UNIT = "percent"

@@ -1,6 +1,8 @@
 """Accuracy under attack: the share of all images that keeps its true label; clean errors count as errors."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "rate"
 UNIT = "percent"

@@ -1,6 +1,8 @@
 """Fooling rate: the share of all images whose prediction the attack changed."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "rate"
 UNIT = "percent"

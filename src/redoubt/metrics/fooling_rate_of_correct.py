@@ -3,7 +3,9 @@
 For attacks that start from the true label: they have nothing to do on an image that is wrong as it is.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "rate"
 UNIT = "percent"

@@ -3,7 +3,9 @@
 For attacks on pixels, whose norms are those of images in [0, 1].
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "plain"

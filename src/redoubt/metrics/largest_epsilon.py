@@ -4,7 +4,9 @@ For searches on pixels in [0, 1]: there 1 allows any image, so it stands for lar
 search failed. The bootstrap's interval of a maximum reaches downwards only.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import np, pd
 
 KIND = "mean"
 UNIT = "plain"
@@ -15,6 +17,6 @@ def values(rows: pd.DataFrame) -> pd.Series:
     return rows["epsilon"].fillna(1.0).clip(upper=1.0)
 
 
-def summary(values) -> float:
+def summary(values: np.ndarray) -> float:
     """Return the largest of the values."""
     return values.max()

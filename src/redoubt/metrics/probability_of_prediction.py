@@ -1,6 +1,8 @@
 """Probability that the model gives to its own prediction on the attacked image."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "plain"

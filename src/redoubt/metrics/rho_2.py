@@ -1,6 +1,8 @@
 """rho_2: mean of ||perturbation||_2 / ||input||_2 over all images (DeepDefense, equation 7)."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "scientific"

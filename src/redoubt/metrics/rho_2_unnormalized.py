@@ -1,6 +1,8 @@
 """rho'_2: mean of ||perturbation||_2, in units of the attacked space (DeepDefense, supplementary equation 1)."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "plain"

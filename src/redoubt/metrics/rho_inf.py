@@ -1,6 +1,8 @@
 """rho_inf: mean of ||perturbation||_inf / ||input||_inf over all images (DeepDefense, equation 8)."""
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "scientific"

@@ -1,7 +1,10 @@
 """Time ratio: seconds with peer layers over seconds without, the median over measurements side by side."""
 
+from __future__ import annotations
+
 import numpy as np
-import pandas as pd
+
+from redoubt.lazily import pd
 
 KIND = "mean"
 UNIT = "plain"

@@ -3,7 +3,9 @@
 For models that have a detector, such as MagNet.
 """
 
-import pandas as pd
+from __future__ import annotations
+
+from redoubt.lazily import pd
 
 KIND = "rate"
 UNIT = "percent"

@@ -1,6 +1,6 @@
 """Fetch, check and publish one dataset: bytes from a mirror become tensors that every later step reads.
 
-Writes `train.safetensors`, `test.safetensors` and `meta.json` into a folder, all or none of them.
+Writes `train.safetensors`, `test.safetensors` and `meta.json` into a folder, either all or none.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def run(
     meta: dict[str, Any] = {"name": source.name, "title": source.title, "shape": list(source.shape)}
     if source.layout == "imagenet":
         splits, classes = imagenet.scan(imagenet_folder)
-        root = str(sources.local(imagenet_folder).resolve())
+        root = imagenet.as_utf8(sources.local(imagenet_folder).resolve())
         weights = [vision.fetch(name) for name in vision.PUBLISHED]  # of the networks that are trained on it elsewhere
         meta |= {"classes": list(classes), "root": root, "sources": weights}
     else:

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from redoubt.artifacts._drawing import data, draw, picture
+from redoubt.artifacts._drawing import data, draw
+from redoubt.artifacts._style import picture
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_all
 

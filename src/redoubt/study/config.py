@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from redoubt.records import Share, Strict, Training
+from redoubt.records import Count, Share, Strict
+from redoubt.study.entries.artifact import Verdict
+from redoubt.study.entries.attack import Attack
+from redoubt.study.entries.model import Training
 
 Id = Annotated[
     str,
@@ -36,17 +39,10 @@ class Data(Strict):
     imagenet: str | None = Field(None, description="folder with train/ and val/, as torchvision's ImageFolder reads it")
 
 
-class Verdict(Strict):
-    """Tolerances of the verdict `reproduced`, fixed before results are seen."""
-
-    rate: Share = Field(0.01, description="for rates (accuracy): absolute, 0.01 is one point")
-    mean: Share = Field(0.10, description="for means (rho): relative to the published value")
-
-
 class Config(Strict):
     """`config/config.yaml`."""
 
-    scale: Literal["demo", "laptop", "laptop-jpeg", "paper"] = Field("demo", description="how much is run")
+    scale: Id = Field("demo", description="how much is run: a file of config/scales/")
     studies: list[StudyId] = Field(["deepdefense"], description="files of config/studies/ that take part")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"
@@ -95,52 +91,8 @@ class Defended(Strict):
         return None
 
 
-class Select(Strict):
-    """Which test images are attacked."""
-
-    images: Annotated[int, Field(gt=0)] | None = Field(None, description="the first so many; all when null")
-    label: int | None = Field(None, description="only images of this class")
-    not_label: int | None = Field(
-        None,
-        description="no images of this class, as for an attack that aims at it",
-        exclude_if=lambda label: label is None,  # so that entries without it stay what they were
-    )
-
-
-class Attack(Strict):
-    """An attack with its parameters."""
-
-    attack: str = Field(description="name of an attack")
-    engine: Literal["redoubt", "foolbox"] = Field("redoubt", description="whose implementation")
-    space: Literal["pixels", "preprocessed"] = Field(
-        "pixels", description="where it perturbs and measures: images in [0, 1], or the network's inputs, unbounded"
-    )
-    parameters: dict[str, Any] = Field({}, description="parameters of the attack, in units of the space")
-    select: Select = Select()
-    crafting: Annotated[int, Field(gt=0)] | None = Field(
-        None, description="the first so many training images, for a universal perturbation; the attacked ones when null"
-    )
-    draws: Annotated[int, Field(gt=0)] = Field(
-        1, description="forward passes averaged at every step of crafting, for random models"
-    )
-    draws_apart: bool = Field(
-        False,
-        description="each of these passes is a call of its own, for models that draw once a call, not for every image",
-        exclude_if=lambda apart: not apart,  # so that entries without it stay what they were
-    )
-    gradient: Literal["exact", "straight-through"] = Field(
-        "exact",
-        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
-        exclude_if=lambda gradient: gradient == "exact",
-    )
-    repetitions: Annotated[int, Field(gt=0)] = Field(
-        1, description="times that every crafted image is scored, each with draws of its own, for random models"
-    )
-    keep_images: bool = Field(False, description="store the adversarial images and their probabilities too")
-
-
 class Source(Strict):
-    """Finished rows of another model that an evaluation builds on."""
+    """Finished rows of another model that an evaluation builds on: of the same seed where that model declares it."""
 
     model: Id
     attack: Id
@@ -152,6 +104,9 @@ class Evaluation(Strict):
     attack: Id
     models: list[str] = Field(description="ids, or patterns with *")
     reads: list[Source] = Field([], description="rows that the attack builds on")
+    crafted_on: Id | None = Field(
+        None, description="model that the examples are made on, to be scored on `models`; the scored one when null"
+    )
 
 
 class Artifact(Strict):
@@ -194,7 +149,7 @@ class Best(Strict):
     model: Id
     among: list[Id] = Field(description="rows it is compared with")
     columns: list[str]
-    rank: Annotated[int, Field(gt=0)] = Field(1, description="place it takes: 1 is the highest")
+    rank: Count = Field(1, description="place it takes: 1 is the highest")
 
 
 class Trend(Strict):
@@ -210,7 +165,7 @@ class Trend(Strict):
 
 
 class Consistent(Strict):
-    """`first` is above `second` exactly when `third` is above `fourth`, within a tolerance of the latter pair."""
+    """The ratio exceeds `threshold` exactly when `value` exceeds `level`, or `value` is within `slack` of it."""
 
     check: Literal["consistent"]
     ratio: tuple[Operand, Operand]
@@ -254,11 +209,13 @@ class Study(Strict):
 
 
 class Override(Strict):
-    """A change of some models or attacks at one scale."""
+    """A change of some models or attacks of a study at one scale."""
 
     models: list[str] = Field([], description="ids or patterns with * of the models that are changed")
     attacks: list[str] = Field([], description="ids or patterns with * of the attacks that are changed")
-    set: dict[str, Any] = Field(description="keys of the entry and their values; mappings are merged")
+    set: dict[str, Any] = Field(
+        description="keys of the entry and their values; mappings are merged, those by number (drops) replaced"
+    )
     why: str = Field(description="shown in the report")
 
 
@@ -269,16 +226,21 @@ class Cut(Strict):
     why: str = Field(description="reason given in place of their results")
 
 
+class Changes(Strict):
+    """`config/scales/<scale>/<study>.yaml`: what a scale changes in one study; without the file, nothing."""
+
+    overrides: list[Override] = []
+    cuts: list[Cut] = []
+
+
 class Scale(Strict):
     """`config/scales/<scale>.yaml`: how much is run; an experiment's meaning never changes with it."""
 
     stamp: str = Field(description="shown on every artifact")
     comparable: bool = Field(description="whether numbers may be set against the paper's")
-    threads: Annotated[int, Field(gt=0)] = Field(description="cores of one training or attack job")
+    threads: Count = Field(description="cores of one training or attack job")
     stand_ins: dict[str, str] = Field({}, description="dataset: dataset used in its place")
     networks: dict[str, Method] = Field({}, description="network: network used in its place")
-    overrides: list[Override] = []
-    cuts: list[Cut] = []
 
 
-ROOTS = {"config": Config, "study": Study, "scale": Scale}
+ROOTS = {"config": Config, "study": Study, "scale": Scale, "changes": Changes}

@@ -1,7 +1,12 @@
-"""Records that the catalog makes and others read."""
+"""What the catalog says of models and evaluations, and what artifacts ask of them."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redoubt.study.entries.model import ModelEntry
 
 
 @dataclass(frozen=True)
@@ -10,26 +15,34 @@ class Model:
 
     id: str
     study: str
-    entry: dict[str, Any]  # what the training step reads, seeds aside
+    entry: ModelEntry  # what the training step reads, seeds aside
     labels: dict[str, str]
     seeds: tuple[int, ...]
     start: str | None
     missing: str | None  # why it cannot be run here; None when it can
-    step: str  # the step that makes it: pretrain (`baselines` of a study) or defend (its `models`)
+    step: str  # the rule that makes it: pretrain (`baselines` of a study) or defend (its `models`)
 
     @property
     def dataset(self) -> str:
         """Name of the dataset that it is trained on at this scale."""
-        return self.entry["dataset"]
+        return self.entry.dataset
+
+    def seed_for(self, seed: int) -> int:
+        """Return which of its runs goes with a run `seed` of what is built on it: the same, else its first."""
+        return seed if seed in self.seeds else self.seeds[0]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attack on one model; `reads` are the finished runs that it builds on."""
+    """One attack on one model; `reads` are the finished runs that it builds on.
+
+    Its examples are made on the model `crafted_on`, on the attacked one where that is None.
+    """
 
     model: str
     attack: str
     reads: tuple[tuple[str, str], ...] = ()
+    crafted_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,3 +51,16 @@ class Need:
 
     model: str
     attack: str | None = None
+
+
+@dataclass(frozen=True)
+class Swept:
+    """In a cell that a plot will draw: any value that the run's attack sweeps in the column, and those of `also`."""
+
+    model: str
+    attack: str
+    also: tuple[float, ...] = ()
+
+
+ANY = ...
+"""In a cell that a plot will draw: a value that is known once it is drawn."""

@@ -1,18 +1,20 @@
-"""Reading config files: YAML to typed records, with errors that name file and key."""
+"""Reading config files: YAML to typed records and checked methods, with errors that name file and key."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from redoubt.errors import RedoubtError
+from redoubt import registry
+from redoubt.errors import RedoubtError, shortened
 from redoubt.records import explain
 from redoubt.study.config import Method
+from redoubt.study.entries.base import Method as Named
 
 
 def read_yaml(root: Path, name: str) -> Any:
@@ -46,10 +48,10 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def check_plain(value: Any, file: str, key: str = "", depth: int = 0) -> None:
-    """Refuse what YAML can hold and JSON, a command line or a tensor cannot.
+    """Reject YAML values that cannot be represented in JSON, on a command line or in a tensor.
 
     Raises:
-        RedoubtError: a date, NaN, a vast number, text that is none; the message names file and key.
+        RedoubtError: a date, NaN, a number out of range, or text with control characters; with file and key.
     """
     if isinstance(value, Mapping | list):
         if depth == _DEEPEST:
@@ -76,7 +78,10 @@ def _is_text(value: str) -> bool:
     return len(value) <= _LONGEST and not _NO_TEXT.search(value)
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_Loader):
     """A safe loader that refuses a key given twice, where YAML would keep the last in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -100,16 +105,52 @@ def typed(kind: type[BaseModel], value: Any, file: str) -> Any:
 
 
 def merged(base: Mapping, change: Mapping) -> dict:
-    """Return `base` with the keys of `change`; mappings within are merged in the same way."""
+    """Return `base` with the keys of `change`; mappings within are merged in the same way.
+
+    A mapping whose keys are numbers, such as `drops`, is one value: it is replaced.
+    """
     result = dict(base)
     for key, value in change.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
+        old = result.get(key)
+        merge = _by_name(old) and _by_name(value)
+        result[key] = merged(old or {}, value) if merge else value
     return result
 
 
-def named(method: Method) -> dict[str, Any]:
-    """Return `{name, parameters}` of a method given by its name, or by a mapping of name and parameters."""
+def _by_name(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+def named(method: Method) -> tuple[str, dict[str, Any]]:
+    """Return name and parameters of a method given by its name, or by a mapping of name and parameters."""
     if isinstance(method, str):
-        return {"name": method, "parameters": {}}
-    return {"name": str(method.get("name", "")), "parameters": {k: v for k, v in method.items() if k != "name"}}
+        return method, {}
+    return str(method.get("name", "")), {key: value for key, value in method.items() if key != "name"}
+
+
+def checked(kind: str, name: str, values: Mapping[str, Any], where_name: str, where_parameters: str) -> Any:
+    """Return the parameters of a method as a record.
+
+    Raises:
+        RedoubtError: no such method, or a wrong parameter; the message begins with where the one or the other is given.
+    """
+    try:
+        registry.method(kind, name)
+    except RedoubtError as error:
+        raise RedoubtError(f"{where_name}: {error}") from None
+    try:
+        return registry.parameters(kind, name, dict(values))
+    except RedoubtError as error:
+        raise RedoubtError(f"{where_parameters}.{error}") from None
+
+
+def spelt(name: str, parameters: BaseModel) -> dict[str, Any]:
+    """Return name and parameters of a method as an entry spells them: without those that have their default."""
+    values = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return Named(name=name, parameters=values).model_dump()
+
+
+def known(key: str, among: Iterable[str], where: str) -> None:
+    """Refuse a key that is not among others."""
+    if key not in (among := list(among)):
+        raise RedoubtError(f"{where}: {key!r} is not one of {shortened(among, 20)}")

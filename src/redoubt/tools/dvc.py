@@ -1,92 +1,46 @@
-"""Write down what every checkpoint, attack and artifact is made from, for DVC: one small file for each.
+"""Write down for DVC what every result is made from: one small file for each stage, from the list of jobs.
 
-Reads config and source files; writes `results/<scale>/plan/`. A file holds the entries of its item and of
-all that lies upstream at this scale, and the digests of their code, so it changes exactly when its item is
-to be made anew.
+Reads config and source files; writes `results/<scale>/plan/`. A file holds the entry of its job and, for the job and
+all that lies upstream of it, the digest of entry and code, so it changes exactly when its job is to be run again.
 With --targets it writes `config/dvc-targets.yaml` instead: the mappings that `dvc.yaml` walks over.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
-from collections.abc import Iterable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import canonical_json, write_text
-from redoubt.layout import published_file
+from redoubt.files import canonical_json, entry_digest, write_text
+from redoubt.graph.jobs import Job, Jobs
 from redoubt.study import catalog as catalogs
-from redoubt.study.catalog import Catalog
-from redoubt.study.needs import Need
 
 TARGETS = "config/dvc-targets.yaml"
-_HEADER = "# What dvc.yaml walks over.\n# Written by `make format`.\n"
+KINDS = ("train", "attack", "table", "figure")
+_HEADER = "# What dvc.yaml walks over: one stage for each run.\n# Written by `make format`.\n"
 
 
-@cache
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
+def plans(jobs: Jobs) -> dict[str, dict[str, Any]]:
+    """Return the content of the plan file of every stage, by its path below `results/<scale>/plan`."""
+    digests = {job.name: entry_digest([job.version, job.entry]) for job in jobs}
+    return {
+        f"{job.name}.json": {
+            "entry": job.entry,
+            "made_from": {other.name: digests[other.name] for other in jobs.upstream(job)},
+        }
+        for job in jobs
+        if job.stage is not None
+    }
 
 
-def _parts(catalog: Catalog, needs: Iterable[Need]) -> dict[str, Any]:
-    """Return entries and code of some models and runs, and of all that they are made from."""
-    models: dict[str, Any] = {}
-    attacks: dict[str, Any] = {}
-    code: set[str] = set()
-    todo = list(needs)
-    while todo:
-        need = todo.pop()
-        name = f"{need.model}/{need.attack}"
-        if need.attack is None and need.model not in models:
-            model = catalog.models[need.model]
-            models[need.model] = {"entry": model.entry, "seeds": model.seeds}
-            code.update(catalog.model_code(need.model), catalog.code("steps.download"))
-            todo += [Need(model.start)] if model.start else []
-        elif need.attack is not None and name not in attacks:
-            run = catalog.runs[need.model, need.attack]
-            attacks[name] = {"entry": catalog.attacks[need.attack], "reads": run.reads}
-            code.update(catalog.attack_code(need.model, need.attack))
-            todo += [Need(need.model), *(Need(model, attack) for model, attack in run.reads)]
-    return {"models": models, "attacks": attacks, "code": code}
-
-
-def _dated(catalog: Catalog, parts: dict[str, Any], files: Iterable[str] = ()) -> dict[str, Any]:
-    """Return `parts` with the digest of each of its code files, and of some other `files`."""
-    digests = {file: _digest(catalog.root / file) for file in sorted({*parts["code"], *files})}
-    return {**parts, "code": digests}
-
-
-def plans(catalog: Catalog) -> dict[str, dict[str, Any]]:
-    """Return the content of every plan file, by its path below `results/<scale>/plan`."""
-    result: dict[str, dict[str, Any]] = {}
-    for model in catalog.models:
-        result[f"models/{model}.json"] = _dated(catalog, _parts(catalog, [Need(model)]))
-    for model, attack in catalog.runs:
-        result[f"attacks/{model}/{attack}.json"] = _dated(catalog, _parts(catalog, [Need(model, attack)]))
-    for study, key in catalog.artifacts:
-        parts = _parts(catalog, [need for need in catalog.needs(study, key) if catalog.missing(need) is None])
-        parts["code"].update(catalog.artifact_code(study, key))
-        parts["entry"] = catalog.artifact_entry(study, key)
-        name = f"artifacts/{study}-{key}.json"
-        result[name] = _dated(catalog, parts, [published_file(study)])
-    artifacts = {name: catalogs.entry_hash(plan) for name, plan in result.items() if name.startswith("artifacts/")}
-    made = {"artifacts": artifacts, "entry": catalog.claims_hash(), "code": catalog.code("steps.scorecard")}
-    result["scorecard.json"] = _dated(catalog, made)
-    made = {"artifacts": artifacts, "entry": catalog.report_entry(), "code": catalog.report_code()}
-    result["report.json"] = _dated(catalog, made, catalog.report_files)
-    return result
-
-
-def write(catalog: Catalog) -> None:
-    """Write the plan files that differ from what is there, and remove those of items that are gone."""
-    folder = catalog.root / "results" / catalog.config.scale / "plan"
-    texts = {folder / name: canonical_json(plan) + "\n" for name, plan in plans(catalog).items()}
+def write(jobs: Jobs) -> None:
+    """Write the plan files that differ from what is there, and remove those of jobs that are gone."""
+    folder = jobs.catalog.root / "results" / jobs.scale / "plan"
+    texts = {folder / name: canonical_json(plan) + "\n" for name, plan in plans(jobs).items()}
     for path in folder.rglob("*.json"):
         if path not in texts:
             path.unlink()
@@ -95,44 +49,47 @@ def write(catalog: Catalog) -> None:
             write_text(path, text)
 
 
-def fetched_unseen(catalog: Catalog) -> bool:
-    """Tell whether results lie here of which Snakemake has no record, as after a bare `dvc pull`.
+def fetched_unseen(jobs: Jobs) -> bool:
+    """Return whether there are results here of which Snakemake has no record, as after a bare `dvc pull`.
 
     Snakemake would take them for results of whatever the config now says.
     """
-    results = catalog.root / "results" / catalog.config.scale
+    root = jobs.catalog.root
+    results = root / "results" / jobs.scale
     found = any(path.is_file() for kind in ("models", "attacks") for path in (results / kind).rglob("*"))
-    return found and not any((catalog.root / ".snakemake/metadata").glob("*"))
+    return found and not any((root / ".snakemake/metadata").glob("*"))
 
 
-def targets(catalog: Catalog) -> dict[str, dict[str, dict[str, str]]]:
-    """Return the mappings that `dvc.yaml` walks over.
-
-    `given` names a key of the entry that may be absent (DVC asks for every key it is told of) or, where it
-    is, a key that is always there; `file` is the file of a defense, whose name in the config may hold hyphens.
-    `models` are those with a start, `scratch` the other defended ones.
-    """
-    kinds = ("baselines", "models", "scratch", "rows", "tables", "figures")
-    result: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
-    for name, study in catalog.studies.items():
-        for key, raw in study.baselines.items():
-            given = "preprocessing" if "preprocessing" in raw.model_fields_set else "network"
-            result["baselines"][key] = {"given": given, "study": name}
-        for key, raw in study.models.items():
-            given = "parameters" if "parameters" in raw.model_fields_set else "defense"
-            item = {"file": raw.defense.replace("-", "_"), "given": given, "study": name}
-            result["models" if raw.start else "scratch"][key] = item | ({"start": raw.start} if raw.start else {})
-    for model, attack in catalog.runs:
-        result["rows"][f"{model}-{attack}"] = {"model": model, "attack": attack}
-    for (study, key), raw in catalog.artifacts.items():
-        result[f"{raw.kind}s"][f"{study}-{key}"] = {"study": study, "artifact": key}
+def targets(jobs: Jobs) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the mappings that `dvc.yaml` walks over: what names a job, by the part of its stage's name after the @."""
+    result: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
+    for job in jobs:
+        kind, _, key = (job.stage or "").partition("@")
+        if key:
+            ids = {name: getattr(job, name) for name in ("model", "seed", "attack", "study", "artifact")}
+            item = {name: value for name, value in ids.items() if value is not None}
+            result[kind][key] = item | (_parameters(jobs, job) if kind == "train" else {})
     return result
 
 
-def targets_text(catalog: Catalog) -> str:
+def _parameters(jobs: Jobs, job: Job) -> dict[str, str]:
+    """Return where a model's entry stands in its study, and two keys of it that `dvc params diff` shows.
+
+    `given` is an optional key if it is there, else a mandatory one, because DVC fails on missing parameters.
+    """
+    name = jobs.catalog.models[job.model].study
+    study = jobs.catalog.studies[name]
+    kind, method, optional = ("baselines", "network", "preprocessing")
+    if job.model in study.models:
+        kind, method, optional = ("models", "defense", "parameters")
+    given = optional if optional in getattr(study, kind)[job.model].model_fields_set else method
+    return {"step": job.step, "study": name, "kind": kind, "method": method, "given": given}
+
+
+def targets_text(jobs: Jobs) -> str:
     """Return `config/dvc-targets.yaml` as it should be."""
     lines = [_HEADER]
-    for kind, items in targets(catalog).items():
+    for kind, items in targets(jobs).items():
         lines.append(f"{kind}:" if items else f"{kind}: {{}}")
         lines += [
             f"  {key}: {yaml.safe_dump(item, default_flow_style=True, width=1000).strip()}"
@@ -147,16 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", help="scale of the plan; that of config/config.yaml when absent")
     parser.add_argument("--targets", action="store_true", help=f"write {TARGETS} and nothing else")
     options = parser.parse_args(argv)
-    catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
+    jobs = Jobs(catalogs.load(".", {"scale": options.scale} if options.scale else None))
     if options.targets:
-        write_text(TARGETS, targets_text(catalog))
-    elif fetched_unseen(catalog):
+        write_text(TARGETS, targets_text(jobs))
+    elif fetched_unseen(jobs):
         raise RedoubtError(
-            f"results/{catalog.config.scale} was fetched, but Snakemake does not know what it was made from; "
-            f"run `make restore SCALE={catalog.config.scale}` first"
+            f"results/{jobs.scale} was fetched, but Snakemake does not know what it was made from; "
+            f"run `make restore SCALE={jobs.scale}` first"
         )
     else:
-        write(catalog)
+        write(jobs)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Tell what a scale costs before it starts: jobs by step, hours, disk, and what cannot be had.
+"""Print what a scale costs before it starts: jobs by step, hours, disk, and what cannot be had.
 
 Reads the catalog and the files that are made; measures how fast this machine is, once, and keeps that in logs/.
 """
@@ -12,13 +12,15 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from redoubt.cost import estimate
+from redoubt.cost.estimate import Cost
 from redoubt.errors import cli, shortened
 from redoubt.files import read_json, write_json
-from redoubt.graph import jobs as workload
-from redoubt.graph.jobs import Cost, Job
+from redoubt.graph.jobs import NAMES, STEPS, Job, Jobs
 from redoubt.progress import progress
 from redoubt.study import catalog as catalogs
 from redoubt.study.catalog import Catalog
@@ -26,10 +28,11 @@ from redoubt.tools.reference import seconds as benchmarks
 
 MODEL_STEPS = ("pretrain", "defend", "attack")
 BASIS = """\
-Basis: training steps and passes of each kind of model, timed; passes of each attack, counted on a model that is hardly
-ever fooled, so that attacks which stop early take less, a tenth at times. Tables, figures, pages: their start alone.
-Disk: before compression, without the archives that a download fetches. Made: the files are there; `snakemake -n`
-tells whether they are still good. Took / estimate: seconds of jobs that have run, here or for results/reference.
+Basis: training steps and passes of each kind of model, timed; passes of each attack are upper bounds, counted on a
+model that almost never misclassifies: attacks that stop early may need a tenth. Preprocessing, tables, figures, pages:
+their start alone. Disk: before compression, without the archives that a download fetches. Made: the files are there;
+`snakemake -n` shows whether they are up to date. Took / estimate: seconds of jobs that have run, here or for
+results/reference.
 {gpu}"""
 NO_GPU = "GPU hours: no GPU here, so nothing was measured."
 
@@ -46,48 +49,44 @@ def start_seconds(step: str) -> float:
     return spent() - before
 
 
-def works(catalog: Catalog, jobs: list[Job]) -> dict[str, Any]:
-    """Return what is to be measured for some jobs: a function by the key of its rate."""
+def works(jobs: Jobs) -> dict[str, Any]:
+    """Return what is to be measured for the jobs that the report needs: a function by the key of its rate."""
+    catalog, result = jobs.catalog, dict[str, Any]()
     device, threads = catalog.config.device, catalog.scale.threads
-    result: dict[str, Any] = {}
-    for job in jobs:
-        result[f"start {job.step}"] = lambda step=job.step: start_seconds(step)
+    for job in jobs.wanted:
+        result[f"start {job.step}"] = partial(start_seconds, STEPS.get(job.step, job.step))
         if job.model is None:
             continue
-        facts = workload.facts(job.dataset)
-        entry = catalog.models[job.model].entry
+        facts, entry = estimate.facts(job.dataset), catalog.models[job.model].entry
 
         def speed(entry=entry, facts=facts):
             from redoubt.cost import measure as rates
 
             return rates.of_model(entry, *facts, device, threads)
 
-        result[workload.model_key(entry)] = speed
-        attacks = [(workload.tracking(entry), [])]
-        if job.attack is not None:
-            reads = catalog.runs[job.model, job.attack].reads
-            attacks = [(catalog.attacks[job.attack], [catalog.attacks[key] for _, key in reads])]
-        for attack, read in attacks:
-            if attack is None:
-                continue
+        result[estimate.model_key(entry)] = speed
+        attack, read = estimate.asked(catalog, job)
+        if attack is None:
+            continue
 
-            def passes(attack=attack, read=read, facts=facts):
-                from redoubt.cost import measure as rates
+        def passes(attack=attack, read=read, facts=facts):
+            from redoubt.cost import measure as rates
 
-                return rates.of_attack(attack, read, *facts)
+            return rates.of_attack(attack, read, *facts)
 
-            result[workload.attack_key(attack, read, job.dataset)] = passes
+        result[estimate.attack_key(attack, read, job.dataset)] = passes
     return result
 
 
-def measured(catalog: Catalog, jobs: list[Job], anew: bool = False) -> dict[str, Any]:
-    """Return the rates that the costs of some jobs are made of; what is not known yet is measured now, and kept."""
+def measured(jobs: Jobs, anew: bool = False) -> dict[str, Any]:
+    """Return the timing rates needed to estimate the jobs; missing ones are measured now, and kept."""
+    catalog = jobs.catalog
     device = "cuda" if catalog.gpus else "cpu"
     path = catalog.root / f"logs/rates-{device}.json"
     where = {"torch": version("torch"), "threads": catalog.scale.threads}
     kept = read_json(path) if path.is_file() and not anew else {}
     rates = kept["rates"] if kept.get("where") == where else {}
-    todo = {key: work for key, work in works(catalog, jobs).items() if key not in rates}
+    todo = {key: work for key, work in works(jobs).items() if key not in rates}
     if todo:
         print(f"measuring {len(todo)} rates of this machine, once ...", file=sys.stderr)
     for key, work in progress(todo.items(), "rates"):
@@ -131,7 +130,7 @@ def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str
     """Return the lines of the table: what is still to be made, by step, and in all."""
     rows = [("step", "jobs", "made", "CPU hours", "GPU hours", "disk", "took / estimate")]
     sums = {"CPU": 0.0, "GPU": 0.0, "disk": 0.0}
-    for step in workload.STEPS:
+    for step in NAMES:
         own = [job for job in jobs if job.step == step]
         left = [costs[job.name] for job in own if job.name not in made]
         known = [cost.seconds for cost in left if cost.seconds is not None]
@@ -139,11 +138,11 @@ def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str
         disk = sum(cost.bytes or 0.0 for cost in left)
         sums[unit] += sum(known)
         sums["disk"] += disk
-        told = {"CPU": "", "GPU": "", unit: hours(sum(known)) if known or not left else "unknown"}
-        told[unit] += " +" * (0 < len(known) < len(left))
+        shown = {"CPU": "", "GPU": "", unit: hours(sum(known)) if known or not left else "unknown"}
+        shown[unit] += " +" * (0 < len(known) < len(left))
         made_here = sum(job.name in made for job in own)
         rows.append(
-            (step, str(len(own)), str(made_here), told["CPU"], told["GPU"], size(disk), compared(own, costs, ran))
+            (step, str(len(own)), str(made_here), shown["CPU"], shown["GPU"], size(disk), compared(own, costs, ran))
         )
     gpu_hours = hours(sums["GPU"]) if gpu else "unknown"
     total = ("all", str(len(jobs)), str(len(made)), hours(sums["CPU"]), gpu_hours, size(sums["disk"]), "")
@@ -155,10 +154,11 @@ def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str
     return lines
 
 
-def report(catalog: Catalog, jobs: list[Job], rates: dict[str, Any], ran: dict[str, float]) -> str:
+def report(everything: Jobs, rates: dict[str, Any], ran: dict[str, float]) -> str:
     """Return the whole page: what there is to do, what it costs, and what is not known."""
-    costs = {job.name: workload.cost(catalog, job, rates) for job in jobs}
-    made = {job.name for job in jobs if all((catalog.root / file).is_file() for file in job.files)}
+    catalog, jobs = everything.catalog, everything.wanted
+    costs = {job.name: estimate.cost(everything, job, rates) for job in jobs}
+    made = {job.name for job in jobs if all((catalog.root / file).is_file() for file in job.outputs)}
     gpu = bool(catalog.gpus)
     left = [(job, costs[job.name]) for job in jobs if job.name not in made]
     lines = [catalog.scale.stamp, *table(jobs, costs, made, ran, gpu)]
@@ -175,7 +175,7 @@ def report(catalog: Catalog, jobs: list[Job], rates: dict[str, Any], ran: dict[s
     if unknown:
         lines.append("\nNot known, and in no sum:")
         lines += [f"  {why}: {shortened(names, 4)}" for why, names in unknown.items()]
-    if missing := workload.absent(catalog):
+    if missing := estimate.absent(catalog):
         lines.append("\nNot run here, and in no sum; their rows will read not-run:")
         lines += [f"  {why}: {len(models)} models" for why, models in missing.items()]
     return "\n".join(lines) + "\n\n" + BASIS.format(gpu="" if gpu else NO_GPU)
@@ -188,9 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", action="store_true", help="measure anew what is kept in logs/")
     options = parser.parse_args(argv)
     catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
-    jobs = list(workload.jobs(catalog))
-    rates = measured(catalog, jobs, options.measure)
-    print(report(catalog, jobs, rates, job_seconds(catalog)))
+    jobs = Jobs(catalog)
+    print(report(jobs, measured(jobs, options.measure), job_seconds(catalog)))
     return 0
 
 

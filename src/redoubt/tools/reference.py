@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import write_json, write_text
+from redoubt.files import entry_digest, write_json, write_text
 from redoubt.steps import scorecard
 from redoubt.study import catalog
 
@@ -47,7 +47,7 @@ def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> d
         "scale": found.config.scale,
         "commit": git("rev-parse", "HEAD"),
         "changed_files": git("diff", "--name-only", "HEAD", "--", ".", ":!results/reference").splitlines(),
-        "config_hash": catalog.entry_hash(entries),
+        "config_hash": entry_digest(entries),
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},

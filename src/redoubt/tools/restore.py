@@ -18,33 +18,17 @@ import yaml
 
 from redoubt.errors import RedoubtError, cli, shortened
 from redoubt.files import file_digest
-from redoubt.layout import artifact_files, attack_file, data_file, model_files, scorecard_files
+from redoubt.graph.jobs import Jobs
+from redoubt.layout import report_file
 from redoubt.study import catalog as catalogs
-from redoubt.study.catalog import Catalog
 from redoubt.tools import dvc as plan
 
 LOCK = Path("dvc.lock")
 
 
-def stages(catalog: Catalog) -> dict[str, list[str]]:
-    """Return the files of every stage of `dvc.yaml` but `plan`, which is written anew each time.
-
-    Raises:
-        RedoubtError: a model has other seeds than 0, for which dvc.yaml has no stages.
-    """
-    scale, result = catalog.config.scale, {}
-    if several := [key for key, model in catalog.models.items() if tuple(model.seeds) != (0,)]:
-        raise RedoubtError(f"{several[0]}: DVC stores seed 0 alone; save and restore take models with seeds: [0]")
-    for key, model in catalog.models.items():
-        name = "defend-scratch" if model.step == "defend" and model.start is None else model.step
-        result[f"{name}@{key}"] = list(model_files(scale, key, 0))
-    for model, attack in catalog.runs:
-        result[f"attack@{model}-{attack}"] = [attack_file(scale, model, 0, attack)]
-    for (study, key), raw in catalog.artifacts.items():
-        result[f"{raw.kind}@{study}-{key}"] = list(artifact_files(scale, study, key, raw.kind))
-    result["scorecard"] = list(scorecard_files(scale))
-    result["report"] = [f"results/{scale}/report/index.html"]
-    return result
+def stages(jobs: Jobs) -> dict[str, tuple[str, ...]]:
+    """Return the files of every stage of `dvc.yaml` but `plan`, which is written again each time."""
+    return {job.stage: job.outputs for job in jobs if job.stage is not None}
 
 
 def _call(*command: str, problem: str) -> str:
@@ -57,25 +41,33 @@ def _call(*command: str, problem: str) -> str:
     return done.stdout
 
 
-def _locked(catalog: Catalog) -> list[str]:
-    """Return the stages that dvc.lock records at this scale."""
+def _lock() -> dict[str, dict[str, str]]:
+    """Return the MD5 that dvc.lock records of the files of every stage.
+
+    Raises:
+        RedoubtError: there is no such file, or it is damaged.
+    """
     if not LOCK.is_file():
         raise RedoubtError("dvc.lock: nothing has been recorded yet; run `snakemake`, then `make save`")
-    recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-    found = [
-        name
-        for name, files in stages(catalog).items()
-        if name in recorded and {out["path"] for out in recorded[name]["outs"]} == set(files)
-    ]
+    try:
+        recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        return {
+            name: {out["path"]: str(out["md5"]) for out in stage.get("outs", [])} for name, stage in recorded.items()
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        problem = " ".join(str(error).split())
+        raise RedoubtError(
+            f"dvc.lock: damaged ({type(error).__name__}: {problem}); take it from git again (git checkout dvc.lock)"
+        ) from None
+
+
+def _recorded(jobs: Jobs) -> dict[str, dict[str, str]]:
+    """Return the stages that dvc.lock records at this scale, with the MD5 of their files."""
+    lock = _lock()
+    found = {name: lock[name] for name, files in stages(jobs).items() if set(lock.get(name, ())) == set(files)}
     if not found:
-        raise RedoubtError(f"dvc.lock: nothing is recorded at scale {catalog.config.scale}")
+        raise RedoubtError(f"dvc.lock: nothing is recorded at scale {jobs.scale}")
     return found
-
-
-def _recorded(names: Iterable[str]) -> dict[str, str]:
-    """Return the MD5 that dvc.lock records of every file of some stages."""
-    recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-    return {out["path"]: out["md5"] for name in names for out in recorded[name]["outs"]}
 
 
 def _object(digest: str) -> str:
@@ -88,28 +80,28 @@ def _differs(path: Path, digest: str) -> bool:
     return path.is_file() and file_digest(path, "md5") != digest
 
 
-def _forget(catalog: Catalog, recorded: dict[str, str], wrong: Iterable[str]) -> None:
+def _forget(root: Path, recorded: dict[str, str], wrong: Iterable[str]) -> None:
     """Remove damaged files, and what DVC's cache keeps of them, so that nothing uses them."""
     cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
     for file in wrong:
-        (catalog.root / file).unlink()
+        (root / file).unlink()
         (cache / _object(recorded[file])).unlink(missing_ok=True)
 
 
-def _drop_damaged(catalog: Catalog, files: Iterable[str]) -> None:
+def _drop_damaged(root: Path, files: Iterable[str]) -> None:
     """Remove damaged copies of some whole files from DVC's cache; a commit would put them in the files' place."""
     cache = Path(_call("dvc", "cache", "dir", problem="dvc cache dir").strip())
     for file in files:
-        digest = file_digest(catalog.root / file, "md5")
+        digest = file_digest(root / file, "md5")
         if _differs(kept := cache / _object(digest), digest):
             kept.unlink()
 
 
 @dataclass
 class Pulled:
-    """Files that were damaged here and fetched anew, those that are damaged in the remote, and those it lacks."""
+    """Files that were damaged here and fetched again, those that are damaged in the remote, and those it lacks."""
 
-    mended: list[str]
+    repaired: list[str]
     damaged: list[str]
     lost: list[str]
 
@@ -124,32 +116,32 @@ class Pulled:
         return found
 
 
-def _pull(catalog: Catalog, names: list[str], recorded: dict[str, str]) -> Pulled:
-    """Fetch the files of some stages; those that are damaged are fetched once more, and removed when that helps not.
+def _pull(root: Path, names: Iterable[str], recorded: dict[str, str]) -> Pulled:
+    """Fetch the files of some stages; damaged ones are fetched once more, and deleted if they are still damaged.
 
     Raises:
         RedoubtError: DVC fails.
     """
 
     def once() -> list[str]:
-        # What was never made is missing by right; what was made must come.
+        # Stages that were never recorded may be missing; recorded files must be fetched.
         _call("dvc", "pull", "--allow-missing", *_groups(names), problem="dvc pull")
-        wrong = [file for file, digest in recorded.items() if _differs(catalog.root / file, digest)]
-        _forget(catalog, recorded, wrong)
+        wrong = [file for file, digest in recorded.items() if _differs(root / file, digest)]
+        _forget(root, recorded, wrong)
         return wrong
 
     first = once()
     damaged = once() if first else []
-    absent = [file for file in recorded if not (catalog.root / file).is_file()]
+    absent = [file for file in recorded if not (root / file).is_file()]
     return Pulled(
-        mended=[file for file in first if file not in absent],
+        repaired=[file for file in first if file not in absent],
         damaged=damaged,
         lost=[file for file in absent if file not in damaged],
     )
 
 
 def _groups(names: Iterable[str]) -> list[str]:
-    """Return the groups that stages belong to: DVC reads all of its files anew for every target that it is given."""
+    """Return the groups that stages belong to: DVC reads all of its files again for every target that it is given."""
     return list(dict.fromkeys(name.split("@")[0] for name in names))
 
 
@@ -161,34 +153,34 @@ def _changed(status: list[Any]) -> bool:
     )
 
 
-def restore(catalog: Catalog, with_data: bool) -> str:
-    """Fetch, check and bless everything that is recorded; return what was done.
+def restore(jobs: Jobs, with_data: bool) -> str:
+    """Fetch and verify all recorded files, then mark them up to date in Snakemake; return what was done.
 
-    What is of another config is removed, with all that was made from it. Of what is damaged or lost only the report
+    Results of another config are removed, with all that was made from them. Of what is damaged or lost only the report
     goes too: the next run of Snakemake draws what that lacks, and leaves the rest.
 
     Raises:
         RedoubtError: the remote fails or is damaged, or what is recorded was made from other config or code.
     """
-    found = _locked(catalog)
-    files, recorded = stages(catalog), _recorded(found)
-    pulled = _pull(catalog, found, recorded)
+    root, files, found = jobs.catalog.root, stages(jobs), _recorded(jobs)
+    recorded = {file: digest for digests in found.values() for file, digest in digests.items()}
+    pulled = _pull(root, found, recorded)
     problems = pulled.problems(recorded)
-    plan.write(catalog)
+    plan.write(jobs)
     status = json.loads(_call("dvc", "status", "--json", *_groups(found), problem="dvc status"))
     stale = [name for name in found if _changed(status.get(name, []))]
     for file in (file for name in stale for file in files[name]):
-        # Without a record of its own Snakemake would take it for a result of this config.
-        (catalog.root / file).unlink(missing_ok=True)
+        # Without its record Snakemake would take it for a result of this config.
+        (root / file).unlink(missing_ok=True)
     if problems:
-        (catalog.root / files["report"][0]).unlink(missing_ok=True)
+        (root / report_file(jobs.scale)).unlink(missing_ok=True)
     if stale:
         problems.append(f"made before config or code was changed: {shortened(stale, 3)}")
-    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={catalog.config.scale}")
-    if with_data or problems:  # data that come later are new, and make everything that reads them anew
-        data = sorted({model.dataset for model in catalog.models.values() if model.missing is None})
+    workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={jobs.scale}")
+    if with_data or problems:  # datasets fetched later would look newer than the results and trigger reruns
+        data = [job.outputs[-1] for job in jobs.wanted if job.step in ("download", "prepare")]
         try:
-            _call(*workflow, "--", *(data_file(name, "meta.json") for name in data), problem="download")
+            _call(*workflow, "--", *data, problem="download")
         except RedoubtError as error:
             problems.append(str(error))
     _call(*workflow, "--touch", "--forceall", problem="snakemake --touch")
@@ -196,31 +188,33 @@ def restore(catalog: Catalog, with_data: bool) -> str:
         raise RedoubtError(
             f"not restored: {'; '.join(problems)}; `snakemake` draws what is missing, `snakemake FILE` any"
         )
-    planned = _call("snakemake", "-n", "--config", f"scale={catalog.config.scale}", problem="snakemake -n")
+    planned = _call("snakemake", "-n", "--config", f"scale={jobs.scale}", problem="snakemake -n")
     left = "nothing is left to be done"
     if "Nothing to be done" not in planned:
-        left = "the rest has not been recorded, `snakemake -n` tells what it is"
-    healed = f"; damaged here and fetched anew: {', '.join(pulled.mended)}" if pulled.mended else ""
-    return f"restored {len(found)} stages{healed}; {left}"
+        left = "the rest has not been recorded, `snakemake -n` shows what it is"
+    repaired = f"; damaged here and fetched again: {', '.join(pulled.repaired)}" if pulled.repaired else ""
+    return f"restored {len(found)} stages{repaired}; {left}"
 
 
-def save(catalog: Catalog) -> str:
+def save(jobs: Jobs) -> str:
     """Record all finished files in dvc.lock, and push them when there is a remote; return what was done.
 
     Raises:
-        RedoubtError: the workflow has unfinished work, or DVC fails.
+        RedoubtError: the workflow has unfinished work, dvc.lock is damaged, or DVC fails.
     """
-    root, known = catalog.root, stages(catalog)
+    if LOCK.exists():
+        _lock()  # a damaged one is found now, and not by DVC after an hour of work
+    root, known = jobs.catalog.root, stages(jobs)
     found = [name for name, files in known.items() if all((root / file).is_file() for file in files)]
     targets = [file for name in found for file in known[name]]
-    command = ("snakemake", "-n", "--config", f"scale={catalog.config.scale}", "--", *targets)
+    command = ("snakemake", "-n", "--config", f"scale={jobs.scale}", "--", *targets)
     if not found or "Nothing to be done" not in _call(*command, problem="snakemake -n"):
         raise RedoubtError("not saved: results are older than config or code; run `snakemake` first")
-    plan.write(catalog)
+    plan.write(jobs)
     unfinished = _groups(name for name in known if name not in found)
     complete = [group for group in _groups(found) if group not in unfinished]
     single = [name for name in found if name.split("@")[0] in unfinished]
-    _drop_damaged(catalog, targets)
+    _drop_damaged(root, targets)
     _call("dvc", "commit", "--force", "plan", *complete, *single, problem="dvc commit")
     if not _call("dvc", "remote", "list", problem="dvc remote list").strip():
         return f"recorded {len(found)} stages in dvc.lock; there is no remote to push to (dvc remote add)"
@@ -237,8 +231,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--with-data", action="store_true", help="fetch the datasets too, for new attacks on old weights"
     )
     options = parser.parse_args(argv)
-    catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
-    print(save(catalog) if options.save else restore(catalog, options.with_data))
+    jobs = Jobs(catalogs.load(".", {"scale": options.scale} if options.scale else None))
+    print(save(jobs) if options.save else restore(jobs, options.with_data))
     return 0
 
 

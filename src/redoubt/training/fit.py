@@ -1,4 +1,4 @@
-"""From a model's entry to its weights, history and provenance: what pretraining and defending share."""
+"""From a model's entry to its weights, history, trace and provenance: what pretraining and defending share."""
 
 from __future__ import annotations
 
@@ -12,106 +12,182 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from redoubt import device, registry
-from redoubt.attacks import deepfool
 from redoubt.data import store
-from redoubt.defenses.interface import BaseDefense
+from redoubt.defenses.interface import BaseDefense, Setting
 from redoubt.errors import RedoubtError
-from redoubt.files import canonical_json, json_text, read_json, write_all
-from redoubt.graph import code as imports
-from redoubt.models import classifier
+from redoubt.files import entry_digest, file_digest, json_text, read_json, write_all
+from redoubt.graph import code
+from redoubt.models import weights
+from redoubt.models.classifier import Classifier, build, memory_format
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
-from redoubt.records import Training, explain
-from redoubt.training.loop import Resume, Trainer
+from redoubt.study.entries.base import Method
+from redoubt.study.entries.model import ModelEntry
+from redoubt.training.data import TrainingData
+from redoubt.training.loop import Trainer, steps_of
+from redoubt.training.resume import Resume
+from redoubt.training.trace import Trace
 
 EVALUATION_BATCH = 256
+METHODS = {"network": "networks", "preprocessing": "preprocessing", "defense": "defenses"}
 
 
-def stratified(labels: torch.Tensor, count: int) -> torch.Tensor:
-    """Return positions (count,) of the first images of every class, in turns, in ascending order."""
-    rank = torch.empty_like(labels)
-    for label in labels.unique():
-        own = (labels == label).nonzero()[:, 0]
-        rank[own] = torch.arange(len(own))
-    return rank.argsort(stable=True)[:count].sort().values
+def fit(
+    entry: ModelEntry | dict[str, Any],
+    seed: int,
+    data: Path,
+    preprocessing: Path,
+    folder: Path,
+    start: Path | None = None,
+    device_name: str = "auto",
+    threads: int = 1,
+    resume_root: Path = Path("results/.resume"),
+) -> list[dict[str, float]]:
+    """Train one model, write its four files into `folder`, and return the history.
 
+    Args:
+        entry: the model's entry, as the catalog gives it; keys that have their default may be left out.
+        seed: of weights, order and all other draws.
+        data: folder of a published dataset.
+        preprocessing: the file of what the entry's preprocessing learned from that dataset.
+        folder: where weights.safetensors, history.csv, trace.parquet and model.json go.
+        start: weights that the entry's `start` names.
+        device_name: auto, cpu or cuda.
+        threads: CPU threads.
+        resume_root: where unfinished runs keep their state.
 
-class TrainingData:
-    """Training images and labels; a dataset that fits in memory is preprocessed once, another one batch by batch."""
-
-    def __init__(self, split: store.Split, positions: torch.Tensor, where: torch.device) -> None:
-        self.split, self.positions, self.where = split, positions, where
-        self.labels = split.labels[positions].to(where)
-        self.inputs: torch.Tensor | None = None
-        self.layer: torch.nn.Module | None = None
-        self.change: Callable = lambda inputs, labels: inputs  # of a batch whose images do not fit in memory
-
-    def batches(self) -> Iterator[torch.Tensor]:
-        """Walk over all training images (B, C, H, W) in [0, 1], on the device."""
-        for part in self.positions.split(1000):
-            yield self.split.images(part).to(self.where).float() / 255.0
-
-    def preprocess(self, layer: torch.nn.Module) -> None:
-        """Turn images into inputs of the network by `layer`, now or as batches are asked for."""
-        self.layer = layer
-        if self.split.in_memory:
-            with torch.no_grad():
-                self.inputs = torch.cat([layer(images) for images in self.batches()])
-
-    def walk(self) -> Iterator[torch.Tensor]:
-        """Walk over the inputs of all training images (B, C, H, W), as they are before any change."""
-        for images in self.batches():
-            with torch.no_grad():
-                inputs = self.layer(images)
-            yield inputs
-
-    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return inputs (B, C, H, W) and labels (B,) of some training images, given their positions (B,)."""
-        labels = self.labels[positions.to(self.where)]
-        if self.inputs is not None:
-            return self.inputs[positions.to(self.where)].contiguous(memory_format=torch.channels_last), labels
-        images = self.split.images(self.positions[positions], crop="random").to(self.where).float() / 255.0
-        with torch.no_grad():
-            inputs = self.layer(images)
-        return self.change(inputs, labels), labels
-
-
-def evaluator(model: classifier.Classifier, split: store.Split, schedule: Training, where: torch.device) -> Callable:
-    """Return a function that measures test accuracy, and rho_2 where the schedule asks for it.
-
-    rho_2 is the mean of ||perturbation||_2 / ||input||_2 under DeepFool over all tracked images (DeepDefense, eq. 7).
+    Raises:
+        RedoubtError: bad data, files that do not fit the entry, or a loss that is not finite.
     """
-    track = schedule.track
-    count = min(track.images or len(split), len(split))
-    options = deepfool.Parameters(**track.deepfool) if track.deepfool is not None else None
-    labels = split.labels[:count]
+    entry = plain(entry)
+    schedule = entry.training
+    if (entry.start is None) != (start is None):
+        raise RedoubtError(f"{entry.id}: its entry starts from {entry.start}, but the weights given are {start}")
+    where, meta = device.choose(device_name, threads), read_json(data / "meta.json")
+    shape, names = tuple(meta["shape"]), (entry.id, seed)
+    device.seed_everything(*names, "weights")
+    model = build(entry, shape, len(meta["classes"]), published=start is None)
+    learned = weights.load_preprocessing(model.preprocessing, entry.preprocessing, preprocessing, train_digest(meta))
+    if start is not None:
+        _begin_from(model, entry, start, learned, preprocessing)
+    form = memory_format(model.network, shape)
+    model = model.to(where, memory_format=form)
+    training = TrainingData(store.load(data, "train"), schedule.images, model.preprocessing, where, form)
+    count = len(training.labels)
+    steps = steps_of(schedule, count)[1]
+    setting = Setting(model.preprocessing, shape, len(meta["classes"]), schedule, count, steps, where)
+    device.seed_everything(*names, "draws")
+    defense = _begun(entry, model.network, setting)
+    _change_inputs(entry, defense, training, setting)
+    inputs = tracked(model, store.load(data, "test"), schedule.track.images, where)
+    trainer = Trainer(
+        network=model.network,
+        defense=defense,
+        schedule=schedule,
+        names=names,
+        batch=training.batch,
+        count=count,
+        evaluate=lambda: accuracy(model.network, inputs),
+        resume=_resume(entry, seed, meta, start, learned, resume_root),
+        frozen_norms=start is not None,
+        trace=Trace(schedule.probes, names, model.network, inputs),
+    )
+    history = trainer.run()
+    defense.finish(training.walk)
+    content = weights.encoded(model.network, folder / "weights.safetensors")
+    facts = provenance(entry, seed, meta, trainer, threads)
+    facts["sha256"] = hashlib.sha256(content).hexdigest()
+    facts["preprocessing"] = {"name": entry.preprocessing.name, "sha256": learned}
+    write_all(
+        {
+            folder / "weights.safetensors": content,
+            folder / "history.csv": history_csv(history),
+            folder / "trace.parquet": trainer.trace.parquet(),
+            folder / "model.json": json_text(facts),
+        }
+    )
+    trainer.resume.clear()
+    return history
 
-    def evaluate() -> dict[str, float]:
-        with eval_mode(model):
-            return measure()
 
-    def measure() -> dict[str, float]:
-        correct, ratios = 0, []
+def plain(entry: ModelEntry | dict[str, Any]) -> ModelEntry:
+    """Return a model's checked entry, in which only parameters of methods that differ from their defaults are left.
+
+    Raises:
+        RedoubtError: a key is missing, unknown or has a value out of range.
+    """
+    entry = ModelEntry.parse(entry)
+    changes: dict[str, Method] = {}
+    for key, kind in METHODS.items():
+        _, parameters = registry.chosen(kind, entry[key])
+        left = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        changes[key] = entry[key].model_copy(update={"parameters": left})
+    return entry.model_copy(update=changes)
+
+
+def train_digest(meta: dict[str, Any]) -> str:
+    """Return the SHA-256 of the training images that `meta.json` of a dataset records."""
+    return meta["sha256"]["train"]
+
+
+def _begin_from(model: Classifier, entry: ModelEntry, start: Path, learned: str, preprocessing: Path) -> None:
+    """Fill a model's network from the weights of its start, which must have seen the same preprocessing."""
+    adopter = getattr(registry.method("defenses", entry.defense.name), "adopt", None)
+    if adopter is None:
+        weights.load(model.network, start)
+    else:
+        weights.adopt(model.network, start, adopter)
+    if (facts := start.with_name("model.json")).exists():
+        weights.check_same(read_json(facts), learned, start, preprocessing)
+
+
+def _begun(entry: ModelEntry, network: torch.nn.Module, setting: Setting) -> BaseDefense:
+    method, options = registry.chosen("defenses", entry.defense)
+    defense = method.Defense(options, network)
+    defense.begin(setting)
+    return defense
+
+
+def _change_inputs(entry: ModelEntry, defense: BaseDefense, training: TrainingData, setting: Setting) -> None:
+    """Let a defense change what is trained on: at once, or batch by batch where images do not fit in memory."""
+    if training.inputs is not None:
+        training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
+        return
+    if entry.defense.changes and type(defense).training_inputs is not BaseDefense.training_inputs:
+        raise RedoubtError(f"{entry.id}: {entry.defense.name} needs all training images in memory at once")
+    first = _begun(entry, copy.deepcopy(defense.network), setting)  # the network as it is now
+    training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
+
+
+def tracked(model: Classifier, split: store.Split, count: int | None, where: torch.device) -> Callable:
+    """Return a function that yields the first test images as inputs (B, ...) of the network, with labels (B,)."""
+    count = min(count or len(split), len(split))
+
+    def inputs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for start in progress(range(0, count, EVALUATION_BATCH), "test"):
-            stop = min(start + EVALUATION_BATCH, count)
+            part = slice(start, min(start + EVALUATION_BATCH, count))
             with torch.no_grad():
-                images = split.images(slice(start, stop)).to(where).float() / 255.0
-                inputs = model.preprocessing(images)
-                correct += int((model.network(inputs).argmax(1).cpu() == labels[start:stop]).sum())
-            if options is not None:
-                perturbation = deepfool.perturb(model.network, inputs, options)[0]
-                ratios.append((perturbation.flatten(1).norm(dim=1) / inputs.flatten(1).norm(dim=1)).double().cpu())
-        row = {"test_images": float(count), "test_accuracy": correct / count}
-        return row if options is None else {**row, "test_rho_2": float(torch.cat(ratios).mean())}
+                images = model.preprocessing(split.images(part).to(where).float() / 255.0)
+            yield images, split.labels[part].to(where)
 
-    return evaluate
+    return inputs
+
+
+@torch.no_grad()
+def accuracy(network: torch.nn.Module, inputs: Callable) -> dict[str, float]:
+    """Return the number of tracked test images and the share that the network classifies correctly."""
+    correct = count = 0
+    with eval_mode(network):
+        for images, labels in inputs():
+            correct += int((network(images).argmax(1) == labels).sum())
+            count += len(labels)
+    return {"test_images": float(count), "test_accuracy": correct / count}
 
 
 def history_csv(rows: list[dict[str, float]]) -> str:
-    """Return the history as CSV, every number spelt so that it reads back exactly."""
+    """Return the history as CSV, every number spelled so that it reads back exactly."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -120,144 +196,29 @@ def history_csv(rows: list[dict[str, float]]) -> str:
     return text.getvalue()
 
 
-def identity(entry: dict[str, Any], seed: int, meta: dict[str, Any], start: Path | None) -> str:
-    """Return the hash of all that the weights depend on: entry, seed, data and start.
-
-    Raises:
-        RedoubtError: there is no start to read.
-    """
-    try:
-        origin = hashlib.sha256(start.read_bytes()).hexdigest() if start else None
-    except OSError as error:
-        raise RedoubtError(f"{start}: no readable weights ({error}); run the step that makes them") from None
-    text = canonical_json([entry, seed, meta["sha256"], origin])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _resume(entry: ModelEntry, seed: int, meta: dict[str, Any], start: Path | None, learned: str, root: Path) -> Resume:
+    """Return where the state is kept: a folder named by all that the result depends on, but for the code."""
+    origin = file_digest(start) if start else None
+    name = entry_digest([entry, seed, meta["sha256"], origin, learned])
+    modules = [registry.module_name(kind, entry[key].name) for key, kind in METHODS.items()]
+    modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
+    made_by = f"{torch.__version__} {code.digest(__name__, *modules)}"
+    return Resume(root / f"{entry.id}-seed-{seed}-{name}", origin=made_by)
 
 
-def fit(
-    entry: dict[str, Any],
-    seed: int,
-    data: Path,
-    folder: Path,
-    start: Path | None = None,
-    device_name: str = "auto",
-    threads: int = 1,
-    resume_root: Path = Path("results/.resume"),
-) -> list[dict[str, float]]:
-    """Train one model, write weights, provenance and history into `folder`, and return the history.
-
-    Args:
-        entry: the model's entry, as the catalog gives it.
-        seed: of weights, order and all other draws.
-        data: folder of a published dataset.
-        folder: where the three files go.
-        start: weights that the entry's `start` names.
-        device_name: auto, cpu or cuda.
-        threads: CPU threads.
-        resume_root: where unfinished runs keep their state.
-
-    Raises:
-        RedoubtError: bad data, weights that do not fit, or a loss that is not finite.
-    """
-    if (entry["start"] is None) != (start is None):
-        raise RedoubtError(f"{entry['id']}: its entry starts from {entry['start']}, but the weights given are {start}")
-    where = device.choose(device_name, threads)
-    meta = read_json(data / "meta.json")
-    key = identity(entry, seed, meta, start)
-    model, training = prepare(entry, seed, data, meta, start, where)
-    named = entry["defense"]
-    options = registry.parameters("defenses", named["name"], named["parameters"])
-    make = registry.method("defenses", named["name"]).Defense
-    defense = make(options, model.network)
-    defense.begin(model.preprocessing, tuple(meta["shape"]))
-    if training.inputs is not None:
-        training.inputs = defense.training_inputs(training.inputs, training.labels, progress)
-    else:  # batch by batch, by a copy of the network as it is now
-        if entry["defense"].get("changes") and make.training_inputs is not BaseDefense.training_inputs:
-            raise RedoubtError(f"{entry['id']}: {named['name']} needs all images of {meta['name']} in memory at once")
-        first = make(options, copy.deepcopy(model.network))
-        training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
-    try:
-        schedule = Training(**entry["training"])
-    except ValidationError as error:
-        raise RedoubtError(f"{entry['id']}: training.{explain(error)}") from None
-    trainer = Trainer(
-        network=model.network,
-        defense=defense,
-        schedule=schedule,
-        identity=key,
-        batch=training.batch,
-        count=len(training.labels),
-        evaluate=evaluator(model, store.load(data, "test"), schedule, where),
-        resume=Resume(resume_root / f"{entry['id']}-seed-{seed}-{key}", origin=_origin(entry)),
-        frozen_norms=start is not None,
-    )
-    history = trainer.run()
-    defense.finish(training.walk)
-    weights = classifier.encoded(model, folder / "weights.safetensors")
-    facts = provenance(entry, seed, meta, key, trainer, threads)
-    facts["sha256"] = hashlib.sha256(weights).hexdigest()
-    write_all(
-        {
-            folder / "weights.safetensors": weights,
-            folder / "history.csv": history_csv(history),
-            folder / "model.json": json_text(facts),
-        }
-    )
-    trainer.resume.clear()
-    return history
-
-
-def _origin(entry: dict[str, Any]) -> str:
-    """Return the hash of the code and the torch that train an entry: a state of others is not taken up."""
-    methods = [("networks", "network"), ("preprocessing", "preprocessing"), ("defenses", "defense")]
-    modules = [f"redoubt.{kind}.{entry[key]['name'].replace('-', '_')}" for kind, key in methods]
-    digest = hashlib.sha256(torch.__version__.encode())
-    for file in imports.closure(__name__, *modules):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def prepare(
-    entry: dict[str, Any], seed: int, data: Path, meta: dict[str, Any], start: Path | None, where: torch.device
-) -> tuple[classifier.Classifier, TrainingData]:
-    """Return the model as training finds it, and the data that it is trained on."""
-    classifier.seed_everything(entry["id"], seed, "weights")
-    model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]), published=start is None)
-    split = store.load(data, "train")
-    count = min(entry["training"]["images"] or len(split), len(split))
-    training = TrainingData(split, stratified(split.labels, count), where)
-    model = model.to(where, memory_format=torch.channels_last)
-    if start is None:
-        named = entry["preprocessing"]
-        options = registry.parameters("preprocessing", named["name"], named["parameters"])
-        registry.method("preprocessing", named["name"]).fit(options, model.preprocessing, training.batches)
-    else:
-        module = registry.method("defenses", entry["defense"]["name"])
-        if (adopter := getattr(module, "adopt", None)) is None:
-            classifier.load(model, start)
-        else:
-            classifier.adopt(model, start, adopter)
-    training.preprocess(model.preprocessing)
-    return model, training
-
-
-def provenance(
-    entry: dict[str, Any], seed: int, meta: dict[str, Any], key: str, trainer: Trainer, threads: int
-) -> dict[str, Any]:
+def provenance(entry: ModelEntry, seed: int, meta: dict[str, Any], trainer: Trainer, threads: int) -> dict[str, Any]:
     """Return what `model.json` says: what was trained on what, with which versions, and how it ended."""
-    weights = list(trainer.network.parameters())
+    parameters = list(trainer.network.parameters())
     return {
-        "entry": entry,
+        "entry": entry.dump(),
         "seed": seed,
-        "hash": key,
         "shape": meta["shape"],
         "classes": meta["classes"],
         "data": {"name": meta["name"], "sha256": meta["sha256"]},
-        "weights": sum(weight.numel() for weight in weights),
+        "weights": sum(weight.numel() for weight in parameters),
         "steps": trainer.last,
         "final": trainer.history[-1],
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "device": str(weights[0].device.type),
+        "device": str(parameters[0].device.type),
         "threads": threads,
     }

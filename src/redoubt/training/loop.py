@@ -1,85 +1,32 @@
-"""The one training loop: data on the device, resumable at any step, the same bytes whether interrupted or not.
+"""The one training loop: resumable at any step, the same bytes whether interrupted or not.
 
-All randomness of a step is drawn from a generator that is seeded by (entry, seed, epoch, step), so the position in the
-schedule is the whole random state; what else a resumed run needs is kept in a folder named after the entry's hash.
+All draws of a step are seeded by the model's id, its seed, the epoch and the step, so the position in the schedule is
+the whole random state. The order of the images is seeded without the id: models of one sweep see the same order.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
+from redoubt.defenses.interface import BaseDefense, Batch, Moment
+from redoubt.device import seed_everything
 from redoubt.errors import RedoubtError
-from redoubt.files import atomic_path, tensor_digest
-from redoubt.models.classifier import seed_everything
 from redoubt.progress import progress
-from redoubt.records import Training
-from redoubt.training.updates import Updates
+from redoubt.study.entries.model import Training
+from redoubt.training.data import augment
+from redoubt.training.optimizer import NamedOptimizer
+from redoubt.training.resume import Resume
+from redoubt.training.trace import Trace
 
-SAVE_EVERY_SECONDS = 30.0
 CHECK_EVERY_STEPS = 25
-
-
-@dataclass
-class Resume:
-    """Training state on disk: one safetensors file, replaced whole.
-
-    Args:
-        folder: its place, named by the hash of all that the result depends on; None keeps nothing.
-        every: seconds between two saves.
-        origin: of the code that trains; a state of another origin is not taken up.
-    """
-
-    folder: Path | None
-    every: float = SAVE_EVERY_SECONDS
-    origin: str = ""
-    _saved: float = field(default_factory=time.monotonic)
-
-    def due(self) -> bool:
-        """Tell whether it is time to save again."""
-        return self.folder is not None and time.monotonic() - self._saved >= self.every
-
-    def save(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Write the state; the order of the facts' keys is kept, since it is that of the history's columns."""
-        if self.folder is None:
-            return
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        metadata = {"facts": json.dumps(facts), "sha256": self._digest(tensors, json.dumps(facts))}
-        with atomic_path(self.folder / "state.safetensors") as path:
-            path.write_bytes(safetensors.torch.save(tensors, metadata))
-        self._saved = time.monotonic()
-
-    def load(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """Return the saved state, or None when there is none that can be read."""
-        if self.folder is None or not (path := self.folder / "state.safetensors").exists():
-            return None
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata["sha256"] == self._digest(tensors, metadata["facts"]):
-                return tensors, json.loads(metadata["facts"])
-        except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError):
-            pass
-        return None  # a torn state costs a restart, never a wrong result
-
-    def _digest(self, tensors: dict[str, torch.Tensor], facts: str) -> str:
-        return tensor_digest({name: tensor.numpy() for name, tensor in tensors.items()}, self.origin, facts)
-
-    def clear(self) -> None:
-        """Remove the folder."""
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def freeze_batch_norm(network: torch.nn.Module) -> None:
@@ -96,108 +43,123 @@ def learning_rate(schedule: Training, epoch: float) -> float:
     return schedule.learning_rate * math.prod(factor for start, factor in schedule.drops.items() if epoch >= start)
 
 
-def augment(inputs: torch.Tensor, kinds: list[str]) -> torch.Tensor:
-    """Flip and crop a whole batch (B, C, H, W) at once; draws come from torch's global generator."""
-    if "horizontal-flip" in kinds:
-        flipped = torch.rand(len(inputs)) < 0.5
-        inputs = torch.where(flipped.to(inputs.device).view(-1, 1, 1, 1), inputs.flip(3), inputs)
-    if "random-crop" in kinds:
-        pad, (height, width) = 4, inputs.shape[2:]
-        padded = torch.nn.functional.pad(inputs, [pad] * 4)
-        rows = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(height)
-        columns = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(width)
-        image = torch.arange(len(inputs))[:, None, None]
-        picked = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
-        inputs = picked.permute(0, 3, 1, 2)
-    return inputs
+def steps_of(schedule: Training, count: int) -> tuple[int, int]:
+    """Return the number of steps of an epoch of `count` images, and of the whole training."""
+    per_epoch = math.ceil(count / schedule.batch_size)
+    return per_epoch, round(schedule.epochs * per_epoch)
 
 
 @dataclass
 class Trainer:
-    """Train a network by a defense's loss.
+    """Train a network by a defense.
 
     Args:
         network: on preprocessed inputs; trained in place.
-        defense: gives the loss, see `redoubt.defenses.interface.BaseDefense`.
+        defense: takes the steps, see `redoubt.defenses.interface.BaseDefense`.
         schedule: epochs, batches, learning rates.
-        identity: what the random draws are seeded by, besides epoch and step.
+        names: model's id and seed, by which draws are seeded.
         batch: positions (B,) to training inputs (B, ...) and labels (B,) on the device.
         count: number of training images.
         evaluate: measures for one row of the history, called before the first and after every epoch.
         resume: where the state is kept.
         frozen_norms: keep batch normalisation as it is, as in fine-tuning.
+        trace: probes that watch.
     """
 
     network: torch.nn.Module
-    defense: Any
+    defense: BaseDefense
     schedule: Training
-    identity: str
+    names: tuple[str, int]
     batch: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     count: int
     evaluate: Callable[[], dict[str, float]]
     resume: Resume
     frozen_norms: bool = False
+    trace: Trace = field(default_factory=Trace)
 
     def __post_init__(self) -> None:
         if self.frozen_norms:
             freeze_batch_norm(self.network)
-        self.updates = Updates(self.network, self.schedule)
-        self.steps_per_epoch = math.ceil(self.count / self.schedule.batch_size)
-        self.last = round(self.schedule.epochs * self.steps_per_epoch)
+        self.optimizer = NamedOptimizer(self.network, self.defense, self.schedule)
+        self.steps_per_epoch, self.last = steps_of(self.schedule, self.count)
         self.done = 0
         self.history: list[dict[str, float]] = []
         self._sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images since the epoch began
+        self._seconds = 0.0  # of the steps since the epoch began
 
     def run(self) -> list[dict[str, float]]:
         """Train from the saved state, or from the start, to the end; return the history, one row an epoch.
 
         Raises:
-            RedoubtError: the loss is not finite.
+            RedoubtError: the loss is not finite, or the network cannot train on a batch of one image and there is one.
         """
+        self._check_batch_of_one()
         if (state := self.resume.load()) is not None:
             self._restore(*state)
             print(f"resumed after step {self.done} of {self.last}", file=sys.stderr)
         if not self.history:
-            self.history.append({"epoch": 0.0, **self.evaluate()})
+            self.trace.measure(0, 0.0, 0.0, boundary=True)
+            self.history.append({"epoch": 0.0, **self._evaluated()})
         while self.done < self.last:
             self._epoch()
         return self.history
 
+    def _check_batch_of_one(self) -> None:
+        """Try a batch of one image in training mode, where the schedule has one, before any work is done."""
+        whole = self.schedule.batch_size == 1 and self.last > 0
+        if not whole and (self.count % self.schedule.batch_size != 1 or self.last < self.steps_per_epoch):
+            return
+        trial = copy.deepcopy(self.network)
+        trial.train()
+        if self.frozen_norms:
+            freeze_batch_norm(trial)
+        seed_everything(*self.names, "draws")
+        inputs, _ = self.batch(torch.tensor([self.count - 1]))
+        try:
+            with torch.no_grad():
+                trial(inputs)
+        except (RuntimeError, ValueError, RedoubtError) as error:
+            raise RedoubtError(
+                f"training.batch_size: {self.count} images in batches of {self.schedule.batch_size} leave a batch of "
+                f"one image, and this network cannot train on one ({error}); change batch_size or training.images"
+            ) from None
+
     def _epoch(self) -> None:
         epoch = self.done // self.steps_per_epoch
-        order = torch.randperm(self.count, generator=seed_everything(self.identity, epoch))
+        order = torch.randperm(self.count, generator=seed_everything("order", self.names[1], epoch))
         end = min(self.last, (epoch + 1) * self.steps_per_epoch)
-        self._train_mode()
         bar = progress(
             range(self.done, end),
             f"epoch {epoch + 1}/{math.ceil(self.schedule.epochs)}",
             total=self.steps_per_epoch,
             initial=self.done - epoch * self.steps_per_epoch,
         )
+        self._train_mode()
         for step in bar:
             start = (step - epoch * self.steps_per_epoch) * self.schedule.batch_size
-            self._step(order[start : start + self.schedule.batch_size], epoch, step)
-            self.done = step + 1
+            positions = order[start : start + self.schedule.batch_size]
+            self._step(positions, Moment(epoch, step, self.steps_per_epoch, self.count))
             if self.done % CHECK_EVERY_STEPS == 0 or self.done == end:
                 self._check(bar)
-                if self.resume.due() and self.done < end:
-                    self._save()
+            self.trace.measure(self.done, self._epochs(), self._seconds, boundary=self.done == end)
+            if self.done % CHECK_EVERY_STEPS == 0 and self.done < end and self.resume.due():
+                self._save()
         self._finish_epoch()
 
-    def _step(self, positions: torch.Tensor, epoch: int, step: int) -> None:
-        seed_everything(self.identity, epoch, step)
+    def _step(self, positions: torch.Tensor, moment: Moment) -> None:
+        started = time.perf_counter()
+        seed_everything(*self.names, "draws", moment.epoch, moment.step)
         inputs, labels = self.batch(positions)
         inputs = augment(inputs, self.schedule.augmentation)
-        loss, logits = self.defense.loss(inputs, labels)
-        self.updates.zero_grad()
-        loss.backward()
-        self.updates.step(learning_rate(self.schedule, step / self.steps_per_epoch))
-        self.defense.after_step()
+        self.optimizer.set_learning_rate(learning_rate(self.schedule, moment.epochs))
+        loss, logits = self.defense.step(Batch(inputs, labels, positions), moment, self.optimizer.torch)
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
             self._sums += torch.stack([loss.detach() * len(labels), correct, correct * 0 + len(labels)]).cpu()
+        self._seconds += time.perf_counter() - started
+        self.done = moment.step + 1
 
-    def _check(self, bar) -> None:
+    def _check(self, bar: Any) -> None:
         loss, correct, images = self._sums.tolist()
         if not math.isfinite(loss):
             raise RedoubtError(
@@ -209,35 +171,46 @@ class Trainer:
     def _finish_epoch(self) -> None:
         loss, correct, images = self._sums.tolist()
         self._sums.zero_()
+        self._seconds = 0.0
         row = {
-            "epoch": self.done / self.steps_per_epoch,
+            "epoch": self._epochs(),
             "learning_rate": learning_rate(self.schedule, (self.done - 1) / self.steps_per_epoch),
             "train_loss": loss / images,
             "train_accuracy": correct / images,
         }
-        self.history.append({**row, **self.evaluate()})
+        self.history.append({**row, **self._evaluated()})
         self._save()
+
+    def _epochs(self) -> float:
+        return self.done / self.steps_per_epoch
+
+    def _evaluated(self) -> dict[str, float]:
+        seed_everything(*self.names, "test", self.done)  # of a random model
+        return self.evaluate()
 
     def _train_mode(self) -> None:
         self.network.train()
         if self.frozen_norms:
             freeze_batch_norm(self.network)
 
-    def _named_states(self) -> dict[str, torch.Tensor]:
-        network = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        updates = {f"optimizer.{name}": tensor for name, tensor in self.updates.tensors().items()}
-        return {**network, **updates, "sums": self._sums}
-
     def _save(self) -> None:
-        self.resume.save(self._named_states(), {"done": self.done, "history": self.history})
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizer.tensors().items()}
+        tensors |= {f"defense.{name}": tensor for name, tensor in self.defense.state().items()}
+        tensors |= {"sums": self._sums, "trace": self.trace.tensor()}
+        facts = {"done": self.done, "history": self.history, "keys": self.trace.keys, "seconds": self._seconds}
+        self.resume.save(tensors, facts)
 
     def _restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        self.done, self.history = facts["done"], facts["history"]
-        self._sums = tensors["sums"]
-        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}}
+        self.done, self.history, self._seconds = facts["done"], facts["history"], facts["seconds"]
+        self._sums = tensors.pop("sums")
+        self.trace.restore(facts["keys"], tensors.pop("trace"))
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}, "defense": {}}
         for full, tensor in tensors.items():
-            if full != "sums":
-                kind, name = full.split(".", 1)
-                parts[kind][name] = tensor
+            kind, name = full.split(".", 1)
+            parts[kind][name] = tensor
         self.network.load_state_dict(parts["network"])
-        self.updates.load(parts["optimizer"])
+        self.optimizer.load(parts["optimizer"])
+        with torch.no_grad():
+            for name, tensor in self.defense.state().items():
+                tensor.copy_(parts["defense"][name])

@@ -1,6 +1,6 @@
-"""Peer graph, an inspection: which peer pixels an image is linked to, and the image that they make in its place.
+"""Peer graph, a probe of a finished model: the peer pixels that an image is linked to, and the image that they make.
 
-It perturbs nothing. For some pixels of each image it tells the nearest peer pixels, their attention scores and
+It perturbs nothing. For some pixels of each image it reports the nearest peer pixels, their attention scores and
 features; and it composes the Franken-image, in which every pixel is the attention-weighted sum of peer pixels.
 
 Source: PeerNets (Svoboda et al., ICLR 2019), figures 1 and 3. Deviation, since the text does not say how attention
@@ -42,7 +42,7 @@ class Parameters(Strict):
     layer: Place | str = Field(0, description="a peer layer, by its place in the network or its name")
     draw: Place = Field(0, description="which draw of fixed peers")
     pixels: Annotated[list[tuple[Place, Place]], Field(min_length=1)] = Field(
-        [(10, 14), (14, 8), (20, 18)], description="rows and columns of the image pixels whose neighbours are told"
+        [(10, 14), (14, 8), (20, 18)], description="rows and columns of the image pixels whose neighbours are reported"
     )
 
 

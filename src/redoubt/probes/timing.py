@@ -1,8 +1,8 @@
-"""Timing, an inspection: what peer layers cost, as ratios to the same network without them, measured side by side.
+"""Timing, a probe of a finished model: what peer layers cost, as ratios to the same network without them.
 
-It perturbs nothing, and is the one attack whose rows differ from run to run. Three things are timed: a training step
-(forward, backward, SGD), inference, and inference with the features of the fixed peers computed anew, which otherwise
-are kept from batch to batch. The two networks take turns, so that what else runs on the machine slows down both.
+It perturbs nothing, and its rows differ from run to run. Three things are timed: a training step (forward, backward,
+SGD), inference, and inference with the features of the fixed peers computed again, which otherwise are kept from batch
+to batch. The two networks take turns, so that what else runs on the machine slows down both.
 
 Source: PeerNets (Svoboda et al., ICLR 2019), section 4.3, "Timing". Deviation: the text does not tell the number of
 draws at inference; one is timed.
@@ -18,9 +18,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from redoubt.attacks import peer_graph
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy
+from redoubt.probes import peer_graph
 from redoubt.records import Strict
 
 torch = lazy("torch")
@@ -31,6 +31,7 @@ NEEDS = "the network"
 THREAT = "none: it perturbs nothing"
 COST = "1 + repetitions training steps and twice as many inference batches, of two networks, whatever the images"
 ENGINES = ("redoubt",)
+REPRODUCIBLE = False
 
 Count = Annotated[int, Field(gt=0)]
 

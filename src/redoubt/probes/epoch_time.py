@@ -1,0 +1,21 @@
+"""Seconds of an epoch's training steps: batches, losses and updates; evaluation and other probes are left out."""
+
+from __future__ import annotations
+
+from redoubt.probes.interface import View
+from redoubt.records import Strict
+
+REPRODUCIBLE = False
+
+
+class Parameters(Strict):
+    """It has none."""
+
+
+def measure(view: View, parameters: Parameters) -> dict[str, float]:
+    """Return `seconds` of wall-clock time since the epoch began; nothing before the first step.
+
+    Every epoch, that is the time of a whole epoch; every k steps, it grows within each epoch. A resumed epoch counts
+    the time that it had taken when its state was saved.
+    """
+    return {"seconds": view.seconds} if view.step else {}

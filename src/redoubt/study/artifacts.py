@@ -1,0 +1,219 @@
+"""Tables, figures and claims of all studies, and what is checked of them before anything runs.
+
+What a plot will draw is known beforehand: its file says it in `cells(parameters)`, one mapping for each row of the CSV
+from columns to values. So a claim about a cell that will not be there, and a printed number without a cell, are
+mistakes of the config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from redoubt import registry
+from redoubt.errors import RedoubtError, shortened
+from redoubt.layout import published_file, study_file
+from redoubt.study.config import Best, Check, Claim, Compare, Trend, Value
+from redoubt.study.evaluations import Sweep
+from redoubt.study.files import Files
+from redoubt.study.needs import ANY, Model, Need, Run, Swept
+from redoubt.study.published import read_published
+from redoubt.study.reading import checked, known
+
+Cell = dict[str, Any]
+LABELS = ("dataset", "network", "method")
+"""What every drawn model must be called."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A table or figure; `parameters` are an instance of its plot's `Parameters`."""
+
+    kind: Literal["table", "figure"]
+    plot: str
+    title: str
+    caption: str
+    parameters: Any
+
+    def asked(self, name: str) -> list[Any]:
+        """Return what a function of the plot's file says of the parameters; nothing where the file has none."""
+        function: Callable[[Any], list[Any]] = getattr(registry.method("artifacts", self.plot), name, lambda _: [])
+        return list(function(self.parameters))
+
+
+class Artifacts:
+    """The artifacts of all studies, by study and id.
+
+    Args:
+        files: the config.
+        models: by id.
+        runs: by model and attack.
+        sweep: function that returns what the attack of a run sweeps.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        models: Mapping[str, Model],
+        runs: Mapping[tuple[str, str], Run],
+        sweep: Callable[[Run], Sweep],
+    ) -> None:
+        self.files, self.models, self.runs, self.sweep = files, models, runs, sweep
+        self.drawn: dict[tuple[str, str], Drawn] = {}
+        self._cells: dict[tuple[str, str], list[Cell]] = {}
+        for name, study in files.studies.items():
+            for key, raw in study.artifacts.items():
+                where = f"{study_file(name)}: artifacts.{key}"
+                options = checked("artifacts", raw.plot, raw.parameters, f"{where}.plot", f"{where}.parameters")
+                self.drawn[name, key] = Drawn(raw.kind, raw.plot, raw.title, raw.caption, options)
+        for (name, key), drawn in self.drawn.items():
+            self._check(name, key, drawn, f"{study_file(name)}: artifacts.{key}")
+
+    def cells(self, study: str, artifact: str) -> list[Cell]:
+        """Return the rows that the CSV of an artifact will have, as far as they are known."""
+        if (study, artifact) not in self._cells:
+            self._cells[study, artifact] = self.drawn[study, artifact].asked("cells")
+        return self._cells[study, artifact]
+
+    def _check(self, study: str, key: str, drawn: Drawn, where: str) -> None:
+        needs: list[Need] = list(dict.fromkeys(drawn.asked("needs")))
+        for need in needs:
+            known(need.model, self.models, f"{where}.parameters")
+            if need.attack is not None and (need.model, need.attack) not in self.runs:
+                raise RedoubtError(f"{where}: no evaluation runs attack {need.attack!r} on {need.model!r}")
+        for metric in drawn.asked("metrics"):
+            try:
+                registry.method("metrics", metric)
+            except RedoubtError as error:
+                raise RedoubtError(f"{where}.parameters: metric: {error}") from None
+        for artifact in drawn.asked("printed"):
+            known(artifact, self.files.studies[study].artifacts, f"{where}.parameters: printed")
+        for place, record in _records(drawn.parameters, f"{where}.parameters"):
+            if hasattr(record, "where") and hasattr(record, "attack"):
+                self._check_where(record, needs, f"{place}.where")
+        for cell in self.cells(study, key):
+            for column, value in cell.items():
+                if isinstance(value, Swept) and column not in self.sweep(self.runs[value.model, value.attack]):
+                    raise RedoubtError(f"{where}.parameters: attack {value.attack!r} sweeps no {column!r}")
+        self._check_labels(drawn, needs, where)
+
+    def _check_where(self, record: Any, needs: list[Need], where: str) -> None:
+        """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once."""
+        for need in needs:
+            if need.attack is None or need.attack != record.attack:
+                continue
+            if need.model != getattr(record, "model", need.model):
+                continue
+            swept = self.sweep(self.runs[need.model, need.attack])
+            for column, value in record.where.items():
+                if not (values := swept.get(column, [])):
+                    told = f"it sweeps {', '.join(swept)}" if swept else "it sweeps nothing"
+                    raise RedoubtError(f"{where}.{column}: attack {need.attack!r} sweeps no {column!r}; {told}")
+                if value not in values:
+                    told = ", ".join(f"{each:g}" for each in values)
+                    raise RedoubtError(
+                        f"{where}.{column}: {value!r} is not one of {told}, which {need.attack!r} sweeps"
+                    )
+            for column, values in swept.items():
+                if len(values) > 1 and column not in record.where:
+                    told = f"attack {need.attack!r} sweeps {column} over {len(values)} values"
+                    raise RedoubtError(f"{where}: {told}; name one, so that an image counts once")
+
+    def _check_labels(self, drawn: Drawn, needs: list[Need], where: str) -> None:
+        shown = [self.models[key] for key in dict.fromkeys(need.model for need in needs)]
+        for model in shown:
+            for label in LABELS:
+                if label not in model.labels:
+                    place = f"{study_file(model.study)}: models.{model.id}.labels"
+                    raise RedoubtError(f"{place}: {label!r} is missing, which {where.rpartition('.')[2]} shows")
+        for label in getattr(drawn.parameters, "show", ()):
+            if not any(label in model.labels for model in shown):
+                raise RedoubtError(f"{where}.parameters.show: none of its models has a label {label!r}")
+
+    # -- claims and printed numbers ------------------------------------------------------------------------------------
+
+    def claims(self) -> dict[tuple[str, str], Claim]:
+        """Return all claims by study and id; each of their numbers will be drawn."""
+        result = {}
+        for name, study in self.files.studies.items():
+            for key, claim in study.claims.items():
+                for number, check in enumerate(claim.checks):
+                    where = f"{study_file(name)}: claims.{key}.checks.{number}"
+                    for artifact, asked, column in _addresses(check):
+                        known(artifact, study.artifacts, f"{where}.artifact")
+                        self._find(name, artifact, asked, column, where)
+                result[name, key] = claim
+        return result
+
+    def check_published(self) -> None:
+        """Refuse a printed number that no table will set beside ours."""
+        for study in self.files.studies:
+            file = published_file(study)
+            for (artifact, row, column), printed in read_published(file, self.files.root).items():
+                known(artifact, self.files.studies[study].artifacts, f"{file}: artifact")
+                cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
+                rate = registry.method("metrics", cell["metric"]).KIND == "rate"
+                if rate and not 0 <= printed.value <= 1:
+                    told = f"{printed.value:g} is no share; is its unit percent?"
+                    raise RedoubtError(f"{file}: {artifact}, {row}, {column}: {told}")
+
+    def _find(self, study: str, artifact: str, asked: Mapping[str, Any], column: str, where: str) -> Cell:
+        """Return the first cell of an artifact that has the asked values, and a column.
+
+        Raises:
+            RedoubtError: there is none.
+        """
+        cells = self.cells(study, artifact)
+        names = list(cells[0]) if cells else []
+        for name in (*asked, column):
+            if name not in names:
+                raise RedoubtError(f"{where}: {artifact} has no column {name!r}; it has {', '.join(names)}")
+        for cell in cells:
+            if all(self._agrees(name, cell[name], value) for name, value in asked.items()):
+                return cell
+        told = ", ".join(f"{name} = {value}" for name, value in asked.items())
+        raise RedoubtError(f"{where}: {artifact} will have no cell where {told}{self._nearest(cells, asked)}")
+
+    def _agrees(self, column: str, cell: Any, asked: Any) -> bool:
+        if isinstance(cell, Swept):
+            values = self.sweep(self.runs[cell.model, cell.attack])[column]
+            return not values or asked in values or asked in cell.also
+        return cell is ANY or cell == asked
+
+    def _nearest(self, cells: list[Cell], asked: Mapping[str, Any]) -> str:
+        """Return for a message what stands in the first column that has not the asked value."""
+        for name, value in asked.items():
+            values = dict.fromkeys(str(cell[name]) for cell in cells if isinstance(cell[name], str | int | float))
+            if values and str(value) not in values:
+                return f"; its {name}s are {shortened(list(values), 12)}"
+        return ""
+
+
+def _records(value: Any, place: str) -> Iterator[tuple[str, BaseModel]]:
+    """Yield a record and all records within it, with their places."""
+    if isinstance(value, BaseModel):
+        yield place, value
+        for name in type(value).model_fields:
+            yield from _records(getattr(value, name), f"{place}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _records(part, f"{place}.{number}")
+
+
+def _addresses(check: Check) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield artifact, columns with their values, and column of every number that a check reads."""
+    if isinstance(check, Best):
+        for model in dict.fromkeys([check.model, *check.among]):
+            for column in check.columns:
+                yield check.artifact, {"row": model, "column": column}, "reproduced"
+    elif isinstance(check, Trend):
+        yield check.artifact, check.where, check.x
+        yield check.artifact, check.where, check.y
+    else:
+        operands = [check.left, check.right] if isinstance(check, Compare) else [*check.ratio, check.value]
+        for operand in operands:
+            if isinstance(operand, Value):
+                yield operand.artifact, operand.where, operand.column

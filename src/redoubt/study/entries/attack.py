@@ -1,0 +1,65 @@
+"""What the attack step is given of an attack, or of a probe of finished models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from redoubt.records import Count, Strict
+from redoubt.study.entries.base import Entry
+
+
+class Select(Strict):
+    """Which test images are attacked."""
+
+    images: Count | None = Field(None, description="the given number of first ones; all when null")
+    label: int | None = Field(None, description="only images of this class")
+    not_label: int | None = Field(None, description="no images of this class, as for an attack that aims at it")
+
+
+class Attack(Entry):
+    """An attack, or a probe of finished models, with its parameters."""
+
+    attack: str | None = Field(None, description="name of an attack")
+    probe: str | None = Field(None, description="in its place: name of a probe of finished models")
+    engine: Literal["redoubt", "foolbox"] = Field("redoubt", description="whose implementation")
+    space: Literal["pixels", "preprocessed"] = Field(
+        "pixels", description="where it perturbs and measures: images in [0, 1], or the network's inputs, unbounded"
+    )
+    parameters: dict[str, Any] = Field({}, description="parameters of the attack, in units of the space")
+    select: Select = Select()
+    crafting: Count | None = Field(
+        None,
+        description="first training images that a universal perturbation is made on; the attacked ones when null",
+    )
+    draws: Count = Field(1, description="forward passes averaged at every step of crafting, for random models")
+    draws_apart: bool = Field(
+        False,
+        description="each of these passes is a separate call, for models that draw once a call, not for every image",
+    )
+    gradient: Literal["exact", "straight-through"] = Field(
+        "exact",
+        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
+    )
+    repetitions: Count = Field(
+        1, description="times that every crafted image is scored, each with separate draws, for random models"
+    )
+    keep_images: bool = Field(False, description="store the adversarial images and their probabilities too")
+
+    @model_validator(mode="after")
+    def _attack_or_probe(self) -> Self:
+        if (self.attack is None) == (self.probe is None):
+            raise ValueError("give exactly one of attack, probe")
+        return self
+
+    @property
+    def method(self) -> tuple[str, str]:
+        """Kind and name of the method, as the registry knows it."""
+        return ("attacks", self.attack) if self.attack is not None else ("probes", str(self.probe))
+
+
+class AttackEntry(Attack):
+    """What the attack step reads of an attack."""
+
+    id: str

@@ -1,0 +1,82 @@
+"""All config files that take part, read and typed, before anything is resolved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from redoubt.errors import RedoubtError
+from redoubt.layout import changes_file, scale_file, study_file
+from redoubt.study.config import Changes, Config, Scale, Study
+from redoubt.study.reading import check_plain, known, merged, read_yaml, typed
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Tell whether `name` matches one of `patterns` (with *)."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@dataclass
+class Files:
+    """The config: all studies at one scale."""
+
+    config: Config
+    scale: Scale
+    studies: dict[str, Study]
+    changes: dict[str, Changes] = field(default_factory=dict)
+    root: Path = field(default_factory=Path)
+    results: Path | None = None  # folder that `results/` lies in, where that is not `root`
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def changed(self, study: str, key: str, raw: Any, kind: str, where: str) -> Any:
+        """Return one of the `models` or `attacks` (`kind`) of a study as the scale changes it."""
+        for override in self.changes[study].overrides:
+            if matches(key, getattr(override, kind)):
+                value = merged(raw.model_dump(by_alias=True, exclude_unset=True), override.set)
+                raw = typed(type(raw), value, f"{where} (as changed by {changes_file(self.config.scale, study)})")
+        return raw
+
+    def cut(self, study: str, key: str) -> str | None:
+        """Return why the scale leaves a model out, or None."""
+        return next((cut.why for cut in self.changes[study].cuts if matches(key, cut.models)), None)
+
+
+def _check_patterns(scale: str, name: str, study: Study, changes: Changes) -> None:
+    """Refuse a pattern of a scale that matches nothing in its study."""
+    ids = {"models": [*study.baselines, *study.models], "attacks": list(study.attacks)}
+    for kind, items in (("overrides", changes.overrides), ("cuts", changes.cuts)):
+        for number, item in enumerate(items):
+            for key in ids:
+                for pattern in getattr(item, key, []):
+                    if not any(fnmatchcase(own, pattern) for own in ids[key]):
+                        where = f"{changes_file(scale, name)}: {kind}.{number}.{key}"
+                        raise RedoubtError(f"{where}: {pattern!r} matches none of the {key} of {name}")
+
+
+def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str], results: Path | None) -> Files:
+    """Read all config files; `changes` are keys of `config/config.yaml` and their values.
+
+    Raises:
+        RedoubtError: one line that names file, key and what was expected.
+    """
+    file = "config/config.yaml"
+    given = read_yaml(root, file) or {}
+    if isinstance(given, Mapping):
+        given = merged(given, changes)
+    check_plain(given, file)
+    config = typed(Config, given, file)
+    known(config.scale, sorted(path.stem for path in (root / "config/scales").glob("*.yaml")), f"{file}: scale")
+    scale = typed(Scale, read_yaml(root, scale_file(config.scale)), scale_file(config.scale))
+    studies, own = {}, {}
+    for name in config.studies:
+        if not (root / study_file(name)).is_file():
+            raise RedoubtError(f"{file}: studies: {name!r}: there is no {study_file(name)}")
+        studies[name] = typed(Study, read_yaml(root, study_file(name)), study_file(name))
+        place = changes_file(config.scale, name)
+        own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
+        _check_patterns(config.scale, name, studies[name], own[name])
+    return Files(config, scale, studies, own, root, results, environment)

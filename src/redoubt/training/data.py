@@ -1,0 +1,79 @@
+"""What a network is trained on: images as inputs of the network, their order and their augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from redoubt.data import store
+
+
+def stratified(labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Return sorted positions (count,) of a class-balanced subset: the first images of each class."""
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        places = (labels == label).nonzero()[:, 0]
+        rank[places] = torch.arange(len(places))
+    return rank.argsort(stable=True)[:count].sort().values
+
+
+def augment(inputs: torch.Tensor, kinds: list[str]) -> torch.Tensor:
+    """Flip and crop a whole batch (B, C, H, W) at once; draws come from torch's global generator."""
+    if "horizontal-flip" in kinds:
+        flipped = torch.rand(len(inputs)) < 0.5
+        inputs = torch.where(flipped.to(inputs.device).view(-1, 1, 1, 1), inputs.flip(3), inputs)
+    if "random-crop" in kinds:
+        pad, (height, width) = 4, inputs.shape[2:]
+        padded = torch.nn.functional.pad(inputs, [pad] * 4)
+        rows = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(height)
+        columns = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(width)
+        image = torch.arange(len(inputs))[:, None, None]
+        picked = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+        inputs = picked.permute(0, 3, 1, 2)
+    return inputs
+
+
+class TrainingData:
+    """Training images and labels; a dataset that fits in memory is preprocessed once, another one batch by batch.
+
+    Args:
+        split: the dataset's training split.
+        count: number of images used, a class-balanced subset; all when None.
+        layer: maps images (B, C, H, W) in [0, 1] to inputs of the network.
+        where: the device that inputs are moved to.
+        memory_format: of the inputs.
+    """
+
+    def __init__(
+        self,
+        split: store.Split,
+        count: int | None,
+        layer: torch.nn.Module,
+        where: torch.device,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        self.split, self.layer, self.where, self.memory_format = split, layer, where, memory_format
+        self.positions = stratified(split.labels, min(count or len(split), len(split)))
+        self.labels = split.labels[self.positions].to(where)
+        self.inputs = torch.cat(list(self.walk())) if split.in_memory else None
+        self.change: Callable = lambda inputs, labels: inputs  # of a batch whose images do not fit in memory
+
+    def walk(self) -> Iterator[torch.Tensor]:
+        """Yield the inputs of all training images (B, C, H, W), as they are before any change."""
+        for part in self.positions.split(1000):
+            yield self._preprocessed(self.split.images(part))
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs (B, C, H, W) and labels (B,) of some training images, given their positions (B,)."""
+        labels = self.labels[positions.to(self.where)]
+        if self.inputs is not None:
+            inputs = self.inputs[positions.to(self.where)]
+        else:
+            images = self.split.images(self.positions[positions], crop="random")
+            inputs = self.change(self._preprocessed(images), labels)
+        return inputs.contiguous(memory_format=self.memory_format), labels
+
+    @torch.no_grad()
+    def _preprocessed(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.to(self.where).float() / 255.0)

@@ -1,0 +1,58 @@
+"""Surroundings that other people have: their locales, folder names and home folders."""
+
+import pytest
+from faulty import contents
+from redoubt_tree import STUDY_FILE, tiny_copy
+
+ASCII = ["env", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0", "LC_ALL=C"]
+DEMO = ["python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "1", "--quiet", "rules"]
+WORDS = {"A tiny study": "Une étude ☃", "Two curves.": "Două curbe ☃.", "network: MLP": "network: é☃"}
+SAME_BYTES = "all results have the same bytes as elsewhere"
+
+
+def in_words(folder):
+    """Return the tiny study with words that ASCII and Latin-1 lack."""
+    tree = tiny_copy(folder)
+    for old, new in (
+        ("A tiny study", "Une étude ☃"),
+        ("Two curves.", "Două curbe ☃."),
+        ("network: MLP", "network: é☃"),
+    ):
+        tree.replace(STUDY_FILE, old, new)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """The digests of all results of the study, made in the usual surroundings."""
+    tree = in_words(tmp_path_factory.mktemp("usual") / "redoubt")
+    tree.run("env", "PYTHONUTF8=1", *DEMO)
+    return contents(tree)
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a locale that is not UTF-8", "make demo", SAME_BYTES)
+def test_a_locale_that_is_not_utf8(usual, tmp_path):
+    tree = in_words(tmp_path / "redoubt")
+    tree.run(*ASCII, *DEMO)
+    assert contents(tree) == usual
+    assert "Une étude ☃" in tree.read("results/demo/report/index.html")
+    tree.run(*ASCII, "python", "-m", "redoubt.tools.summary")
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a checkout in a folder whose name has a space and an apostrophe", "make demo", SAME_BYTES)
+def test_a_space_and_an_apostrophe_in_the_path(usual, tmp_path):
+    tree = in_words(tmp_path / "o'brien's folder")
+    tree.run(*DEMO)
+    assert contents(tree) == usual
+
+
+@pytest.mark.slow
+@pytest.mark.fault("a home folder that is read-only", "make", "caches go to .snakemake/cache of the checkout")
+def test_a_read_only_home(tmp_path):
+    tree = tiny_copy(tmp_path / "redoubt")
+    home = ["env", "-u", "XDG_CACHE_HOME", "HOME=/proc/nowhere"]
+    assert tree.run(*home, "snakemake", "-n", check=False).returncode != 0
+    done = tree.run(*home, "make", "--eval", "dry: ; snakemake -n", "dry")
+    assert "report_page" in done.stdout and (tree.folder / ".snakemake/cache/snakemake").is_dir()
