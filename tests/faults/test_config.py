@@ -111,7 +111,7 @@ def asked_by_the_rules(catalog):
     """Go through all that the rules ask a catalog for; return the longest argument of a command line."""
     jobs = Jobs(catalog)
     texts = [shlex.join(catalog.mirrors), *(canonical_json(job.entry) for job in jobs)]
-    assert jobs.wanted and all(jobs.pattern(job.step) for job in jobs.wanted)
+    assert jobs.wanted and all(jobs.pattern(job.step) for job in jobs.wanted if "/" in job.name)
     attacks = catalog.attacks.values()
     assert all(type(entry).parse(entry.dump()).dump() == entry.dump() for entry in attacks)
     return max(len(text.encode()) for text in texts)
