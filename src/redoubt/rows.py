@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 
-np = lazy("numpy")
-pd = lazy("pandas")
 pq = lazy("pyarrow.parquet")
 if TYPE_CHECKING:
     import pyarrow as pa

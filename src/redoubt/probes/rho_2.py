@@ -7,10 +7,8 @@ and 5 show it.
 from __future__ import annotations
 
 from redoubt.attacks import deepfool
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.probes.interface import View
-
-torch = lazy("torch")
 
 
 class Parameters(deepfool.Parameters):
