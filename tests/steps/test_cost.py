@@ -12,6 +12,7 @@ import pytest
 from redoubt.cost import estimate
 from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog as catalogs
+from redoubt.study.entries.attack import Select
 from redoubt.tools import plan as cost
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def test_an_attack_costs_its_passes(load):
     ],
 )
 def test_images_that_an_attack_selects(select, expected):
-    assert estimate.selected(select, 450, 10) == expected
+    assert estimate.selected(Select(**select), 450, 10) == expected
 
 
 def test_the_table_adds_up(load):
@@ -138,7 +139,7 @@ def test_what_is_not_known_is_named_and_in_no_sum(load):
     found = load("demo")
     jobs, rates = found.wanted, rates_of(found)
     job = next(job for job in jobs if job.attack == "timing")
-    key = estimate.attack_key(job.entry, [], job.dataset)
+    key = estimate.attack_key(found.catalog.attacks["timing"], [], job.dataset)
     page = cost.report(found, {**rates, key: None}, {})
     assert f"its passes cannot be counted: {job.name}" in page
     assert re.search(r"^attack .* \+ ", page, re.MULTILINE)
@@ -185,17 +186,19 @@ def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):
 
 
 def test_a_defense_is_measured_again_for_other_steps_and_not_for_other_weights(load):
-    found = {job.model: job for job in load().wanted if job.step == "defend"}
-    job = found["mnist-lenet-deepdefense"]
+    found = load().catalog.models
+    entry = found["mnist-lenet-deepdefense"].entry
 
     def key(**changes):
-        defense = {**job.entry["defense"], "parameters": {**job.entry["defense"]["parameters"], **changes}}
-        return estimate.model_key(replace(job, entry={**job.entry, "defense": defense}))
+        parameters = entry.defense.parameters | changes
+        return estimate.model_key(
+            entry.model_copy(update={"defense": entry.defense.model_copy(update={"parameters": parameters})})
+        )
 
-    assert key() == key(c=99.0) == estimate.model_key(replace(job, entry={**job.entry, "id": "other"}))
+    assert key() == key(c=99.0) == estimate.model_key(entry.model_copy(update={"id": "other"}))
     assert key(iterations=3) != key()
-    sweep = [other for name, other in found.items() if "-deepdefense-lambda" in name]
-    assert len(sweep) > 10 and {estimate.model_key(other) for other in sweep} == {key()}
+    sweep = [model.entry for name, model in found.items() if "-deepdefense-lambda" in name]
+    assert len(sweep) > 10 and {estimate.model_key(entry) for entry in sweep} == {key()}
 
 
 @pytest.mark.parametrize(

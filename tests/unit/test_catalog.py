@@ -13,12 +13,9 @@ from redoubt import registry
 from redoubt.defenses import parseval
 from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest
-from redoubt.graph import code as imports
 from redoubt.study import catalog
 from redoubt.study.entries.base import Method
 from redoubt.study.needs import Need
-from redoubt.tools import dvc as plan
-from redoubt.tools import restore
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = {"REDOUBT_DATA_MIRROR": str(ROOT / "tests")}  # a folder that holds no dataset
@@ -159,20 +156,6 @@ def test_a_defended_model_from_scratch(tree):
     assert entry.preprocessing == Method(name="standardised")
     assert entry.defense.name == "bounded-relu" and entry.defense.parameters == {"bound": 2.0}
     assert found.models["mnist-mlp-reference"].step == "pretrain" and found.models["mnist-mlp-clean"].step == "defend"
-    assert "src/redoubt/steps/defend.py" in found.model_code("fresh")
-    assert "src/redoubt/steps/pretrain.py" not in found.model_code("fresh")
-
-
-def test_a_model_from_scratch_has_a_stage_of_its_own(tree):
-    spoil(tree, STUDY, scratch())
-    found = catalog.load(tree)
-    targets = plan.targets(found)
-    assert targets["scratch"]["fresh"] == {"file": "bounded_relu", "given": "parameters", "study": "deepdefense"}
-    assert "fresh" not in targets["models"]
-    assert targets["models"]["mnist-mlp-clean"]["start"] == "mnist-mlp-reference"
-    stages = restore.stages(found)
-    assert {"defend-scratch@fresh", "defend@mnist-mlp-clean", "pretrain@mnist-mlp-reference"} <= set(stages)
-    assert "defend@fresh" not in stages
 
 
 def test_preprocessing_of_a_model_from_scratch_is_the_identity_unless_given(tree):
@@ -186,21 +169,13 @@ def test_data_that_cannot_be_had_leave_out_a_model_from_scratch(tree):
     assert found.models["fresh"].missing == found.models["cifar10-nin-reference"].missing is not None
 
 
-def test_only_a_defense_that_changes_the_network_is_part_of_the_code_of_attacks(tree):
+def test_a_defense_that_changes_the_network_says_so_in_its_models(tree):
     spoil(tree, STUDY, scratch())
     spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
     found = catalog.load(tree)
     assert found.models["fresh"].entry.defense.changes
-    assert "src/redoubt/defenses/bounded_relu.py" in found.attack_code("fresh", "deepfool")
     for model in ("mnist-mlp-deepdefense", "mnist-mlp-adversarial", "mnist-mlp-clean", "mnist-mlp-reference"):
         assert not found.models[model].entry.defense.changes
-        assert not [file for file in found.attack_code(model, "deepfool") if "/defenses/" in file]
-
-
-def test_code_of_what_a_defense_changes_reaches_its_layers(tree):
-    spoil(tree, STUDY, scratch(defense="peernet", parameters={"after": ["conv1"]}))
-    spoil(tree, STUDY, lambda study: study["evaluations"].append({"attack": "deepfool", "models": ["fresh"]}))
-    assert "src/redoubt/networks/_peers.py" in catalog.load(tree).attack_code("fresh", "deepfool")
 
 
 def test_a_random_defense_says_so_in_its_models(tree, monkeypatch):
@@ -316,20 +291,6 @@ def test_building_the_catalog_imports_no_torch():
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
     )
     assert done.stdout.strip() == "[]"
-
-
-def test_code_of_a_model_names_its_own_defense_only():
-    found = catalog.load(ROOT)
-    code = found.model_code("mnist-mlp-parseval")
-    assert "src/redoubt/defenses/parseval.py" in code and "src/redoubt/networks/mlp.py" in code
-    assert not {"src/redoubt/defenses/deepdefense.py", "src/redoubt/networks/lenet.py"} & set(code)
-    assert "src/redoubt/study/catalog.py" not in code
-    assert "src/redoubt/attacks/deepfool.py" in found.model_code("mnist-mlp-deepdefense")
-
-
-def test_closure_follows_lazy_imports():
-    files = {path.name for path in imports.closure("redoubt.attacks.fgs")}
-    assert {"fgs.py", "interface.py", "records.py", "lazily.py"} <= files
 
 
 def test_names_and_methods():

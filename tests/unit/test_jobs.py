@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redoubt.errors import RedoubtError
 from redoubt.graph import code
 from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog
@@ -157,12 +156,6 @@ def test_every_run_has_a_stage_and_a_target_for_dvc(jobs):
         "method": "defense",
         "given": "defense",
     }
-
-
-def test_printed_numbers_that_are_missing_are_one_line(jobs, tree):
-    (tree / "config/published/deepdefense.csv").unlink()
-    with pytest.raises(RedoubtError, match=r"^config/published/deepdefense.csv: no such file$"):
-        jobs()
 
 
 def test_the_list_imports_no_torch():

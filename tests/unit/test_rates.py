@@ -10,9 +10,16 @@ from redoubt import registry
 from redoubt.cost import estimate
 from redoubt.cost import measure as rates
 from redoubt.study import catalog
+from redoubt.study.entries.attack import AttackEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 28, 28)
+
+
+@pytest.fixture
+def make_attack(make_attack):
+    """The function that makes an attack's entry, as a record."""
+    return lambda *given, **changes: AttackEntry.parse(make_attack(*given, **changes))
 
 
 def counted(make_attack, attack, sources=(), **changes):
@@ -73,17 +80,19 @@ def test_every_attack_of_the_paper_scale_is_counted_but_inspections():
     found = catalog.load(ROOT, {"scale": "demo"})
     left = set()
     for attack in found.attacks.values():
-        read = [found.attacks["universal-mnist"]] if attack["attack"] == "replay" else []
-        read = [found.attacks["deepfool"]] if attack["parameters"].get("fractions") else read
-        cheap = {**attack, "parameters": {**attack["parameters"], **_cheaper(attack)}}
+        read = [found.attacks["universal-mnist"]] if attack.attack == "replay" else []
+        read = [found.attacks["deepfool"]] if attack.parameters.get("fractions") else read
+        cheap = attack.model_copy(update={"parameters": {**attack.parameters, **_cheaper(attack)}})
         if rates.of_attack(cheap, read, SHAPE, 10) is None:
-            left.add(attack["attack"])
+            left.add(attack.method[1])
     assert left == {"peer-graph", "timing"}
 
 
 def _cheaper(attack):
     smaller = {"steps": 2, "population": 8, "generations": 2, "group": 128, "searches": 2, "iterations": 2}
-    return {key: value for key, value in smaller.items() if key in attack["parameters"]}
+    return {
+        key: value for key, value in smaller.items() if key in registry.method(*attack.method).Parameters.model_fields
+    }
 
 
 def test_seconds_are_those_of_this_process():
@@ -101,9 +110,9 @@ def test_seconds_are_those_of_this_process():
 @pytest.mark.parametrize("defense", registry.names("defenses"))
 def test_every_kind_of_model_is_measured(defense):
     found = catalog.load(ROOT, {"scale": "demo"})
-    entry = next(model.entry for model in found.models.values() if model.entry["defense"]["name"] == defense)
+    entry = next(model.entry for model in found.models.values() if model.entry.defense.name == defense)
     state = torch.random.get_rng_state()
-    speed = rates.of_model(entry, *estimate.facts(entry["dataset"]), "cpu", 1)
+    speed = rates.of_model(entry, *estimate.facts(entry.dataset), "cpu", 1)
     torch.random.set_rng_state(state)
     assert speed["step"] > 0 and speed["forward"] > 0 and speed["backward"] >= 0 and speed["prepare"] >= 0
     weights = 4 * sum(weight.numel() for weight in _built(entry).parameters())
@@ -113,4 +122,4 @@ def test_every_kind_of_model_is_measured(defense):
 def _built(entry):
     from redoubt.models.classifier import build
 
-    return build(entry, *estimate.facts(entry["dataset"]))
+    return build(entry, *estimate.facts(entry.dataset))

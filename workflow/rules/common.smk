@@ -52,7 +52,9 @@ def option(name):
     """Return a function: a command line's option for an input that some jobs of a rule have, such as `--start FILE`."""
     flag = f"--{name.replace('_', '-')}"
     return lambda wildcards, input: (
-        f"{flag} {files[0]}" if (files := shlex.split(str(getattr(input, name)))) else ""
+        f"{flag} {files[0]}"
+        if (files := shlex.split(str(getattr(input, name))))
+        else ""
     )
 
 

@@ -22,6 +22,8 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.model import ModelEntry
 from redoubt.training.loop import Trainer
 from redoubt.training.resume import Resume
 
@@ -59,7 +61,7 @@ def pictures(dataset: str, shape: tuple[int, int, int], count: int) -> torch.Ten
     return torch.from_numpy(images)[torch.arange(count) % len(images)].float() / 255.0
 
 
-def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, name: str, threads: int) -> dict:
+def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name: str, threads: int) -> dict:
     """Return how fast a model is trained and asked.
 
     Args:
@@ -78,11 +80,10 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
     device.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
     model = model.to(where, memory_format=classifier.memory_format(model.network, shape))
-    schedule = entry["training"].model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
-    named = entry["defense"]
-    options = registry.parameters("defenses", named["name"], named["parameters"])
-    defense = registry.method("defenses", named["name"]).Defense(options, model.network)
-    images = pictures(entry["dataset"], shape, max(schedule.batch_size, getattr(options, "peers", 0))).to(where)
+    schedule = entry.training.model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
+    options = registry.parameters("defenses", entry.defense.name, entry.defense.parameters)
+    defense = registry.method("defenses", entry.defense.name).Defense(options, model.network)
+    images = pictures(entry.dataset, shape, max(schedule.batch_size, getattr(options, "peers", 0))).to(where)
     labels = torch.randint(classes, (len(images),), device=where)
     with torch.no_grad():
         inputs = model.preprocessing(images)
@@ -99,7 +100,7 @@ def of_model(entry: dict[str, Any], shape: tuple[int, int, int], classes: int, n
             count=steps * schedule.batch_size,
             evaluate=dict,
             resume=Resume(None),
-            frozen_norms=entry["start"] is not None,
+            frozen_norms=entry.start is not None,
         )
         return seconds(trainer.run, where)
 
@@ -174,10 +175,10 @@ class Firm(torch.nn.Module):
         return logits + first
 
 
-def _rows(sources: list[dict[str, Any]], inputs: torch.Tensor) -> pd.DataFrame:
+def _rows(sources: list[AttackEntry], inputs: torch.Tensor) -> pd.DataFrame:
     """Return rows as an attack would find those that it reads: images, or perturbations where these are universal."""
     frame = pd.DataFrame({"model": "model", "index": range(len(inputs)), "epsilon": 1.0})
-    rhos = [rho for source in sources for rho in source["parameters"].get("rhos", [])]
+    rhos = [rho for source in sources for rho in source.parameters.get("rhos") or []]
     if rhos:
         frame.attrs["shared"] = {"model": {f"rho-{rho}": inputs[0].numpy() for rho in rhos}}
     else:
@@ -186,28 +187,28 @@ def _rows(sources: list[dict[str, Any]], inputs: torch.Tensor) -> pd.DataFrame:
 
 
 def _total(
-    entry: dict[str, Any], sources: list[dict[str, Any]], shape: tuple[int, int, int], classes: int, sizes: tuple
+    entry: AttackEntry, sources: list[AttackEntry], shape: tuple[int, int, int], classes: int, sizes: tuple
 ) -> dict[str, int]:
     """Attack a firm model; return its passes, scoring included, and the rows that come of it."""
     count, crafting = sizes
-    generator = device.seed_everything("rates", entry["id"])
+    generator = device.seed_everything("rates", entry.id)
     images = torch.rand(count + crafting, *shape)
     model = Firm(shape, classes).eval()
     batches = Batches(images[:count], torch.zeros(count, dtype=torch.long), BATCH)
-    bounds = (0.0, 1.0) if entry["space"] == "pixels" else None
+    bounds = (0.0, 1.0) if entry.space == "pixels" else None
     reads = _rows(sources, batches.images) if sources else None
-    crafted = None if entry["crafting"] is None else images[count:]
+    crafted = None if entry.crafting is None else images[count:]
     context = Context(generator, bounds, reads, torch.arange(count), crafted)
-    options = registry.parameters(*entry.method, entry["parameters"])
-    network = model if entry["draws"] == 1 else Expectation(model, entry["draws"], not entry["draws_apart"])
+    options = registry.parameters(*entry.method, entry.parameters)
+    network = model if entry.draws == 1 else Expectation(model, entry.draws, not entry.draws_apart)
     rows = 0
-    for part in implementation(*entry.method, entry["engine"])(network, batches, options, context):
-        rows += entry["repetitions"] * len(part.inputs)
+    for part in implementation(*entry.method, entry.engine)(network, batches, options, context):
+        rows += entry.repetitions * len(part.inputs)
     return {**model.passes, "forward": model.passes["forward"] + count + rows, "rows": rows}
 
 
 def of_attack(
-    entry: dict[str, Any], sources: list[dict[str, Any]], shape: tuple[int, int, int], classes: int
+    entry: AttackEntry, sources: list[AttackEntry], shape: tuple[int, int, int], classes: int
 ) -> dict[str, dict[str, float]] | None:
     """Count what an attack takes on a model that is hardly ever fooled, so that it seldom ends early.
 
@@ -223,7 +224,7 @@ def of_attack(
     """
     try:
         few, more = (_total(entry, sources, shape, classes, sizes) for sizes in ((1, 2), (2, 2)))
-        wider = _total(entry, sources, shape, classes, (1, 4)) if entry["crafting"] is not None else few
+        wider = _total(entry, sources, shape, classes, (1, 4)) if entry.crafting is not None else few
     except RedoubtError:
         return None
     image = {kind: more[kind] - few[kind] for kind in few}

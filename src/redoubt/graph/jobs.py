@@ -15,7 +15,6 @@ from typing import Any
 
 from redoubt import layout, registry
 from redoubt.data import sources
-from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest, file_digest
 from redoubt.graph import code
 from redoubt.study.catalog import Catalog
@@ -141,9 +140,6 @@ class Jobs:
     # -- one step after the other --------------------------------------------------------------------------------------
 
     def _version(self, modules: tuple[str, ...], files: tuple[str, ...] = ()) -> str:
-        for file in files:
-            if not (self.catalog.root / file).is_file():
-                raise RedoubtError(f"{file}: no such file")
         contents = [file_digest(self.catalog.root / file) for file in files]
         return entry_digest([code.digest(*modules, source=self._source), *contents])
 
