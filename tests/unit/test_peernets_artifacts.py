@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -180,6 +183,24 @@ def test_every_plot_tells_the_metrics_that_it_reads():
             assert "metric" not in str(checked)
 
 
+@pytest.mark.parametrize(
+    ("step", "plot", "kinds"), [("figure", "curves", ("svg", "png")), ("table", "checks", ("text",))]
+)
+def test_steps_write_the_same_bytes_in_any_locale(step, plot, kinds, entry, tmp_path):
+    given = entry(plot, (FIGURES | TABLES)[plot]) | {"title": "ρ → λ", "caption": "„≤“"}
+    names = {kind: tmp_path / f"out.{kind}" for kind in ("data", *kinds)}
+    outputs = [word for kind, path in names.items() for word in (f"--{kind}", str(path))]
+    command = [sys.executable, "-m", f"redoubt.steps.{step}", "--entry", json.dumps(given), *outputs]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ascii_only)
+    made = drawing.draw(given)
+    assert names["data"].read_bytes() == drawing.data(made).encode()
+    if step == "figure":
+        assert names["svg"].read_bytes() == style.picture(made, "svg")
+    else:
+        assert names["text"].read_bytes() == made.text.encode() and "ρ → λ" in made.text
+
+
 # -- curves -----------------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +307,7 @@ def test_bars_stand_in_the_order_of_the_config(entry):
 
 def test_bars_of_one_label_are_refused():
     listed = [bar("S", "weak fooled"), bar("S", "strong fooled")]
-    with pytest.raises(RedoubtError, match="each bar of 'x' a label of its own"):
+    with pytest.raises(RedoubtError, match="each bar of 'x' a separate label"):
         registry.parameters("artifacts", "bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": listed}]})
 
 

@@ -57,16 +57,16 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
-def picked(rows: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
+def picked(rows: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     """Return the rows whose columns have the given values.
 
     Raises:
         RedoubtError: no row has them.
     """
-    for name, value in where.items():
+    for name, value in values.items():
         rows = rows[rows[name] == value] if name in rows else rows.iloc[:0]
     if rows.empty:
-        raise RedoubtError(f"where: no attacked image has {where}; look at the attack's parameters")
+        raise RedoubtError(f"where: no attacked image has {values}; check the parameters of the attack")
     return rows
 
 

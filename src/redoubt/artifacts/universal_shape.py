@@ -1,4 +1,4 @@
-"""A table of where universal perturbations are: how much of them lies off the centre, and how evenly they spread.
+"""A table of the shape of universal perturbations: the share of energy off the centre, and how evenly it is spread.
 
 Source: PeerNets, section 4.3.2, which says of those for peer networks that they are localised, and in the background.
 """

@@ -124,8 +124,12 @@ def serve(listener: socket.socket, running) -> None:
         if not select.select([listener], [], [], 0.1)[0]:
             continue
         connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):  # no process is left: the client runs the step itself
-            if (job := os.fork()) == 0:
+        with connection:
+            try:
+                job = os.fork()
+            except OSError:  # no process is left: the client, unanswered, runs the step itself
+                continue
+            if job == 0:
                 listener.close()
                 _job(connection)
             jobs.add(job)
