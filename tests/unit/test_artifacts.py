@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from artifact_entries import artifact_entry, needs_of
+from artifact_entries import artifact_entry, needs_of, undrawn
 from matplotlib.figure import Figure
 
 from redoubt import registry
@@ -104,6 +104,13 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     assert found[0] == found[1]
     svg = found[0][0].decode()
     assert "NOT comparable" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("plot", [*FIGURES, "metric-table"])
+def test_plots_draw_the_cells_that_they_announce(plot, entry):
+    columns = [{"label": "Acc.", "metric": "accuracy", "attack": "deepfool"}]
+    parameters = FIGURES.get(plot, {"models": ["a", "gone"], "columns": columns})
+    assert undrawn(plot, parameters, drawing.draw(entry(plot, parameters)).data) == ([], [])
 
 
 @pytest.mark.parametrize("plot", FIGURES)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from artifact_entries import artifact_entry, needs_of
+from artifact_entries import artifact_entry, needs_of, undrawn
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
@@ -145,6 +145,12 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     assert found[0] == found[1]
     svg = found[0][0].decode()
     assert "NOT comparable" in svg and "not run" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("plot", [*FIGURES, *TABLES])
+def test_plots_draw_the_cells_that_they_announce(plot, entry):
+    parameters = (FIGURES | TABLES)[plot]
+    assert undrawn(plot, parameters, drawing.draw(entry(plot, parameters)).data) == ([], [])
 
 
 @pytest.mark.parametrize("plot", [*FIGURES, *TABLES])

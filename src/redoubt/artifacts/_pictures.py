@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from redoubt.lazily import lazy
-
-np = lazy("numpy")
+from redoubt.lazily import np
 
 
 def picture(values: np.ndarray, shape: list[int]) -> np.ndarray:

@@ -15,12 +15,10 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
-
-pd = lazy("pandas")
 
 RATES = ["n", "success", "success_referee", "differing"]
 NORMS = ["norm", "norm_rule", "mean_norm", "mean_norm_referee", "ratio"]

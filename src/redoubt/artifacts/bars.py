@@ -16,13 +16,12 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column, picked
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured, shown
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 from redoubt.study.published import read_published
 
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 seaborn = lazy("seaborn")
 lines = lazy("matplotlib.lines")

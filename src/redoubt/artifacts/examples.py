@@ -9,13 +9,11 @@ from typing import Any
 
 from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]

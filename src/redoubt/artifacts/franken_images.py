@@ -14,13 +14,11 @@ from pydantic import Field
 from redoubt.artifacts._pictures import class_name, picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]

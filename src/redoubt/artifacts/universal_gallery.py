@@ -13,14 +13,12 @@ from pydantic import Field
 
 from redoubt.artifacts._pictures import amplified, class_name, picture, show, times
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Positive, Strict
 from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]

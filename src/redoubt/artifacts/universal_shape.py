@@ -12,14 +12,11 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import np, pd
 from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
-
-np = lazy("numpy")
-pd = lazy("pandas")
 
 COLUMNS = ["row", "rho", "seed", "l2", "outside", "evenly", "entropy", "reason"]
 

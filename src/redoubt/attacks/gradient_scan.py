@@ -14,10 +14,9 @@ from pydantic import Field
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks._geometry import clip, like, unit
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 
 @contextmanager

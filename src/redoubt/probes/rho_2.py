@@ -7,10 +7,9 @@ and 5 show it.
 from __future__ import annotations
 
 from redoubt.attacks import deepfool
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.probes.interface import View
 
-torch = lazy("torch")
 finite = lazy("redoubt.attacks._finite")
 
 
