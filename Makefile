@@ -47,9 +47,10 @@ test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs
 mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py
 
-lint: $(STAMP) ## ruff, snakefmt, snakemake --lint, and the schemas in step with the code
+lint: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint, and the schemas in step with the code
 	ruff check src tests benchmarks
 	ruff format --check src tests benchmarks
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 

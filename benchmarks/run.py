@@ -74,8 +74,8 @@ def dataset(folder: Path) -> Path:
 
 def trained(data: Path, folder: Path, device: str) -> classifier.Classifier:
     """Train the published LeNet for two epochs and return it in eval mode."""
-    entry = json.loads(json.dumps(load(ROOT, {"scale": "paper"}).models["mnist-lenet-reference"].entry))
-    entry["training"] |= {"epochs": 2 if data.name == "mnist" else 30, "track": {"images": None, "deepfool": None}}
+    entry = load(ROOT, {"scale": "paper"}).models["mnist-lenet-reference"].entry.dump()
+    entry["training"] |= {"epochs": 2 if data.name == "mnist" else 30}
     fit(entry, 0, data, folder, None, device, THREADS, folder / "resume")
     meta = json.loads((data / "meta.json").read_text())
     model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]))

@@ -31,3 +31,20 @@ def artifact_entry(plot, parameters, models=None, **changes):
         "verdict": {"rate": 0.0, "mean": 0.0},
     }
     return TEXTS | FACTS | base | changes
+
+
+def undrawn(plot, parameters, data):
+    """Return what differs between the rows that a plot says it will draw, and a drawn CSV; nothing if they agree.
+
+    That is columns of only one of them, and drawn rows that no announced cell fits.
+    """
+    cells = registry.method("artifacts", plot).cells(registry.parameters("artifacts", plot, parameters))
+    columns = {*cells[0]} ^ {*data.columns}
+    facts = [{key: value for key, value in cell.items() if isinstance(value, str | int)} for cell in cells]
+
+    def fits(row):  # what was not run has no measure
+        return any(
+            all(row[key] in (value, None) or row[key] != row[key] for key, value in fact.items()) for fact in facts
+        )
+
+    return sorted(columns - {"reason"}), [row for row in data.to_dict("records") if not fits(row)]

@@ -61,8 +61,9 @@ def cli(main: Callable[[Sequence[str] | None], int]) -> int:
     except RedoubtError as error:
         problem = error
     except OSError as error:
-        if (problem := storage_error(error)) is None:
+        if (told := storage_error(error)) is None:
             raise
+        problem = told
     with contextlib.suppress(OSError):  # the log may be on the full disk
         print("error: " + " ".join(str(problem).split()), file=sys.stderr)
     return 2

@@ -71,7 +71,7 @@ def file_digest(path: Path, name: str = "sha256") -> str:
 def write_all(contents: Mapping[Path | str, str | bytes]) -> None:
     """Write several files, text as UTF-8, either all or none; the last one is renamed last."""
     with contextlib.ExitStack() as stack:
-        temporary = {path: stack.enter_context(atomic_path(path)) for path in reversed(contents)}
+        temporary = {path: stack.enter_context(atomic_path(path)) for path in reversed(list(contents))}
         for path, content in contents.items():
             with storing(path):
                 temporary[path].write_bytes(content.encode() if isinstance(content, str) else content)

@@ -1,7 +1,7 @@
 """Strict records, and their errors as one line: the base of config files, of entries and of methods' parameters."""
 
 import reprlib
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,10 +14,6 @@ class Strict(BaseModel):
     """A record that knows all of its keys and never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-    def __getitem__(self, key: str) -> Any:
-        """Return a value by its key, for code that still reads entries as mappings."""
-        return getattr(self, key)
 
 
 def explain(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ import importlib
 import pkgutil
 import sys
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -74,6 +74,13 @@ def parameters(kind: str, name: str, values: dict[str, Any]) -> Any:
         raise RedoubtError(explain(error)) from None
 
 
-def chosen(kind: str, named: Any) -> tuple[ModuleType, Any]:
-    """Return module and checked parameters of an entry with `name` and `parameters`, whose defaults are filled in."""
-    return method(kind, named["name"]), parameters(kind, named["name"], named["parameters"])
+class Named(Protocol):
+    """A method by its name and parameters, as entries have it."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
+def chosen(kind: str, named: Named) -> tuple[ModuleType, Any]:
+    """Return module and checked parameters of a method, defaults filled in."""
+    return method(kind, named.name), parameters(kind, named.name, named.parameters)

@@ -11,15 +11,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 
-np = lazy("numpy")
-pd = lazy("pandas")
-pa = lazy("pyarrow")
 pq = lazy("pyarrow.parquet")
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy("pyarrow")
 safetensors = lazy("safetensors.numpy")
 
 SEAL = "sha256"  # key of the digest of column names, types and metadata; the pages of rows have checksums

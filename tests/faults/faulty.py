@@ -80,7 +80,7 @@ def small_study(folder):
     training = training.replace("track: {images: 20}", "track: {images: 100}")
     training = training.replace("select: {images: 20}", "select: {images: 400}").replace(
         "attack: fgs\n    parameters: {error: 0.5}",
-        "attack: pgd\n    parameters: {epsilons: [0.02, 0.05], steps: 100, stop: false}",
+        "attack: pgd\n    parameters: {epsilons: [0.05], steps: 200, stop: false}",
     )
     tree.write(STUDY_FILE, training)
     sources = tree.read("src/redoubt/data/sources.py").replace("60_000", "6_000").replace("10_000", "1_000")

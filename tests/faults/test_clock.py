@@ -22,7 +22,7 @@ def tree(finished_study):
 
 
 def age(tree, folder, days):
-    """Set the times of all files below a folder so many days ahead, or back."""
+    """Move the times of all files below a folder by the given number of days."""
     for path in (tree.folder / folder).rglob("*"):
         if path.is_file():
             os.utime(path, (time.time() + days * DAY,) * 2)

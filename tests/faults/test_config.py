@@ -1,4 +1,4 @@
-"""Config files harmed at random: each is valid as it stands, or refused in one line that names file and key."""
+"""Config files harmed at random: each is valid, or refused in one line that names file and key."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: one line, nothing half written, and the step goes on once that is mended."""
+"""A disk that is full or read-only: one line, nothing half written, and the step continues once that is fixed."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ PLACE = 64  # MiB of the small disk
 
 @pytest.fixture
 def disk(study):
-    """A small disk of its own under `results` of the study."""
+    """A small separate disk under `results` of the study."""
     results, aside = study.folder / "results", study.folder / "aside"
     results.rename(aside)
     results.mkdir()
@@ -32,7 +32,7 @@ def disk(study):
 
 
 def fill(disk, left):
-    """Write a file that leaves so many bytes of the disk; return it."""
+    """Write a file that leaves the given number of bytes free; return it."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as stream:
         free = shutil.disk_usage(disk).free - left

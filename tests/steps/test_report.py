@@ -14,7 +14,10 @@ import pytest
 from redoubt.errors import RedoubtError
 from redoubt.graph.code import SOURCE
 from redoubt.judging.cells import COLUMNS
-from redoubt.report import page as report
+from redoubt.report import views
+from redoubt.report.page import TEMPLATES
+from redoubt.report.page import page as report_page
+from redoubt.report.summary import summary
 from redoubt.steps import report as steps_report
 
 HOSTILE = '<script>alert("x")</script>'
@@ -130,7 +133,7 @@ class Page(HTMLParser):
 
 
 def test_page_is_balanced_and_ids_are_unique_and_links_lead_somewhere(results):
-    page = Page(report.page(ENTRY, results))
+    page = Page(report_page(ENTRY, results))
     assert page.wrong == [] and page.open == []
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -141,7 +144,7 @@ def test_page_is_balanced_and_ids_are_unique_and_links_lead_somewhere(results):
 
 
 def test_page_needs_no_other_file(results):
-    text = report.page(ENTRY, results)
+    text = report_page(ENTRY, results)
     page = Page(text)
     sources = [value for _, found in page.elements for key, value in found.items() if key in ("src", "srcset")]
     assert sources and all(source.startswith("data:") for source in sources)
@@ -151,7 +154,7 @@ def test_page_needs_no_other_file(results):
 
 
 def test_every_artifact_is_there_with_data_and_commands(results):
-    text = report.page(ENTRY, results)
+    text = report_page(ENTRY, results)
     page = Page(text)
     for artifact in ENTRY["studies"]["toy"]["artifacts"]:
         assert ("h3", {"id": f"toy-{artifact['id']}"}) in page.elements
@@ -166,14 +169,14 @@ def test_every_artifact_is_there_with_data_and_commands(results):
 
 
 def test_text_of_others_is_escaped(results):
-    text = report.page(ENTRY, results)
+    text = report_page(ENTRY, results)
     assert HOSTILE not in text
     assert "&lt;script&gt;alert" in text and "&lt;b&gt;x&lt;/b&gt;" in text and "epochs &amp; images" in text
     assert len(Page(text).of("script")) == 1
 
 
 def test_sort_keys_are_raw_values_and_texts_are_by_metric(results):
-    text = report.page(ENTRY, results)
+    text = report_page(ENTRY, results)
     assert '<td data-sort="0.9790000000000001" class="number">97.90 %</td>' in text
     assert '<td data-sort="0.111" class="number">1.11e-01</td>' in text
     assert '<td data-sort="0.975" class="number">97.50 % – 98.25 %</td>' in text
@@ -181,25 +184,25 @@ def test_sort_keys_are_raw_values_and_texts_are_by_metric(results):
 
 
 def test_verdicts_are_words_and_counted(results):
-    page = Page(report.page(ENTRY, results))
+    page = Page(report_page(ENTRY, results))
     text = " ".join(" ".join(page.text).replace("\xa0", " ").split())
-    for verdict in (*report.CELL_VERDICTS, *report.CLAIM_VERDICTS):
+    for verdict in (*views.CELL_VERDICTS, *views.CLAIM_VERDICTS):
         assert verdict in text
     assert "1 reproduced, 1 deviates, 1 not-comparable, 1 not-run" in text
     assert "1 percentage point " in text and "10 % of the published value" in text
 
 
 def test_headings_have_scopes_and_stamp_tells_the_scale(results):
-    text = report.page(ENTRY, results)
+    text = report_page(ENTRY, results)
     assert all(found.get("scope") in ("row", "col") for found in Page(text).of("th"))
     assert '<body class="scale-demo">' in text and "Not a reproduction" in text
     paper = ENTRY | {"scale": "paper", "comparable": True, "stamp": "scale paper"}
-    text = report.page(paper, results)
+    text = report_page(paper, results)
     assert '<body class="scale-paper">' in text and "Not a reproduction" not in text
 
 
 def test_evidence_is_split_into_lists():
-    found = report.evidence(CLAIM["evidence"])
+    found = views.evidence(CLAIM["evidence"])
     assert found["head"] == "1 of 3 checks passed"
     assert [(part["label"], part["items"]) for part in found["lists"]] == [
         ("failed", ["a 0.1 > b 0.2", "c < d"]),
@@ -209,14 +212,14 @@ def test_evidence_is_split_into_lists():
 
 
 def test_long_data_are_cut_on_the_page_only(results):
-    rows = [{"epoch": str(number)} for number in range(report.MAX_DATA_ROWS + 7)]
+    rows = [{"epoch": str(number)} for number in range(views.MAX_DATA_ROWS + 7)]
     write_rows(results / "toy" / "figure-2.csv", rows)
-    text = report.page(ENTRY, results)
-    assert f"The first {report.MAX_DATA_ROWS} of {len(rows)} rows" in text
+    text = report_page(ENTRY, results)
+    assert f"The first {views.MAX_DATA_ROWS} of {len(rows)} rows" in text
 
 
 def test_page_is_the_same_again(results):
-    assert report.page(ENTRY, results) == report.page(ENTRY, results)
+    assert report_page(ENTRY, results) == report_page(ENTRY, results)
 
 
 def spoil(rows, **changes):
@@ -239,7 +242,7 @@ def test_broken_scorecard_is_refused(results, text, message):
     path.unlink()
     if text is not None:
         path.write_bytes(text)
-    for make in (report.page, report.summary):
+    for make in (report_page, summary):
         with pytest.raises(RedoubtError, match=message) as error:
             make(ENTRY, results)
         assert "scorecard.csv" in str(error.value) and "\n" not in str(error.value)
@@ -256,18 +259,18 @@ def test_broken_scorecard_is_refused(results, text, message):
 def test_cells_that_make_no_sense_are_refused(results, changes, message):
     write_rows(results / "scorecard.csv", spoil(CELLS, **changes), COLUMNS)
     with pytest.raises(RedoubtError, match=message):
-        report.page(ENTRY, results)
+        report_page(ENTRY, results)
 
 
 def test_studies_without_claims_have_a_report(results):
     (results / "claims.csv").write_text("\n")
-    assert "No study states a claim." in report.page(ENTRY, results)
-    assert "0 holds" in report.summary(ENTRY, results)
+    assert "No study states a claim." in report_page(ENTRY, results)
+    assert "0 holds" in summary(ENTRY, results)
 
 
 def test_contents_of_several_studies_are_told_apart(results):
     two = ENTRY | {"studies": {**ENTRY["studies"], "next": ENTRY["studies"]["toy"] | {"title": "Next"}}}
-    alone, both = (report.page(entry, results).split("<main>")[0] for entry in (ENTRY, two))
+    alone, both = (report_page(entry, results).split("<main>")[0] for entry in (ENTRY, two))
     assert "<h3>" not in alone and "<h3>Toy: a study</h3>" in both and "<h3>Next</h3>" in both
 
 
@@ -277,7 +280,7 @@ def fits(text):
 
 
 def test_summary_fits_one_screen(results):
-    text = report.summary(ENTRY, results)
+    text = summary(ENTRY, results)
     assert fits(text) or str(results) in text  # only the path, which is the user's, may be longer
     assert "NOT comparable" in text and "toy/table-1" in text and "not written yet" in text
     assert re.search(r"fails +toy/claim-1: Defended is best", text)
@@ -294,7 +297,7 @@ def test_summary_of_many_artifacts_fits_one_screen(results, monkeypatch):
     claims = [CLAIM | {"study": study, "claim": f"claim-{n}"} for study in studies for n in range(13)]
     write_rows(results / "claims.csv", claims)
     monkeypatch.chdir(results)
-    text = report.summary(ENTRY | {"stamp": "a long stamp " * 12}, results.relative_to(results))
+    text = summary(ENTRY | {"stamp": "a long stamp " * 12}, results.relative_to(results))
     assert fits(text)
     assert "study-3" in text and "claim-12" in text
 
@@ -320,3 +323,37 @@ def test_command_line_tells_a_broken_scorecard_in_one_line_and_imports_no_torch(
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not (results / "report").exists()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_the_page_has_the_same_bytes_in_any_locale(results):
+    entry = ENTRY | {"stamp": "scale demo: ρ ≤ 1 → „nicht vergleichbar“"}
+    claim = CLAIM | {"statement": "λ rises → accuracy falls"}
+    write_rows(results / "claims.csv", [claim])
+    command = [sys.executable, "-m", "redoubt.steps.report", "--entry", json.dumps(entry), "--results", str(results)]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)} | ASCII
+    subprocess.run(command, check=True, env=environment)
+    text = (results / "report/index.html").read_text(encoding="utf-8")
+    assert text == report_page(entry, results) and "λ rises → accuracy falls" in text
+
+
+# -- print ------------------------------------------------------------------------------------------------------------
+
+
+def test_printed_tables_wrap_where_the_screen_scrolls(results):
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    screen, printed = style.split("@media print")
+    assert ".scroll { overflow: auto;" in screen and ".data td, .data th { white-space: nowrap;" in screen
+    assert ".scroll, .tall { overflow: visible;" in printed
+    assert ".scroll > table :is(th, td) { white-space: normal; overflow-wrap: anywhere;" in printed
+
+
+@pytest.mark.parametrize(("columns", "kept"), [(14, True), (60, False)])
+def test_short_values_stay_together_in_print_unless_there_are_many_columns(results, columns, kept):
+    row = {f"column_{number}": "0.0769230769230769" for number in range(columns - 1)} | {"n": "16"}
+    write_rows(results / "toy/figure-2.csv", [row])
+    text = report_page(ENTRY, results)
+    assert ('<td class="short">16</td>' in text) == kept and ("<td>16</td>" in text) == (not kept)
+    assert "<td>0.0769230769230769</td>" in text

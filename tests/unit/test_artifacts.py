@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from artifact_entries import artifact_entry, needs_of
+from artifact_entries import artifact_entry, needs_of, undrawn
 from matplotlib.figure import Figure
 
 from redoubt import registry
@@ -28,7 +28,16 @@ def history(path, number):
     epochs = np.arange(6.0)
     frame = pd.DataFrame({"epoch": epochs, "test_images": 100.0, "test_accuracy": 0.9 + 0.01 * epochs / (1 + number)})
     path.parent.mkdir(parents=True)
-    frame.assign(test_rho_2=0.1 + 0.02 * number * epochs).to_csv(path, index=False)
+    frame.to_csv(path, index=False)
+    rho = {
+        "epoch": epochs,
+        "step": 10,
+        "probe": "rho-2",
+        "measure": "test_rho_2",
+        "value": 0.1 + 0.02 * number * epochs,
+    }
+    other = {"epoch": epochs / 2, "step": 5, "probe": "logit-distances", "measure": "test_margin", "value": 1.0}
+    pd.concat([pd.DataFrame(rho), pd.DataFrame(other)]).to_parquet(path.with_name("trace.parquet"))
 
 
 def attacked(path, model, number, count=30):
@@ -56,6 +65,7 @@ def entry(tmp_path):
                     number = ord(need.model) - ord("a") + 0.25 * seed
                     history(path, number) if need.attack is None else attacked(path, need.model, int(4 * number))
             missing = REASON if need.model == "gone" else None
+            files += [] if need.attack else [path.with_name("trace.parquet") for path in files]
             inputs.append({"model": need.model, "attack": need.attack, "missing": missing, "files": [*map(str, files)]})
         published = tmp_path / "published.csv"
         published.write_text("artifact,row,column,value,unit\nx-1,a,Acc.,99.0,percent\nx-1,gone,rho_2,1.0e-1,ratio\n")
@@ -96,6 +106,13 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     assert "NOT comparable" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
 
 
+@pytest.mark.parametrize("plot", [*FIGURES, "metric-table"])
+def test_plots_draw_the_cells_that_they_announce(plot, entry):
+    columns = [{"label": "Acc.", "metric": "accuracy", "attack": "deepfool"}]
+    parameters = FIGURES.get(plot, {"models": ["a", "gone"], "columns": columns})
+    assert undrawn(plot, parameters, drawing.draw(entry(plot, parameters)).data) == ([], [])
+
+
 @pytest.mark.parametrize("plot", FIGURES)
 def test_missing_models_leave_a_row_with_their_reason(plot, entry):
     data = drawing.draw(entry(plot, FIGURES[plot])).data
@@ -109,6 +126,24 @@ def test_convergence_holds_every_epoch_of_every_seed(entry):
     assert len(data) == 3 * 2 * 6 + 1 and set(data["seed"].dropna()) == {0, 1}
     last = data[(data["model"] == "b") & (data["epoch"] == 5) & (data["seed"] == 0)].iloc[0]
     assert last["test_accuracy"] == pytest.approx(0.925) and last["test_rho_2"] == pytest.approx(0.2)
+
+
+def test_a_model_without_probes_is_drawn_without_their_measures(entry):
+    given = entry("convergence", FIGURES["convergence"])
+    for path in Path(given["inputs"][0]["files"][0]).parents[2].rglob("trace.parquet"):
+        pd.read_parquet(path).iloc[:0].to_parquet(path)
+    data = drawing.draw(given).data
+    assert data["test_rho_2"].isna().all() and data["test_accuracy"].notna().sum() == 36
+
+
+def test_a_trace_that_cannot_be_read_is_one_line(entry):
+    given = entry("convergence", FIGURES["convergence"])
+    path = Path(given["inputs"][0]["files"][0]).with_name("trace.parquet")
+    content = path.read_bytes()
+    for harmed in (content[:50], b""):
+        path.write_bytes(harmed)
+        with pytest.raises(RedoubtError, match=r"trace\.parquet: no readable trace .*train the model again"):
+            drawing.draw(given)
 
 
 def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
@@ -205,9 +240,9 @@ def test_convergence_shows_the_mean_over_seeds_and_their_range(entry):
 
 
 def test_tables_do_not_depend_on_the_style_of_figures():
-    files = {path.name for path in closure("redoubt.steps.table", "redoubt.artifacts.metric_table")}
-    assert "_drawing.py" in files and "_style.py" not in files
-    assert "_style.py" in {path.name for path in closure("redoubt.steps.figure", "redoubt.artifacts.convergence")}
+    style_of_figures, table = "redoubt.artifacts._style", "redoubt.artifacts.metric_table"
+    assert style_of_figures not in closure("redoubt.steps.table", table)
+    assert style_of_figures in closure("redoubt.steps.figure", "redoubt.artifacts.convergence")
 
 
 def test_a_label_that_is_no_formula_is_one_line():

@@ -403,7 +403,7 @@ def test_figures_of_nothing_say_why(plot, entry, tmp_path):
 
 
 def test_figures_refuse_what_they_cannot_show(entry):
-    with pytest.raises(RedoubtError, match="image: 6 is not one of the 6 images"):
+    with pytest.raises(RedoubtError, match="image: 6 is not one of the 6 inspected images"):
         drawing.draw(entry("peer-graph", **FIGURES["peer-graph"], image=6))
 
 

@@ -13,6 +13,9 @@ from redoubt.networks._peers import PeerNetwork
 def entry(network="lenet5", values=None, **parameters):
     parameters = {"after": ["conv1", "conv2"], "peers": 8, "draws": 2, **parameters}
     return {
+        "id": "tiny-peernet",
+        "dataset": "digits",
+        "training": {"epochs": 1, "batch_size": 10, "learning_rate": 0.1},
         "network": {"name": network, "parameters": values or {"width": 0.2}},
         "preprocessing": {"name": "identity", "parameters": {}},
         "defense": {"name": "peernet", "parameters": parameters, "changes": True},

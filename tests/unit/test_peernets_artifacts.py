@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from artifact_entries import artifact_entry, needs_of
+from artifact_entries import artifact_entry, needs_of, undrawn
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
@@ -145,6 +148,12 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
 
 
 @pytest.mark.parametrize("plot", [*FIGURES, *TABLES])
+def test_plots_draw_the_cells_that_they_announce(plot, entry):
+    parameters = (FIGURES | TABLES)[plot]
+    assert undrawn(plot, parameters, drawing.draw(entry(plot, parameters)).data) == ([], [])
+
+
+@pytest.mark.parametrize("plot", [*FIGURES, *TABLES])
 def test_what_was_not_run_leaves_rows_with_their_reason(plot, entry):
     made = drawing.draw(entry(plot, (FIGURES | TABLES)[plot]))
     column = "row" if plot == "universal-shape" else "model"
@@ -178,6 +187,24 @@ def test_every_plot_tells_the_metrics_that_it_reads():
             assert set(module.metrics(checked)) <= set(registry.names("metrics")) and module.metrics(checked)
         else:
             assert "metric" not in str(checked)
+
+
+@pytest.mark.parametrize(
+    ("step", "plot", "kinds"), [("figure", "curves", ("svg", "png")), ("table", "checks", ("text",))]
+)
+def test_steps_write_the_same_bytes_in_any_locale(step, plot, kinds, entry, tmp_path):
+    given = entry(plot, (FIGURES | TABLES)[plot]) | {"title": "ρ → λ", "caption": "„≤“"}
+    names = {kind: tmp_path / f"out.{kind}" for kind in ("data", *kinds)}
+    outputs = [word for kind, path in names.items() for word in (f"--{kind}", str(path))]
+    command = [sys.executable, "-m", f"redoubt.steps.{step}", "--entry", json.dumps(given), *outputs]
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | ascii_only)
+    made = drawing.draw(given)
+    assert names["data"].read_bytes() == drawing.data(made).encode()
+    if step == "figure":
+        assert names["svg"].read_bytes() == style.picture(made, "svg")
+    else:
+        assert names["text"].read_bytes() == made.text.encode() and "ρ → λ" in made.text
 
 
 # -- curves -----------------------------------------------------------------------------------------------------------
@@ -286,7 +313,7 @@ def test_bars_stand_in_the_order_of_the_config(entry):
 
 def test_bars_of_one_label_are_refused():
     listed = [bar("S", "weak fooled"), bar("S", "strong fooled")]
-    with pytest.raises(RedoubtError, match="each bar of 'x' a label of its own"):
+    with pytest.raises(RedoubtError, match="each bar of 'x' a separate label"):
         registry.parameters("artifacts", "bars", FIGURES["bars"] | {"panels": [{"title": "x", "bars": listed}]})
 
 

@@ -56,18 +56,16 @@ def test_printed_columns_of_figures_are_known(study, published):
     found = 0
     for artifact in study.artifacts.values():
         if artifact.plot == "curves":
-            for panel in artifact.parameters["panels"]:
-                if panel["printed"] is None:
+            for panel in artifact.parameters.panels:
+                if panel.printed is None:
                     continue
-                own = [
-                    column for table, row, column in published if (table, row) == (panel["printed"], panel["models"][0])
-                ]
-                templates = [measure["printed"].split("@")[0] for measure in artifact.parameters["measures"]]
+                own = [column for table, row, column in published if (table, row) == (panel.printed, panel.models[0])]
+                templates = [measure.printed.split("@")[0] for measure in artifact.parameters.measures]
                 assert {column.split("@")[0] for column in own} == set(templates)
                 found += 1
         if artifact.plot == "bars":
-            labels = {column["label"] for column in artifact.parameters["columns"]}
-            assert {bar["column"] for panel in artifact.parameters["panels"] for bar in panel["bars"]} == labels
+            labels = {column.label for column in artifact.parameters.columns}
+            assert {bar.column for panel in artifact.parameters.panels for bar in panel.bars} == labels
             found += 1
     assert found == 4
 
@@ -83,7 +81,7 @@ def test_no_printed_number_contradicts_a_claim(study, printed):
 def test_straight_through_gradients_can_refute_that_gradients_are_not_obfuscated(study):
     """Every check of `extra-obfuscation` that passes the peer layers by is one of the claim."""
     (obfuscation,) = (artifact for (_, key), artifact in study.artifacts.items() if key == "extra-obfuscation")
-    passing_by = {check["title"] for check in obfuscation.parameters["checks"] if "straight-through" in str(check)}
+    passing_by = {check.title for check in obfuscation.parameters.checks if "straight-through" in str(check)}
     (claim,) = (claim for (_, key), claim in study.claims.items() if key == "claim-10")
     asked = [
         check["left"] for check in claim.model_dump()["checks"] if check["left"]["artifact"] == "extra-obfuscation"
@@ -93,10 +91,10 @@ def test_straight_through_gradients_can_refute_that_gradients_are_not_obfuscated
 
 def test_attacks_of_the_named_public_codes_take_all_their_steps(study):
     for key in ("pgd-challenge", "single-white", "single-black", "iterative-white", "iterative-black"):
-        assert study.attacks[key]["parameters"]["stop"] is False, key
+        assert study.attacks[key].parameters["stop"] is False, key
     for key, attack in study.attacks.items():
-        if attack["attack"] == "universal":
-            assert attack["parameters"]["project"] == "sphere", key
+        if attack.attack == "universal":
+            assert attack.parameters["project"] == "sphere", key
 
 
 @pytest.mark.parametrize(
@@ -111,30 +109,30 @@ def test_attacks_of_the_named_public_codes_take_all_their_steps(study):
     ],
 )
 def test_schedules_are_those_of_table_1(model, optimizer, epochs, batch, rate, decay, study):
-    training = study.models[model].entry["training"]
-    found = [training[key] for key in ("optimizer", "epochs", "batch_size", "learning_rate", "weight_decay")]
+    training = study.models[model].entry.training
+    found = [getattr(training, key) for key in ("optimizer", "epochs", "batch_size", "learning_rate", "weight_decay")]
     assert found == [optimizer, epochs, batch, rate, decay]
     drops = {} if optimizer == "adam" else {100.0: 0.1, 175.0: 0.1, 250.0: 0.1}
-    assert training["drops"] == drops and (training["momentum"] == 0.9)
+    assert training.drops == drops and training.momentum == 0.9
 
 
 def test_peers_are_those_of_the_rows(study):
     graphs = {}
     for key, model in study.models.items():
-        if model.entry["defense"]["name"] == "peernet":
+        if model.entry.defense.name == "peernet":
             options = registry.parameters("defenses", "peernet", model.entry.defense.parameters)
             graphs[key] = (options.peers, options.draws)
             assert (str(options.peers), str(options.draws)) == (model.labels["graph"], model.labels["runs"])
             assert options.neighbours == 10 and (options.edge_dropout, options.attention_dropout) == (0.2, 0.5)
             if model.start is not None:
-                assert model.entry["training"]["epochs"] == 0
+                assert model.entry.training.epochs == 0
     assert graphs["cifar10-resnet32-peernet-n100-m5"] == (100, 5) and graphs["mnist-lenet5-peernet"] == (50, 10)
 
 
 def test_sizes_of_attacks_are_on_one_scale(study):
-    query, challenge = study.attacks["iterative-black"]["parameters"], study.attacks["pgd-challenge"]["parameters"]
+    query, challenge = study.attacks["iterative-black"].parameters, study.attacks["pgd-challenge"].parameters
     assert [round(255 * epsilon, 2) for epsilon in query["epsilons"]] == [0.5, 8.0, 12.0]
     assert [round(255 * query[key], 2) for key in ("step_size", "delta")] == [1.0, 1.0]
     assert [round(255 * size, 2) for size in (*challenge["epsilons"], challenge["step_size"])] == [8.0, 2.0]
     for key, attack in study.attacks.items():
-        assert attack["space"] == "pixels", key
+        assert attack.space == "pixels", key

@@ -16,14 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 28, 28)
 
 
-def attack_entry(make_attack, *arguments, **changes):
-    """Return the record of an attack's entry."""
-    return AttackEntry.parse(make_attack(*arguments, **changes))
+@pytest.fixture
+def make_attack(make_attack):
+    """The function that makes an attack's entry, as a record."""
+    return lambda *given, **changes: AttackEntry.parse(make_attack(*given, **changes))
 
 
 def counted(make_attack, attack, sources=(), **changes):
     """Return the passes and rows of one attacked image; nothing else may cost anything."""
-    found = rates.of_attack(attack_entry(make_attack, attack, space="pixels", **changes), list(sources), SHAPE, 10)
+    found = rates.of_attack(make_attack(attack, space="pixels", **changes), list(sources), SHAPE, 10)
     assert not any(found["fixed"].values()) and not any(found["crafting"].values())
     return found["image"]
 
@@ -51,14 +52,12 @@ def test_draws_and_repetitions_multiply(make_attack):
 
 
 def test_a_search_for_errors_ends_though_the_model_is_firm(make_attack):
-    found = rates.of_attack(attack_entry(make_attack, "fgs", parameters={"error": 0.5}), [], SHAPE, 10)
+    found = rates.of_attack(make_attack("fgs", parameters={"error": 0.5}), [], SHAPE, 10)
     assert found["image"]["rows"] == 1 and 15 < found["image"]["forward"] < 40
 
 
 def test_crafting_images_cost_apart_from_those_that_are_attacked(make_attack):
-    entry = attack_entry(
-        make_attack, "universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100
-    )
+    entry = make_attack("universal", space="pixels", parameters={"rhos": [0.1, 0.2], "passes": 3}, crafting=100)
     found = rates.of_attack(entry, [], SHAPE, 10)
     iterations = registry.parameters("attacks", "universal", {"rhos": [0.1]}).iterations
     assert found["crafting"]["backward"] == 2 * 3 * iterations * 9
@@ -66,15 +65,15 @@ def test_crafting_images_cost_apart_from_those_that_are_attacked(make_attack):
 
 
 def test_attacks_that_read_rows_find_some(make_attack):
-    images = attack_entry(make_attack, "deepfool", id="images")
+    images = make_attack("deepfool", id="images")
     assert counted(make_attack, "replay", [images])["rows"] == 1
-    universal = attack_entry(make_attack, "universal", parameters={"rhos": [0.1, 0.2, 0.3]})
+    universal = make_attack("universal", parameters={"rhos": [0.1, 0.2, 0.3]})
     assert counted(make_attack, "replay", [universal])["rows"] == 3
     assert counted(make_attack, "fgs", [images], parameters={"fractions": [0.5, 1.0]})["rows"] == 2
 
 
 def test_an_inspection_of_layers_is_not_counted(make_attack):
-    assert rates.of_attack(AttackEntry(id="timing", probe="timing"), [], SHAPE, 10) is None
+    assert rates.of_attack(make_attack("timing", space="pixels"), [], SHAPE, 10) is None
 
 
 def test_every_attack_of_the_paper_scale_is_counted_but_inspections():
@@ -91,7 +90,9 @@ def test_every_attack_of_the_paper_scale_is_counted_but_inspections():
 
 def _cheaper(attack):
     smaller = {"steps": 2, "population": 8, "generations": 2, "group": 128, "searches": 2, "iterations": 2}
-    return {key: value for key, value in smaller.items() if key in attack.parameters}
+    return {
+        key: value for key, value in smaller.items() if key in registry.method(*attack.method).Parameters.model_fields
+    }
 
 
 def test_seconds_are_those_of_this_process():

@@ -12,6 +12,8 @@ from redoubt.networks import _vision as vision
 
 ENTRY = {
     "id": "imagenet-resnet18",
+    "dataset": "imagenet",
+    "training": {"epochs": 0, "batch_size": 10, "learning_rate": 0.1},
     "network": {"name": "resnet-18", "parameters": {"weights": "imagenet"}},
     "preprocessing": {"name": "identity", "parameters": {}},
     "defense": {"name": "clean", "parameters": {}},

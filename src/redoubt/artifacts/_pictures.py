@@ -1,10 +1,8 @@
-"""Images in figures: true pixels, their own proportions, and perturbations amplified by a factor that is told."""
+"""Images in figures: unscaled pixels, original proportions, and perturbations amplified by a factor that is shown."""
 
 from __future__ import annotations
 
-from redoubt.lazily import lazy
-
-np = lazy("numpy")
+from redoubt.lazily import np
 
 
 def picture(values: np.ndarray, shape: list[int]) -> np.ndarray:
@@ -14,7 +12,7 @@ def picture(values: np.ndarray, shape: list[int]) -> np.ndarray:
 
 
 def amplified(perturbation: np.ndarray, shape: list[int]) -> tuple[np.ndarray, float]:
-    """Return a perturbation as a picture, and by how much it is amplified.
+    """Return a perturbation as a picture, and the factor that it is amplified by.
 
     Zero is mid-grey, and the largest element, of either sign, is black or white.
     """
@@ -38,12 +36,12 @@ def class_name(classes: list[str], label: float) -> str:
 
 
 def times(factor: float) -> str:
-    """Return how an amplification is told, such as `× 12`."""
+    """Return an amplification as text, such as `× 12`."""
     return f"× {factor:.2g}" if factor < 100 else f"× {factor:.0f}"
 
 
 def norms(l2: float, linf: float) -> str:
-    """Return how the two norms of a perturbation are told, three digits each."""
+    """Return the two norms of a perturbation as text, three digits each."""
     return ", ".join(
         f"{name} {size:.3g}" if size < 100 else f"{name} {size:.0f}" for name, size in (("l2", l2), ("l∞", linf))
     )

@@ -137,7 +137,7 @@ def name(labels: dict[str, str]) -> str:
 # -- lines, bars and their panels -------------------------------------------------------------------------------------
 
 INTERVAL = {"estimator": "median", "errorbar": ("pi", 100)}
-"""Makes seaborn draw each estimate of `with_intervals` with its interval, without statistics of its own."""
+"""Makes seaborn draw each estimate of `with_intervals` with its interval: it computes no statistics itself."""
 
 
 def with_intervals(data: pd.DataFrame) -> pd.DataFrame:

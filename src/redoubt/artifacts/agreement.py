@@ -1,7 +1,7 @@
 """A table of agreement: each attack beside the same attack of another library, on the same model and images.
 
 They agree when at most one image in 200 is fooled by one alone, and the mean norms over images that both fool differ by
-at most 2 %; a pair may say that ours need only not be larger, where the referee is known to stop short of the nearest
+at most 2 %; a pair may ask only that ours is not larger, when the referee is known to stop before the nearest
 example.
 """
 
@@ -15,12 +15,10 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
-
-pd = lazy("pandas")
 
 RATES = ["n", "success", "success_referee", "differing"]
 NORMS = ["norm", "norm_rule", "mean_norm", "mean_norm_referee", "ratio"]

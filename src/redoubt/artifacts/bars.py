@@ -1,6 +1,6 @@
 """Columns of a table as bars: one panel for each quantity, one group of bars for each attack, one bar for each model.
 
-Intervals are of 95 %; what the paper prints is a diamond beside each bar.
+Intervals are of 95 %; the printed number is a diamond on each bar.
 Source: PeerNets, figure 5, which plots its table 2.
 """
 
@@ -16,13 +16,12 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column, picked
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured, shown
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 from redoubt.study.published import read_published
 
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 seaborn = lazy("seaborn")
 lines = lazy("matplotlib.lines")
@@ -36,7 +35,7 @@ PRINTED = {"color": "#ffffff", "marker": "D", "linestyle": "none", "markeredgeco
 class Bar(Strict):
     """A column of the table."""
 
-    label: str = Field(description="what stands under its bars")
+    label: str = Field(description="text under its bars")
     column: str = Field(description="label of the column")
 
 
@@ -49,7 +48,7 @@ class Panel(Strict):
 
 
 class Parameters(Strict):
-    """The table that is drawn, and what of it."""
+    """The table that is drawn, and its columns by panel."""
 
     models: list[str]
     columns: list[Column]
@@ -60,7 +59,7 @@ class Parameters(Strict):
     def _distinct(self) -> Parameters:
         for panel in self.panels:
             if len({bar.label for bar in panel.bars}) < len(panel.bars):
-                raise ValueError(f"give each bar of {panel.title!r} a label of its own")
+                raise ValueError(f"give each bar of {panel.title!r} a separate label")
         return self
 
 
@@ -149,10 +148,10 @@ def _bars(axis, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> Non
     for place, (bars, look) in enumerate(zip(axis.containers, looks.values(), strict=True)):
         for bar in bars:
             bar.set(**_face(look, place))
-    for found in data.to_dict("records"):
-        place = labels.index(found["bar"]) + 0.8 * ((models.index(found["model"]) + 0.5) / len(models) - 0.5)
-        axis.plot([place], [found["published"]], zorder=3, **PRINTED)
-        _write(axis, place, found)
+    for facts in data.to_dict("records"):
+        place = labels.index(facts["bar"]) + 0.8 * ((models.index(facts["model"]) + 0.5) / len(models) - 0.5)
+        axis.plot([place], [facts["published"]], zorder=3, **PRINTED)
+        _write(axis, place, facts)
     axis.set_xlim(-0.5, len(labels) - 0.5)
     axis.grid(axis="x", visible=False)
     if panel.log:
@@ -166,15 +165,15 @@ def _bars(axis, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> Non
         style.in_percent(axis)
 
 
-def _write(axis, place: float, found: dict[str, Any]) -> None:
+def _write(axis, place: float, facts: dict[str, Any]) -> None:
     """Write the value over its bar's interval, or in its place why there is none."""
     text = {"ha": "center", "va": "bottom", "fontsize": 6, "textcoords": "offset points", "xytext": (0, 4)}
-    if pd.isna(found["reproduced"]):
-        reason = found["reason"] if len(found["reason"]) < 25 else "not run"
+    if pd.isna(facts["reproduced"]):
+        reason = facts["reason"] if len(facts["reason"]) < 25 else "not run"
         foot = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
         axis.annotate(reason, (place, 0.02), **text, **foot)
         return
-    percent = registry.method("metrics", found["metric"]).UNIT == "percent"
-    value = f"{100 * found['reproduced']:.1f}" if percent else shown(found["metric"], found["reproduced"])
+    percent = registry.method("metrics", facts["metric"]).UNIT == "percent"
+    value = f"{100 * facts['reproduced']:.1f}" if percent else shown(facts["metric"], facts["reproduced"])
     ground = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}  # a diamond may lie under it
-    axis.annotate(value, (place, found["ci_high"]), color="#222222", bbox=ground, zorder=4, **text)
+    axis.annotate(value, (place, facts["ci_high"]), color="#222222", bbox=ground, zorder=4, **text)

@@ -14,12 +14,10 @@ from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import FOUND, measured, shown
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
-
-pd = lazy("pandas")
 
 COLUMNS = ["check", "relation", "place", "label", "model", "attack", "metric", *FOUND, "passed"]
 

@@ -9,12 +9,11 @@ import itertools
 from typing import Any
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 MEASURES = {"test_accuracy": "test accuracy", "test_rho_2": r"test $\rho_2$"}

@@ -1,7 +1,7 @@
 """Adversarial examples of several attacks and models beside each other, with their perturbations and predicted classes.
 
-Every image has two lines: its examples, and under them the perturbations, amplified by a factor that is told. Under the
-clean image stand its class and what each model sees in it; a class in red is another one.
+Every image has two lines: its examples, and under them the perturbations, amplified by the factor shown. Under the
+clean image are its class and the class that each model predicts for it. The class of an example is red if it is fooled.
 Source: PeerNets, figures 6 and 9 (arXiv v1: 5 and 10).
 """
 
@@ -14,13 +14,11 @@ from pydantic import Field
 from redoubt.artifacts._pictures import amplified, class_name, norms, picture, show, times
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 FACTS = ["index", "label", "class", "clean_label", "seen", "adversarial_label", "predicted", "fooled", "l2", "linf"]
@@ -28,7 +26,7 @@ COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"
 
 
 class Shown(Strict):
-    """An attack, and what stands over its examples."""
+    """An attack, and the title over its examples."""
 
     title: str
     attack: str
@@ -103,17 +101,17 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, d
             frame = frames[need].set_index("index")
             shape, classes = frame.attrs["shape"], frame.attrs["classes"]
             for image in images:
-                found = frame.loc[image]
-                v = np.asarray(found["picture"], dtype=float) - np.asarray(found["clean_picture"], dtype=float)
+                row = frame.loc[image]
+                v = np.asarray(row["picture"], dtype=float) - np.asarray(row["clean_picture"], dtype=float)
                 perturbation, factor = amplified(v, shape)
-                clean[image] = picture(found["clean_picture"], shape)
-                examples[shown.attack, model, image] = picture(found["picture"], shape), perturbation
-                facts |= {"index": image, "fooled": int(found["success"]), "amplification": factor if v.any() else None}
-                facts |= {key: found[key] for key in ("label", "clean_label", "adversarial_label")}
-                facts |= {"class": class_name(classes, found["label"]), "reason": None}
-                facts |= {"seen": class_name(classes, found["clean_label"])}
-                facts |= {"predicted": class_name(classes, found["adversarial_label"])}
-                rows.append(facts | {norm: 255.0 * found[norm] for norm in ("l2", "linf")})
+                clean[image] = picture(row["clean_picture"], shape)
+                examples[shown.attack, model, image] = picture(row["picture"], shape), perturbation
+                facts |= {"index": image, "fooled": int(row["success"]), "amplification": factor if v.any() else None}
+                facts |= {key: row[key] for key in ("label", "clean_label", "adversarial_label")}
+                facts |= {"class": class_name(classes, row["label"]), "reason": None}
+                facts |= {"seen": class_name(classes, row["clean_label"])}
+                facts |= {"predicted": class_name(classes, row["adversarial_label"])}
+                rows.append(facts | {norm: 255.0 * row[norm] for norm in ("l2", "linf")})
     return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
 
 
@@ -125,19 +123,19 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     figure, axes = style.gallery(2 * max(1, len(clean)), 1 + len(needed), 1.0, (0.14, 0.34), 0.35)
     titles = {shown.attack: shown.title for shown in options.attacks}
     for column, need in enumerate(needed, start=1):
-        own = data[(data["attack"] == need.attack) & (data["model"] == need.model)]
-        axes[0][column].set_title(f"{titles[need.attack]}\n{own['name'].iloc[0]}", fontsize=7)
-        if pd.notna(own["reason"].iloc[0]):
-            style.absent_picture(axes[0][column], own["reason"].iloc[0], 22)
+        part = data[(data["attack"] == need.attack) & (data["model"] == need.model)]
+        axes[0][column].set_title(f"{titles[need.attack]}\n{part['name'].iloc[0]}", fontsize=7)
+        if pd.notna(part["reason"].iloc[0]):
+            style.absent_picture(axes[0][column], part["reason"].iloc[0], 22)
             continue
-        for line, (_, found) in enumerate(own.iterrows()):
-            _example(axes[2 * line][column], axes[2 * line + 1][column], found, examples)
+        for line, (_, row) in enumerate(part.iterrows()):
+            _example(axes[2 * line][column], axes[2 * line + 1][column], row, examples)
     for line, image in enumerate(clean):
         axes[2 * line][0].set_axis_on()
         show(axes[2 * line][0], clean[image])
-        own = data[data["index"] == image]
-        axes[2 * line][0].set_xlabel(own["class"].iloc[0], fontsize=7)
-        seen = [f"{name}\nsees {label}" for name, label in own.groupby("name", sort=False)["seen"].first().items()]
+        part = data[data["index"] == image]
+        axes[2 * line][0].set_xlabel(part["class"].iloc[0], fontsize=7)
+        seen = [f"{name}\nsees {label}" for name, label in part.groupby("name", sort=False)["seen"].first().items()]
         below = axes[2 * line + 1][0]
         below.text(0.5, 0.95, "\n\n".join(seen), transform=below.transAxes, ha="center", va="top", fontsize=6)
     if clean:
@@ -146,16 +144,16 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=figure)
 
 
-def _example(above, below, found: pd.Series, examples: dict) -> None:
+def _example(above, below, row: pd.Series, examples: dict) -> None:
     """Show an example over its perturbation; an image that was not fooled has neither norms nor a perturbation."""
-    image, perturbation = examples[found["attack"], found["model"], found["index"]]
+    image, perturbation = examples[row["attack"], row["model"], row["index"]]
     for axis in (above, below):
         axis.set_axis_on()
     show(above, image)
-    above.set_xlabel(found["predicted"], fontsize=7, color="#B00020" if found["fooled"] else "#222222")
-    if pd.isna(found["amplification"]):
+    above.set_xlabel(row["predicted"], fontsize=7, color="#B00020" if row["fooled"] else "#222222")
+    if pd.isna(row["amplification"]):
         below.set_axis_off()
         below.text(0.5, 0.9, "unchanged", transform=below.transAxes, ha="center", va="top", fontsize=7, color="#666666")
         return
     show(below, perturbation)
-    below.set_xlabel(f"{times(found['amplification'])}\n{norms(found['l2'], found['linf'])}", fontsize=6)
+    below.set_xlabel(f"{times(row['amplification'])}\n{norms(row['l2'], row['linf'])}", fontsize=6)

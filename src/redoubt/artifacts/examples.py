@@ -9,13 +9,11 @@ from typing import Any
 
 from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
@@ -85,17 +83,17 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     rows = entry.parameters.rows
     figure, axes = style.grid(len(rows), 1 + max(len(row.models) for row in rows), 1.25, 1.55)
     for panels, row in zip(axes, rows, strict=True):
-        own = data[data["panel"] == row.title].set_index("model")
+        part = data[data["panel"] == row.title].set_index("model")
         show(panels[0], pictures.get("clean"))
         panels[0].set_title("clean", fontsize=8)
         panels[0].set_ylabel(row.title)
         for axis, model in zip(panels[1:], row.models, strict=False):
-            found = own.loc[model]
-            if pd.notna(found["reason"]):
-                style.absent(axis, [found["reason"]])
+            example = part.loc[model]
+            if pd.notna(example["reason"]):
+                style.absent(axis, [example["reason"]])
                 continue
             show(axis, pictures[model])
-            axis.set_title(f"{found['method']} → {found['adversarial_label']:.0f}", fontsize=8)
-            axis.set_xlabel(f"{found['rho_2']:.3f}", fontsize=8)
+            axis.set_title(f"{example['method']} → {example['adversarial_label']:.0f}", fontsize=8)
+            axis.set_xlabel(f"{example['rho_2']:.3f}", fontsize=8)
     style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)

@@ -1,7 +1,7 @@
 """Images over the Franken-images that peer networks make of them: every pixel a weighted sum of peer pixels.
 
-Under an image stands its class. Under a Franken-image stands what the model sees in it, in red where that is not what
-the model sees in the image, which stands in brackets.
+Under an image is its class. Under a Franken-image is the class that the model predicts, in red where that differs from
+the prediction for the image itself, which is in brackets.
 Source: PeerNets, figure 3. It reads the inspection `peer-graph`.
 """
 
@@ -14,13 +14,11 @@ from pydantic import Field
 from redoubt.artifacts._pictures import class_name, picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]
@@ -32,7 +30,7 @@ class Parameters(Strict):
 
     attack: str = Field(description="a peer-graph inspection that keeps images")
     models: list[str]
-    images: Annotated[int, Field(gt=0)] = Field(8, description="the first so many images that were looked at")
+    images: Annotated[int, Field(gt=0)] = Field(8, description="number of images, the first ones that were inspected")
 
 
 def needs(parameters: Parameters) -> list[Need]:
@@ -61,15 +59,15 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[in
         shape, classes = frame.attrs["shape"], frame.attrs["classes"]
         if "clean_picture" not in frame or "franken" not in frame:
             raise RedoubtError(f"attack: {options.attack} has no Franken-images or no pictures; set keep_images")
-        for found in frame[frame["seed"] == frame["seed"].min()].head(options.images).to_dict("records"):
-            clean, franken = (np.asarray(found[name], dtype=float) for name in ("clean_picture", "franken"))
-            own = facts | {key: found[key] for key in COPIED}
-            own |= {"class": class_name(classes, found["label"])}
-            own |= {"seen": class_name(classes, found["clean_label"])}
-            own |= {"predicted": class_name(classes, found["franken_label"])}
-            rows.append(own | {"difference": float(np.sqrt(np.square(franken - clean).mean()))})
-            images[found["index"]] = picture(clean, shape)
-            frankens[model, found["index"]] = picture(franken, shape)
+        for row in frame[frame["seed"] == frame["seed"].min()].head(options.images).to_dict("records"):
+            clean, franken = (np.asarray(row[name], dtype=float) for name in ("clean_picture", "franken"))
+            record = facts | {key: row[key] for key in COPIED}
+            record |= {"class": class_name(classes, row["label"])}
+            record |= {"seen": class_name(classes, row["clean_label"])}
+            record |= {"predicted": class_name(classes, row["franken_label"])}
+            rows.append(record | {"difference": float(np.sqrt(np.square(franken - clean).mean()))})
+            images[row["index"]] = picture(clean, shape)
+            frankens[model, row["index"]] = picture(franken, shape)
     return pd.DataFrame(rows).reindex(columns=COLUMNS), images, frankens
 
 
@@ -87,18 +85,18 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     if images:
         axes[0][0].set_ylabel("image", fontsize=7)
     for line, model in zip(axes[1:], models, strict=True):
-        own = data[data["model"] == model]
-        if pd.notna(own["reason"].iloc[0]):
-            style.absent_picture(line[0], f"{own['name'].iloc[0]}: {own['reason'].iloc[0]}", 60)
+        part = data[data["model"] == model]
+        if pd.notna(part["reason"].iloc[0]):
+            style.absent_picture(line[0], f"{part['name'].iloc[0]}: {part['reason'].iloc[0]}", 60)
             continue
         places = {index: axis for axis, index in zip(line, images, strict=True)}
-        for found in own.to_dict("records"):
-            axis = places[found["index"]]
+        for row in part.to_dict("records"):
+            axis = places[row["index"]]
             axis.set_axis_on()
-            show(axis, frankens[model, found["index"]])
-            changed = found["franken_label"] != found["clean_label"]
-            text = f"sees {found['predicted']}\n(image: {found['seen']})"
+            show(axis, frankens[model, row["index"]])
+            changed = row["franken_label"] != row["clean_label"]
+            text = f"sees {row['predicted']}\n(image: {row['seen']})"
             axis.set_xlabel(text, fontsize=7, color="#B00020" if changed else "#222222")
-        line[0].set_ylabel(own["name"].iloc[0], fontsize=7)
+        line[0].set_ylabel(part["name"].iloc[0], fontsize=7)
     style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.rows import read_rows, read_shared
 from redoubt.study.entries.artifact import ArtifactEntry
 
-np = lazy("numpy")
-pd = lazy("pandas")
 pq = lazy("pyarrow.parquet")
 
 

@@ -13,13 +13,11 @@ from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import COLUMNS, cell, shown
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 from redoubt.study.published import read_published
-
-pd = lazy("pandas")
 
 
 class Column(Strict):
@@ -57,16 +55,16 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
-def picked(rows: pd.DataFrame, where: dict[str, Any]) -> pd.DataFrame:
+def picked(rows: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
     """Return the rows whose columns have the given values.
 
     Raises:
         RedoubtError: no row has them.
     """
-    for name, value in where.items():
+    for name, value in values.items():
         rows = rows[rows[name] == value] if name in rows else rows.iloc[:0]
     if rows.empty:
-        raise RedoubtError(f"where: no attacked image has {where}; look at the attack's parameters")
+        raise RedoubtError(f"where: no attacked image has {values}; check the parameters of the attack")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Some pixels of an image and the nearest peer pixels of each: where they lie, their features and attention scores.
+"""Some pixels of an image and the nearest peer pixels of each: their places, features and attention scores.
 
 Source: PeerNets, figure 1. It reads the inspection `peer-graph`.
 """
@@ -13,13 +13,11 @@ from pydantic import Field
 from redoubt.artifacts._pictures import class_name, picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 patches = lazy("matplotlib.patches")
 
@@ -29,11 +27,11 @@ LINK = ["peer", "peer_row", "peer_column", "similarity", "attention"]
 
 
 class Parameters(Strict):
-    """The inspection, its model, and what of it."""
+    """The inspection, its model, and what is shown of it."""
 
     attack: str = Field(description="a peer-graph inspection that keeps images")
     model: str
-    image: Annotated[int, Field(ge=0)] = Field(0, description="place among the images that were looked at")
+    image: Annotated[int, Field(ge=0)] = Field(0, description="position among the inspected images")
     neighbours: Annotated[int, Field(gt=0)] = Field(5, description="nearest neighbours shown")
     window: Annotated[int, Field(gt=0)] | None = Field(
         None, description="image pixels shown around a neighbour, to each side; the whole peer image when null"
@@ -66,34 +64,34 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[st
     if "clean_picture" not in frame or "attention" not in frame:
         raise RedoubtError(f"attack: {attack} has no graph or no pictures; give a peer-graph with keep_images: true")
     if options.image >= len(frame):
-        raise RedoubtError(f"image: {options.image} is not one of the {len(frame)} images that were looked at")
-    found = frame.iloc[options.image]
-    shared = inputs.shared(model, attack)[found["seed"]]
-    facts |= {key: found[key] for key in ("seed", "index", "label", "layer", "draw")}
-    rows = _rows(facts | {"class": class_name(classes, found["label"])}, found, options.neighbours)
-    drawn = {"image": picture(found["clean_picture"], shape), "cell": shared["cell"].tolist()}
+        raise RedoubtError(f"image: {options.image} is not one of the {len(frame)} inspected images")
+    inspected = frame.iloc[options.image]
+    shared = inputs.shared(model, attack)[inspected["seed"]]
+    facts |= {key: inspected[key] for key in ("seed", "index", "label", "layer", "draw")}
+    rows = _rows(facts | {"class": class_name(classes, inspected["label"])}, inspected, options.neighbours)
+    drawn = {"image": picture(inspected["clean_picture"], shape), "cell": shared["cell"].tolist()}
     drawn["peers"] = [picture(peer, shape) for peer in shared["peers"]]
     features = [name for name in rows[0] if name.startswith("feature_")]
     return pd.DataFrame(rows).reindex(columns=[*FACTS, *LINK, *features, "reason"]), drawn
 
 
-def _rows(facts: dict[str, Any], found: pd.Series, shown: int) -> list[dict[str, Any]]:
-    places, channels = np.reshape(found["places"], (-1, 2)), int(found["channels"])
-    features = np.reshape(found["features"], (len(places), channels))
+def _rows(facts: dict[str, Any], inspected: pd.Series, shown: int) -> list[dict[str, Any]]:
+    places, channels = np.reshape(inspected["places"], (-1, 2)), int(inspected["channels"])
+    features = np.reshape(inspected["features"], (len(places), channels))
     attention, similarity, peers = (
-        np.reshape(found[name], (len(places), -1)) for name in ("attention", "similarity", "peers")
+        np.reshape(inspected[name], (len(places), -1)) for name in ("attention", "similarity", "peers")
     )
-    peer_places = np.reshape(found["peer_places"], (*attention.shape, 2))
-    peer_features = np.reshape(found["peer_features"], (*attention.shape, channels))
+    peer_places = np.reshape(inspected["peer_places"], (*attention.shape, 2))
+    peer_features = np.reshape(inspected["peer_features"], (*attention.shape, channels))
     rows = []
     for pixel, (row, column) in enumerate(places):
-        own = facts | {"pixel": pixel, "row": row, "column": column, "rank": 0}
-        rows.append(own | _named(features[pixel]))
+        chosen = facts | {"pixel": pixel, "row": row, "column": column, "rank": 0}
+        rows.append(chosen | _named(features[pixel]))
         for rank in range(min(shown, attention.shape[1])):
             link = {"rank": rank + 1, "peer": peers[pixel, rank]}
             link |= dict(zip(("peer_row", "peer_column"), peer_places[pixel, rank], strict=True))
             link |= {"similarity": similarity[pixel, rank], "attention": attention[pixel, rank]}
-            rows.append(own | link | _named(peer_features[pixel, rank]))
+            rows.append(chosen | link | _named(peer_features[pixel, rank]))
     return rows
 
 
@@ -123,12 +121,12 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     show(centre, drawn["image"])
     centre.set_title(f"{data['class'].iloc[0]}\n{data['name'].iloc[0]}, after {data['layer'].iloc[0]}", fontsize=8)
     for pixel in range(pixels):
-        own, color = data[data["pixel"] == pixel], COLORS[pixel % len(COLORS)]
-        _mark(centre, own.iloc[0]["row"], own.iloc[0]["column"], drawn["cell"], color)
+        part, color = data[data["pixel"] == pixel], COLORS[pixel % len(COLORS)]
+        _mark(centre, part.iloc[0]["row"], part.iloc[0]["column"], drawn["cell"], color)
         names = [name for name in data if name.startswith("feature_")]
-        query = own.iloc[0][names].to_numpy(dtype=float)
+        query = part.iloc[0][names].to_numpy(dtype=float)
         first = None
-        for place, (_, link) in enumerate(own.iterrows()):
+        for place, (_, link) in enumerate(part.iterrows()):
             above = figure.add_subplot(lines[2 * pixel, 1 + place])
             _patch(above, link, drawn, color, entry.parameters.window)
             below = figure.add_subplot(lines[2 * pixel + 1, 1 + place], sharey=first)
@@ -140,15 +138,15 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
 
 
 def _patch(axis, link: pd.Series, drawn: dict[str, Any], color: str, window: int | None) -> None:
-    """Show where a neighbour lies in its peer, or for rank 0 the pixel itself, and over it its attention score."""
-    own = link["rank"] == 0
-    row, column = (link["row"], link["column"]) if own else (link["peer_row"], link["peer_column"])
-    show(axis, drawn["image"] if own else drawn["peers"][int(link["peer"])])
+    """Show the place of a neighbour in its peer under its attention score, or for rank 0 the pixel itself."""
+    chosen = link["rank"] == 0
+    row, column = (link["row"], link["column"]) if chosen else (link["peer_row"], link["peer_column"])
+    show(axis, drawn["image"] if chosen else drawn["peers"][int(link["peer"])])
     _mark(axis, row, column, drawn["cell"], color)
     if window is not None:
         axis.set_xlim(column - window - 0.5, column + window + 0.5)
         axis.set_ylim(row + window + 0.5, row - window - 0.5)
-    axis.set_title("pixel" if own else f"{link['attention']:.3f}", fontsize=7, color=color)
+    axis.set_title("pixel" if chosen else f"{link['attention']:.3f}", fontsize=7, color=color)
 
 
 def _mark(axis, row: float, column: float, cell: list[float], color: str) -> None:

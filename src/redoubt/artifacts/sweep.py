@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 REFERENCE = "Reference"

@@ -13,13 +13,11 @@ from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import COLUMNS, cell, shown
-from redoubt.lazily import lazy
+from redoubt.lazily import pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 from redoubt.study.published import read_published
-
-pd = lazy("pandas")
 
 METRIC = "time-ratio"
 MEASURED = ["seconds", "seconds_plain", "batch_size", "peers", "draws", "device", "threads"]

@@ -1,7 +1,7 @@
 """Universal perturbations of several models and radii, and images that they are added to, with the predicted classes.
 
-At the left stands what each model sees in the clean image; a class in red is another one. Perturbations are amplified,
-each by its own factor, which is told: zero is mid-grey. Source: PeerNets, figures 4 and 8.
+At the left is the class that each model predicts for the clean image; a red class differs from it. Perturbations are
+amplified, each by the factor shown: zero is mid-grey. Source: PeerNets, figures 4 and 8.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from pydantic import Field
 
 from redoubt.artifacts._pictures import amplified, class_name, picture, show, times
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, np, pd
 from redoubt.records import Positive, Strict
 from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
 
-np = lazy("numpy")
-pd = lazy("pandas")
 style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]
@@ -29,11 +27,11 @@ COPIED = ["rho", "index", "label", "clean_label", "adversarial_label"]
 
 
 class Parameters(Strict):
-    """The attack that kept images with the perturbations added, its models from top to bottom, and what of it."""
+    """The attack that kept images with the perturbations added, its models from top to bottom, and what is shown."""
 
     attack: str = Field(description="replay of universal perturbations, or the attack itself, with keep_images")
     models: list[str]
-    images: Annotated[int, Field(gt=0)] = Field(1, description="the first so many attacked images")
+    images: Annotated[int, Field(gt=0)] = Field(1, description="number of attacked images, the first ones")
     blocks: Annotated[int, Field(gt=0)] = Field(1, description="images beside each other")
     rhos: list[Positive] | None = Field(None, description="radii that are shown; all when null")
     perturbations: bool = Field(True, description="whether the perturbations are shown, at the left")
@@ -76,17 +74,17 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, Picture
             pictures.perturbations[model, rho_of(name)] = amplified(v, shape)
         attacked = attacked[attacked["seed"] == seed].sort_values(["rho", "index"])
         first = attacked["index"].drop_duplicates().head(options.images)
-        for found in attacked[attacked["index"].isin(first)].to_dict("records"):
-            if options.rhos is not None and found["rho"] not in options.rhos:
+        for row in attacked[attacked["index"].isin(first)].to_dict("records"):
+            if options.rhos is not None and row["rho"] not in options.rhos:
                 continue
-            place = facts | {key: found[key] for key in COPIED}
-            place |= {"class": class_name(classes, found["label"]), "fooled": int(found["success"])}
-            place |= {"seen": class_name(classes, found["clean_label"])}
-            place |= {"predicted": class_name(classes, found["adversarial_label"])}
-            place |= {"amplification": pictures.perturbations[model, found["rho"]][1]}
-            rows.append(place | {norm: 255.0 * found[norm] for norm in ("l2", "linf")})
-            pictures.clean[found["index"]] = picture(found["clean_picture"], shape)
-            pictures.moved[model, found["index"], found["rho"]] = picture(found["picture"], shape)
+            place = facts | {key: row[key] for key in COPIED}
+            place |= {"class": class_name(classes, row["label"]), "fooled": int(row["success"])}
+            place |= {"seen": class_name(classes, row["clean_label"])}
+            place |= {"predicted": class_name(classes, row["adversarial_label"])}
+            place |= {"amplification": pictures.perturbations[model, row["rho"]][1]}
+            rows.append(place | {norm: 255.0 * row[norm] for norm in ("l2", "linf")})
+            pictures.clean[row["index"]] = picture(row["clean_picture"], shape)
+            pictures.moved[model, row["index"], row["rho"]] = picture(row["picture"], shape)
     return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
@@ -103,35 +101,35 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     for place, image in enumerate(images):
         line, block = divmod(place, blocks)
         for number, model in enumerate(models):
-            own = axes[line * len(models) + number][block * (width + 1) :][:width]
-            found = data[(data["model"] == model) & ((data["index"] == image) | data["reason"].notna())]
-            first = found.iloc[0]
-            _clean(own[0], first, pictures if number == 0 or image is None else None, named=block == 0)
+            places = axes[line * len(models) + number][block * (width + 1) :][:width]
+            part = data[(data["model"] == model) & ((data["index"] == image) | data["reason"].notna())]
+            first = part.iloc[0]
+            _clean(places[0], first, pictures if number == 0 or image is None else None, named=block == 0)
             if pd.notna(first["reason"]):
-                style.absent_picture(own[1], first["reason"], 60)
+                style.absent_picture(places[1], first["reason"], 60)
                 continue
             if shows:
-                _perturbations(own[1 : 1 + len(rhos)], pictures, model, rhos, top=line + number == 0)
-            _moved(own[width - len(rhos) :], pictures, found.set_index("rho"), top=line + number == 0)
+                _perturbations(places[1 : 1 + len(rhos)], pictures, model, rhos, top=line + number == 0)
+            _moved(places[width - len(rhos) :], pictures, part.set_index("rho"), top=line + number == 0)
     style.stamp(figure, entry.stamp)
     return Drawing(data, figure=figure)
 
 
-def _clean(axis, found: pd.Series, pictures: Pictures | None, named: bool) -> None:
-    """Show the clean image over its class in the line of the first model, and what the model of each line sees in it.
+def _clean(axis, row: pd.Series, pictures: Pictures | None, named: bool) -> None:
+    """Show the clean image over its class in the line of the first model, and the prediction of each line's model.
 
-    The model's name stands at the left.
+    The name of the model is at the left.
     """
     axis.set_axis_on()
-    image = None if pictures is None else pictures.clean.get(found["index"])
+    image = None if pictures is None else pictures.clean.get(row["index"])
     show(axis, image)
-    seen = "" if pd.isna(found["seen"]) else f"sees {found['seen']}"
+    seen = "" if pd.isna(row["seen"]) else f"sees {row['seen']}"
     if image is not None:
-        axis.set_xlabel(f"{found['class']}\n{seen}", fontsize=7)
+        axis.set_xlabel(f"{row['class']}\n{seen}", fontsize=7)
     else:
         axis.text(0.5, 0.5, seen, transform=axis.transAxes, ha="center", va="center", fontsize=7)
     if named:
-        axis.set_ylabel(found["name"], fontsize=6)
+        axis.set_ylabel(row["name"], fontsize=6)
 
 
 def _perturbations(axes, pictures: Pictures, model: str, rhos: list[float], top: bool) -> None:
@@ -146,8 +144,8 @@ def _perturbations(axes, pictures: Pictures, model: str, rhos: list[float], top:
             axis.set_title(f"v, ρ = {rho:g}", fontsize=7)
 
 
-def _moved(axes, pictures: Pictures, found: pd.DataFrame, top: bool) -> None:
-    for axis, (rho, row) in zip(axes, found.iterrows(), strict=False):
+def _moved(axes, pictures: Pictures, part: pd.DataFrame, top: bool) -> None:
+    for axis, (rho, row) in zip(axes, part.iterrows(), strict=False):
         axis.set_axis_on()
         show(axis, pictures.moved[row["model"], row["index"], rho])
         color = "#B00020" if row["fooled"] else "#222222"

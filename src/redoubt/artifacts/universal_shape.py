@@ -1,4 +1,4 @@
-"""A table of where universal perturbations are: how much of them lies off the centre, and how evenly they spread.
+"""A table of the shape of universal perturbations: the share of energy off the centre, and how evenly it is spread.
 
 Source: PeerNets, section 4.3.2, which says of those for peer networks that they are localised, and in the background.
 """
@@ -12,14 +12,11 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.lazily import lazy
+from redoubt.lazily import np, pd
 from redoubt.records import Share, Strict
 from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
-
-np = lazy("numpy")
-pd = lazy("pandas")
 
 COLUMNS = ["row", "rho", "seed", "l2", "outside", "evenly", "entropy", "reason"]
 

@@ -1,6 +1,16 @@
 """Attacks, one file each, on any callable from inputs to logits.
 
 A file has `Parameters`, `NEEDS` (what the attacker sees), `THREAT` (what may change, and how far), `COST`, `ENGINES`
-and `run(network, batches, parameters, context)`, which yields one `Crafted` per batch (and per epsilon of a sweep),
-always in the order of the batches.
+(who implements it, see `redoubt.engines`) and `run(network, batches, parameters, context)`, which yields one `Crafted`
+per batch (and per epsilon of a sweep), always in the order of the batches.
+
+Attacks may assume, since `redoubt.evaluation.checks` refuses everything else: float32 inputs within the bounds, at
+least two finite logits, labels and target among their classes, no module in training mode. They show the model only
+inputs within the bounds.
+
+Gradients that are not finite are treated in one place for all attacks and engines, `_finite.Finite`, which evaluation
+puts around the model: the gradient of such an image is taken beside the point instead, the share of these gradients is
+stored with the rows (`nonfinite_gradients`), and a gradient that is not finite there either ends the attack with an
+error. Logits and crafted inputs that are not finite end it too. So no attack reports a robust model because its own
+arithmetic failed.
 """

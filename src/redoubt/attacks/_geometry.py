@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 TINY = 1e-30  # below this a gradient counts as zero
 

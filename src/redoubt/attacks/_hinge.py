@@ -13,9 +13,8 @@ from typing import Self
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import deepfool
 from redoubt.attacks._geometry import like
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 CANDIDATES = 9  # wrong classes whose boundaries are compared

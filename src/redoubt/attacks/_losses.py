@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 
-torch = lazy("torch")
 input_gradients = lazy("redoubt.attacks._input_gradients")
 
 Name = Literal["cross-entropy", "log-odds", "margin"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redoubt.attacks import _losses as losses
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 VALUES = {"cpu": 2**17, "cuda": 2**22}
 """Input elements a forward pass: what stays in a CPU's cache, and what keeps a GPU busy."""

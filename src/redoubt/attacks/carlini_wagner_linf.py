@@ -26,10 +26,9 @@ from pydantic import Field
 from redoubt.attacks import _losses as losses
 from redoubt.attacks._geometry import clip, like
 from redoubt.attacks._hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"

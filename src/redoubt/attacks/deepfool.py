@@ -12,10 +12,9 @@ from typing import Annotated
 from pydantic import Field
 
 from redoubt.attacks._geometry import clip, like
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
 

@@ -16,10 +16,9 @@ from pydantic import Field, model_validator
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import _querying as querying
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"

@@ -12,10 +12,9 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 input_gradients = lazy("redoubt.attacks._input_gradients")
 

@@ -16,10 +16,9 @@ from redoubt.attacks import _losses as losses
 from redoubt.attacks import _querying as querying
 from redoubt.attacks import fgs
 from redoubt.attacks._geometry import clip, like
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"  # of the attack that the paper means; `gradient: exact` is its white-box twin, and needs gradients

@@ -14,14 +14,13 @@ from pydantic import Field
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks._geometry import clip, like, unit
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
-THREAT = "one step, of any length up to the limit, made small"
+THREAT = "one step, minimum length up to the limit"
 COST = "one backward pass, at most scan + refine + 2 forward passes"
 ENGINES = ("redoubt", "foolbox")
 
@@ -37,7 +36,7 @@ class Parameters(Strict):
     refine: Annotated[int, Field(ge=0)] = Field(
         20, description="finer lengths tried between the last that failed and the first that succeeded"
     )
-    target: int | None = Field(None, description="class that every image shall get; any wrong one when null")
+    target: Annotated[int, Field(ge=0)] | None = Field(None, description="target class; untargeted if null")
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
 
 

@@ -14,10 +14,9 @@ from pydantic import Field
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import pgd
 from redoubt.attacks._geometry import like
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
@@ -36,7 +35,7 @@ class Parameters(Strict):
     growth: Annotated[float, Field(gt=1)] = Field(1.5, description="factor by which a ball that holds no example grows")
     growths: Annotated[int, Field(ge=0)] = Field(20, description="times that it grows at most")
     bisections: Annotated[int, Field(ge=0)] = Field(20, description="halvings between failure and success")
-    target: int | None = Field(None, description="target class; untargeted if null")
+    target: Annotated[int, Field(ge=0)] | None = Field(None, description="target class; untargeted if null")
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
 
 

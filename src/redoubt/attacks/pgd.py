@@ -15,10 +15,9 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks._geometry import TINY, like, unit
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
@@ -40,7 +39,7 @@ class Parameters(Strict):
     )
     random_start: bool = Field(True, description="start at a uniform draw from the ball")
     restarts: Annotated[int, Field(gt=0)] = Field(1, description="starts; images that are fooled take no further one")
-    target: int | None = Field(None, description="target class; untargeted if null")
+    target: Annotated[int, Field(ge=0)] | None = Field(None, description="target class; untargeted if null")
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
     stop: bool = Field(
         True,

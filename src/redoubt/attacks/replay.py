@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 
 from redoubt.attacks import universal
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 from redoubt.rows import rho_of
 
-torch = lazy("torch")
 numpy = lazy("numpy")
 interface = lazy("redoubt.attacks.interface")
 

@@ -14,10 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"  # and gradients for first-order

@@ -13,10 +13,9 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import deepfool
 from redoubt.attacks._geometry import unit
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"

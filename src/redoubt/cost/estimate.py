@@ -56,7 +56,7 @@ def model_key(entry: ModelEntry) -> str:
     defense = entry.defense
     options = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
     amounts = {key: value for key, value in options.items() if not isinstance(value, float)}
-    training = {key: entry.training[key] for key in ("batch_size", "optimizer", "augmentation")}
+    training = {key: getattr(entry.training, key) for key in ("batch_size", "optimizer", "augmentation")}
     parts = [entry.dataset, entry.network.model_dump(), entry.preprocessing.name, defense.name, amounts, training]
     return "model " + canonical_json([*parts, entry.start is not None])
 
@@ -64,7 +64,7 @@ def model_key(entry: ModelEntry) -> str:
 def attack_key(entry: AttackEntry, read: list[AttackEntry], dataset: str) -> str:
     """Return what decides how many passes an attack takes: its entry but for the number of images."""
     kept = {key: value for key, value in entry.dump().items() if key not in ("id", "select", "keep_images", "crafting")}
-    rhos = [source["parameters"].get("rhos") for source in read]
+    rhos = [source.parameters.get("rhos") for source in read]
     return "attack " + canonical_json([kept, entry.crafting is None, rhos, *facts(dataset)])
 
 
@@ -132,7 +132,7 @@ def _training(
 ) -> float:
     images = min(schedule.images or counts["train"], counts["train"])
     steps = round(schedule.epochs * math.ceil(images / schedule.batch_size))
-    tracked = min(schedule.track["images"] or counts["test"], counts["test"])
+    tracked = min(schedule.track.images or counts["test"], counts["test"])
     look = speed["forward"]
     if passes is not None:
         look += sum(passes["image"][kind] * speed[kind] for kind in ("forward", "backward"))

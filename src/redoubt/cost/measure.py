@@ -81,9 +81,8 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
     model = classifier.build(entry, shape, classes)
     model = model.to(where, memory_format=classifier.memory_format(model.network, shape))
     schedule = entry.training.model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
-    named = entry.defense
-    options = registry.parameters("defenses", named["name"], named["parameters"])
-    defense = registry.method("defenses", named["name"]).Defense(options, model.network)
+    options = registry.parameters("defenses", entry.defense.name, entry.defense.parameters)
+    defense = registry.method("defenses", entry.defense.name).Defense(options, model.network)
     images = pictures(entry.dataset, shape, max(schedule.batch_size, getattr(options, "peers", 0))).to(where)
     labels = torch.randint(classes, (len(images),), device=where)
     with torch.no_grad():
@@ -179,7 +178,7 @@ class Firm(torch.nn.Module):
 def _rows(sources: list[AttackEntry], inputs: torch.Tensor) -> pd.DataFrame:
     """Return rows as an attack would find those that it reads: images, or perturbations where these are universal."""
     frame = pd.DataFrame({"model": "model", "index": range(len(inputs)), "epsilon": 1.0})
-    rhos = [rho for source in sources for rho in source.parameters.get("rhos", [])]
+    rhos = [rho for source in sources for rho in source.parameters.get("rhos") or []]
     if rhos:
         frame.attrs["shared"] = {"model": {f"rho-{rho}": inputs[0].numpy() for rho in rhos}}
     else:
@@ -211,7 +210,7 @@ def _total(
 def of_attack(
     entry: AttackEntry, sources: list[AttackEntry], shape: tuple[int, int, int], classes: int
 ) -> dict[str, dict[str, float]] | None:
-    """Count what an attack takes on a model that almost never misclassifies, so that it seldom ends early.
+    """Count what an attack takes on a model that is hardly ever fooled, so that it seldom ends early.
 
     Args:
         entry: the attack's entry, as the catalog gives it.

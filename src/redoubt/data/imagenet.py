@@ -19,10 +19,8 @@ from PIL import Image
 
 from redoubt.data.sources import imagenet_problem, local
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.progress import progress
-
-torch = lazy("torch")
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _FOLDERS = {"train": "train", "test": "val"}

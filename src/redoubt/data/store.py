@@ -20,9 +20,7 @@ from safetensors.numpy import load_file, save
 from redoubt.data.imagenet import FolderSplit
 from redoubt.errors import RedoubtError, storing
 from redoubt.files import atomic_path, json_text, read_json, tensor_digest
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 SPLITS = ("train", "test")
 META = "meta.json"

@@ -8,11 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
 from redoubt.records import Positive, Share, Strict
-
-torch = lazy("torch")
 
 
 class InnerAttack(Strict):

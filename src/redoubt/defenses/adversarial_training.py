@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Declaration
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
-
-torch = lazy("torch")
 
 DECLARES = Declaration()
 

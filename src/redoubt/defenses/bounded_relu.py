@@ -15,10 +15,9 @@ from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False, changes=True)

@@ -14,10 +14,8 @@ from pydantic import Field
 from redoubt.attacks import deepfool
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
-
-torch = lazy("torch")
 
 DECLARES = Declaration()
 

@@ -21,11 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.records import Strict
 from redoubt.study.entries.model import Training
-
-torch = lazy("torch")
 
 
 @dataclass(frozen=True)

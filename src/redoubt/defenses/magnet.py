@@ -18,10 +18,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Share, Strict
 
-torch = lazy("torch")
 reformed = lazy("redoubt.networks._reformed")
 
 DECLARES = Declaration(changes=True)

@@ -13,10 +13,8 @@ from typing import Annotated
 from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.records import Strict
-
-torch = lazy("torch")
 
 DECLARES = Declaration()
 

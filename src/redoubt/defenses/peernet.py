@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.defenses.interface import BaseDefense, Declaration
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 peers = lazy("redoubt.networks._peers")
 
 DECLARES = Declaration(pretrained=False, changes=True)

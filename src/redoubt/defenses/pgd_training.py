@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from redoubt.defenses import _examples
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 
-torch = lazy("torch")
 layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False)

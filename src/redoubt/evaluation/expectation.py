@@ -17,7 +17,7 @@ class Expectation:
         network: inputs (B, ...) to logits (B, classes), random.
         draws: forward passes averaged.
         together: all copies go through the network as one batch, for models that draw for every image on its own; when
-            False each copy has a call of its own, for models that draw once a call (as one set of peers).
+            False each copy has a separate call, for models that draw once a call (as one set of peers).
 
     Cost: `draws` forward and backward passes for each of the attack's.
     """

@@ -72,7 +72,7 @@ class Victim:
 
     In `pixels` the attack sees the whole model on images in [0, 1] and is clipped to that box. In `preprocessed` it
     sees the network on preprocessed inputs, which have no bounds; norms and epsilons are in that space's units. This
-    is the only place where the two are told apart.
+    is the only place that distinguishes the two.
     """
 
     def __init__(self, model: classifier.Classifier, space: str, random: bool = False) -> None:

@@ -19,8 +19,8 @@ LOCKS = ".snakemake/locks"
 def _queued(folder: Path) -> list[str]:
     """Return the ids of queued jobs that a run in `folder` submitted; their comments name their rules."""
     command = ["squeue", "--noheader", "--format=%i|%Z|%k"]
-    names = {"encoding": sys.getfilesystemencoding(), "errors": "surrogateescape"}  # as Python reads names of folders
-    asked = subprocess.run(command, capture_output=True, check=False, **names)
+    encoding = sys.getfilesystemencoding()  # as Python reads names of folders
+    asked = subprocess.run(command, capture_output=True, check=False, encoding=encoding, errors="surrogateescape")
     if asked.returncode:
         raise RedoubtError(f"squeue: {asked.stderr.strip() or 'no message'}; are there jobs of an earlier run?")
     lines = (line.split("|", 2) for line in asked.stdout.splitlines())
@@ -53,7 +53,7 @@ def cancel_leftovers(folder: Path) -> list[str]:
     return left
 
 
-def keep_sight_of_jobs(executor: type) -> None:
+def keep_sight_of_jobs(executor: Any) -> None:
     """Make an executor poll again the jobs whose status is unknown.
 
     The SLURM executor (snakemake-executor-plugin-slurm 2.8) yields no job if the scheduler does not answer in

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2]
 WITHOUT_MEANING = {
@@ -37,7 +38,7 @@ def _package(top: str, source: Path) -> Path | None:
     if top == "redoubt":
         return source
     spec = find_spec(top)
-    return Path(spec.origin).parents[1] if spec is not None and spec.submodule_search_locations else None
+    return Path(spec.origin).parents[1] if spec and spec.origin and spec.submodule_search_locations else None
 
 
 def module_file(name: str, source: Path = SOURCE) -> Path | None:
@@ -66,7 +67,7 @@ def _imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and _called(node) == "lazy" and isinstance(node.args[0], ast.Constant):
-            yield node.args[0].value
+            yield str(node.args[0].value)
 
 
 @cache
@@ -74,6 +75,7 @@ def _direct(name: str, source: Path) -> frozenset[str]:
     file = module_file(name, source)
     parts = name.split(".")
     parents = {".".join(parts[:end]) for end in range(1, len(parts))}
+    assert file is not None, name
     found = _imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
     return frozenset({*found, *parents})
 
@@ -162,7 +164,7 @@ def _wording(tree: ast.Module, lines: list[str]) -> Iterator[tuple[tuple[int, in
             yield _span(node, lines)
         elif isinstance(node, ast.Raise):
             yield from (_span(part, lines) for part in _texts(node))
-        elif isinstance(node, ast.Call) and (keyword := WORDS.get(_called(node))):
+        elif isinstance(node, ast.Call) and (keyword := WORDS.get(_called(node) or "")):
             given = [word.value for word in node.keywords if word.arg == keyword]
             yield from (_span(part, lines) for value in given for part in _texts(value))
 
@@ -185,7 +187,7 @@ def _called(node: ast.Call) -> str | None:
     return getattr(node.func, "id", None) or getattr(node.func, "attr", None)
 
 
-def _span(node: ast.AST, lines: list[str]) -> tuple[tuple[int, int], tuple[int, int]]:
+def _span(node: Any, lines: list[str]) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return where a node begins and ends, columns in characters (the syntax tree counts bytes)."""
 
     def column(line: int, offset: int) -> int:

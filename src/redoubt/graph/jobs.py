@@ -135,6 +135,7 @@ class Jobs:
 
     def training(self, job: Job) -> Job:
         """Return the job that trains the model of a training or an attack."""
+        assert job.model is not None and job.seed is not None
         return self.makers[layout.model_file(self.scale, job.model, job.seed, "weights.safetensors")]
 
     # -- one step after the other --------------------------------------------------------------------------------------

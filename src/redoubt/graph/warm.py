@@ -18,7 +18,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 ADDRESS = "REDOUBT_WARM"
 FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
@@ -80,7 +80,7 @@ def _as_started(texts: list[str], streams: list[int]) -> None:
     arguments, environment = rest[: int(count)], rest[int(count) :]
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(text.split("=", 1) for text in environment)
+    os.environ.update({name: value for name, _, value in (text.partition("=") for text in environment)})
     own = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
     asked = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     sys.path[:] = [folder, *asked, *own]
@@ -116,7 +116,7 @@ def _job(connection: socket.socket) -> None:
     os._exit(code & 0xFF)  # without the second that it takes to take torch down
 
 
-def serve(listener: socket.socket, running) -> None:
+def serve(listener: socket.socket, running: Callable[[], bool]) -> None:
     """Fork a job for every client for as long as `running()` is true."""
     jobs: set[int] = set()
     while running():
@@ -124,8 +124,12 @@ def serve(listener: socket.socket, running) -> None:
         if not select.select([listener], [], [], 0.1)[0]:
             continue
         connection, _ = listener.accept()
-        with connection, contextlib.suppress(OSError):  # no process is left: the client runs the step itself
-            if (job := os.fork()) == 0:
+        with connection:
+            try:
+                job = os.fork()
+            except OSError:  # no process is left: the client, unanswered, runs the step itself
+                continue
+            if job == 0:
                 listener.close()
                 _job(connection)
             jobs.add(job)

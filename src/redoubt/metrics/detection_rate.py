@@ -1,4 +1,4 @@
-"""Detection rate: the share of all attacked images that the model's own detector reports.
+"""Detection rate: the share of all attacked images that the detector of the model reports.
 
 For models that have a detector, such as MagNet.
 """

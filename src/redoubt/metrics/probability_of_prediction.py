@@ -1,4 +1,4 @@
-"""Probability that the model gives to its own prediction on the attacked image."""
+"""Probability that the model assigns to its prediction on the attacked image."""
 
 from __future__ import annotations
 

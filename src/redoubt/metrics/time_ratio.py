@@ -15,6 +15,6 @@ def values(rows: pd.DataFrame) -> pd.Series:
     return rows["seconds"] / rows["seconds_plain"]
 
 
-def summary(found: np.ndarray) -> float:
+def summary(ratios: np.ndarray) -> float:
     """Return the median."""
-    return float(np.median(found))
+    return float(np.median(ratios))

@@ -1,4 +1,4 @@
-"""Share of all images whose prediction the attack changed without the model's own detector reporting it.
+"""Share of all images whose prediction the attack changed and the detector of the model did not report.
 
 For models that have a detector, such as MagNet.
 """

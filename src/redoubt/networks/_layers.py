@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-torch = lazy("torch")
 
 
 class Scaled(Strict):

@@ -1,17 +1,15 @@
-"""Eval mode for a while."""
+"""Context manager that temporarily puts a network into eval mode."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 
 @contextmanager
 def eval_mode(network: torch.nn.Module):
-    """Put a network into eval mode for a while, then every module back into its own mode."""
+    """Put a network into eval mode, and every module back into its previous mode at the end."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

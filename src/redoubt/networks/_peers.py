@@ -286,7 +286,7 @@ class PeerNetwork(torch.nn.Module):
 
     @contextmanager
     def linked(self) -> Iterator[dict[str, list[PeerFeatures]]]:
-        """Give every peer layer the features of the fixed peers for a while; yields them by layer, draw by draw."""
+        """Give the peer layers the features of the fixed peers in this context; yields them by layer, draw by draw."""
         features = self._features()
         try:
             for name, layer in self.layers.items():

@@ -48,7 +48,7 @@ def divergence(one: torch.Tensor, other: torch.Tensor, temperature: float) -> to
 
 
 class Reformed(torch.nn.Module):
-    """Inputs (N, C, H, W) to the logits of their reconstructions; `detects` tells which inputs are reported.
+    """Inputs (N, C, H, W) to the logits of their reconstructions; `detects` shows which inputs are reported.
 
     Args:
         network: the classifier, on preprocessed inputs; it stays in eval mode and is not trained.
@@ -76,7 +76,7 @@ class Reformed(torch.nn.Module):
         self.register_buffer("thresholds", never)
 
     def train(self, mode: bool = True) -> Reformed:
-        """Set the mode of all but the classifier, which stays in eval mode."""
+        """Set the mode of everything except the classifier, which stays in eval mode."""
         super().train(mode)
         self.network.eval()
         return self

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._layers import Scaled, flat_features, initialise
-
-torch = lazy("torch")
 
 
 class Parameters(Scaled):

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._layers import Scaled, flat_features, initialise
-
-torch = lazy("torch")
 
 # Where PeerNets puts its layers: behind these, which is in front of ReLU and max-pool.
 PEER_LAYERS = ("conv1", "conv2")

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.networks._layers import Scaled, initialise
-
-torch = lazy("torch")
 
 
 class Parameters(Scaled):

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 vision = lazy("redoubt.networks._vision")
 
 

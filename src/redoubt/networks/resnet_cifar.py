@@ -15,11 +15,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.networks._layers import Scaled, initialise
 from redoubt.records import Positive
 
-torch = lazy("torch")
 residual = lazy("redoubt.networks._residual")
 
 # Where PeerNets puts its layers: where the number of channels changes for the last time, and before the classifier.

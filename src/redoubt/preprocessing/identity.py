@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.records import Strict
-
-torch = lazy("torch")
 
 
 class Parameters(Strict):

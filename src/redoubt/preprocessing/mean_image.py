@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 
 from pydantic import Field
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Share, Strict
 
-torch = lazy("torch")
 layers = lazy("redoubt.preprocessing._layers")
 
 

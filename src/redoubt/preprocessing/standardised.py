@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 layers = lazy("redoubt.preprocessing._layers")
 
 FLOOR = 1e-3  # under the standard deviation, for a channel that never changes

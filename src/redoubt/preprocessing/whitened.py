@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 
 from pydantic import Field
 
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.preprocessing.mean_image import mean_image
 from redoubt.records import Positive, Strict
 
-torch = lazy("torch")
 layers = lazy("redoubt.preprocessing._layers")
 
 

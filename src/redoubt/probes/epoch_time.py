@@ -1,4 +1,7 @@
-"""Seconds of an epoch's training steps: batches, losses and updates; evaluation and other probes are left out."""
+"""Seconds of an epoch's training steps: batches, losses and updates; evaluation and other probes are left out.
+
+They differ from run to run, and so does the trace.parquet of a model that asks for them; its other files do not.
+"""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from redoubt.lazily import lazy
-
-torch = lazy("torch")
+from redoubt.lazily import torch
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from redoubt.lazily import lazy
+from redoubt.lazily import torch
 from redoubt.probes.interface import View
 from redoubt.records import Strict
-
-torch = lazy("torch")
 
 
 class Parameters(Strict):

@@ -21,10 +21,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 peers = lazy("redoubt.networks._peers")
 

@@ -7,10 +7,10 @@ and 5 show it.
 from __future__ import annotations
 
 from redoubt.attacks import deepfool
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.probes.interface import View
 
-torch = lazy("torch")
+finite = lazy("redoubt.attacks._finite")
 
 
 class Parameters(deepfool.Parameters):
@@ -21,9 +21,12 @@ def measure(view: View, parameters: Parameters) -> dict[str, float]:
     """Return `test_rho_2`.
 
     Cost: DeepFool on every tracked test image.
+
+    Raises:
+        RedoubtError: gradients are not finite, nor beside the images; see `redoubt.attacks`.
     """
     ratios = []
     for inputs, _ in view.inputs():
-        perturbation = deepfool.perturb(view.network, inputs, parameters)[0]
+        perturbation = deepfool.perturb(finite.Finite(view.network, None), inputs, parameters)[0]
         ratios.append((perturbation.flatten(1).norm(dim=1) / inputs.flatten(1).norm(dim=1)).double().cpu())
     return {"test_rho_2": float(torch.cat(ratios).mean())}

@@ -19,11 +19,10 @@ from typing import Annotated
 from pydantic import Field
 
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy
+from redoubt.lazily import lazy, torch
 from redoubt.probes import peer_graph
 from redoubt.records import Strict
 
-torch = lazy("torch")
 interface = lazy("redoubt.attacks.interface")
 peers = lazy("redoubt.networks._peers")
 

@@ -13,6 +13,7 @@ from redoubt.errors import cli
 from redoubt.evaluation.run import attack
 from redoubt.files import parse_json
 from redoubt.rows import NONFINITE
+from redoubt.study.entries.attack import AttackEntry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args(argv)
-    entry = parse_json(options.entry, "--entry")
+    entry = AttackEntry.parse(parse_json(options.entry, "--entry"))
     frame = attack(
         entry,
         options.seed,
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.crafted_on,
     )
     right = (frame["adversarial_label"] == frame["label"]).mean()
-    line = f"{entry['id']}: {len(frame)} rows, accuracy under attack {right:.4f}, mean l2 {frame['l2'].mean():.4g}"
+    line = f"{entry.id}: {len(frame)} rows, accuracy under attack {right:.4f}, mean l2 {frame['l2'].mean():.4g}"
     if share := frame.attrs.get(NONFINITE):
         line += f"; {share:.1%} of the gradients were not finite and were taken beside the point"
     print(line)

@@ -2,7 +2,7 @@
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
-Reads scorecard.csv, claims.csv and the files of all artifacts (run by hand, of those that are drawn).
+Reads scorecard.csv, claims.csv and the files of all artifacts; run by hand, of those that are drawn.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_text
-from redoubt.report import page
+from redoubt.report.page import page
+from redoubt.report.summary import summary
 from redoubt.study import catalog
 
 
@@ -31,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         entry = parse_json(options.entry, "--entry")
     if options.summary:
-        print(page.summary(entry, options.results), end="")
+        print(summary(entry, options.results), end="")
     else:
-        write_text(options.out or options.results / "report" / "index.html", page.page(entry, options.results))
+        write_text(options.out or options.results / "report" / "index.html", page(entry, options.results))
     return 0
 
 

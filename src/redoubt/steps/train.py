@@ -11,6 +11,7 @@ from pathlib import Path
 
 from redoubt.errors import cli
 from redoubt.files import parse_json
+from redoubt.study.entries.model import ModelEntry
 from redoubt.training.fit import fit
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--resume", type=Path, default=Path("results/.resume"), help="where unfinished runs are kept")
     options = parser.parse_args(argv)
-    entry = parse_json(options.entry, "--entry")
+    entry = ModelEntry.parse(parse_json(options.entry, "--entry"))
     history = fit(
         entry,
         options.seed,
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.resume,
     )
     last = ", ".join(f"{key} {value:.4g}" for key, value in history[-1].items())
-    print(f"{entry['id']}: {last}")
+    print(f"{entry.id}: {last}")
     return 0
 
 

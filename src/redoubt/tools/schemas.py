@@ -129,7 +129,10 @@ def page(kind: str) -> str:
     """Return the page of a kind of methods as Markdown: a table of all, then source and parameters of each."""
     head, columns = PAGES[kind]
     methods = {name: registry.method(kind, name) for name in registry.names(kind)}
-    rows = [f"| {' | '.join([f'[{name}](#{name})', *columns(method)])} |" for name, method in methods.items()]
+    rows = []
+    for name, method in methods.items():
+        cells = [cell.replace("|", "\\|") for cell in columns(method)]
+        rows.append(f"| [{name}](#{name}) | {' | '.join(cells)} |")
     sections = []
     for name, method in methods.items():
         sections += ["", f"## {name}", "", method.__doc__.strip(), ""]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.errors import cli
-from redoubt.report.page import summary
+from redoubt.report.summary import summary
 from redoubt.study import catalog
 
 
@@ -15,8 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", default="demo", help="scale of the finished run")
     options = parser.parse_args(argv)
-    found = catalog.load(".", {"scale": options.scale})
-    print(summary(found.report_entry(), Path("results") / options.scale))
+    entry = catalog.load(".", {"scale": options.scale}).report_entry()
+    print(summary(entry, Path("results") / options.scale))
     return 0
 
 

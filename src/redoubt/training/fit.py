@@ -121,9 +121,10 @@ def plain(entry: ModelEntry | dict[str, Any]) -> ModelEntry:
     entry = ModelEntry.parse(entry)
     changes: dict[str, Method] = {}
     for key, kind in METHODS.items():
-        _, parameters = registry.chosen(kind, entry[key])
+        method = getattr(entry, key)
+        _, parameters = registry.chosen(kind, method)
         left = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        changes[key] = entry[key].model_copy(update={"parameters": left})
+        changes[key] = method.model_copy(update={"parameters": left})
     return entry.model_copy(update=changes)
 
 
@@ -200,7 +201,7 @@ def _resume(entry: ModelEntry, seed: int, meta: dict[str, Any], start: Path | No
     """Return where the state is kept: a folder named by all that the result depends on, but for the code."""
     origin = file_digest(start) if start else None
     name = entry_digest([entry, seed, meta["sha256"], origin, learned])
-    modules = [registry.module_name(kind, entry[key].name) for key, kind in METHODS.items()]
+    modules = [registry.module_name(kind, getattr(entry, key).name) for key, kind in METHODS.items()]
     modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
     made_by = f"{torch.__version__} {code.digest(__name__, *modules)}"
     return Resume(root / f"{entry.id}-seed-{seed}-{name}", origin=made_by)

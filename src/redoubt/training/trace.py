@@ -15,6 +15,7 @@ from redoubt.device import seed_everything
 from redoubt.errors import RedoubtError
 from redoubt.networks._modes import eval_mode
 from redoubt.probes.interface import View
+from redoubt.study.entries.base import Method
 from redoubt.study.entries.model import Probe
 
 
@@ -39,7 +40,7 @@ class Trace:
         inputs: Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]] = lambda: iter(()),
     ) -> None:
         self.names, self.network, self.inputs = names, network, inputs
-        named = ({"name": probe.probe, "parameters": probe.parameters} for probe in probes)
+        named = [Method(name=probe.probe, parameters=probe.parameters) for probe in probes]
         self.probes = [(probe, *registry.chosen("probes", part)) for probe, part in zip(probes, named, strict=True)]
         for probe, method, _ in self.probes:
             if not hasattr(method, "measure"):

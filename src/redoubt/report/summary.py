@@ -1,0 +1,61 @@
+"""How a run ended, on one screen."""
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, counts, read_claims, read_scorecard
+
+WIDTH, LINES = 80, 40
+
+
+def summary(entry: dict[str, Any], results: Path) -> str:
+    """Return the results on one screen: as much detail as fits 40 lines of 80 columns.
+
+    Raises:
+        RedoubtError: scorecard or claims are missing or broken.
+    """
+    cells, claims = read_scorecard(results / "scorecard.csv"), read_claims(results / "claims.csv")
+    head = ["Redoubt", *_wrapped(entry["stamp"]), ""]
+    page = results / "report" / "index.html"
+    tail = ["", f"Report: {page}" + ("" if page.exists() else " (not written yet)")]
+    text: list[str] = []
+    for artifacts, statements in ((True, True), (True, False), (False, False)):
+        text = [*head, *_cell_lines(cells, artifacts), "", *_claim_lines(claims, statements), *tail]
+        if len(text) <= LINES:
+            break
+    return "\n".join(text) + "\n"
+
+
+def _cell_lines(cells: list[dict[str, str]], artifacts: bool) -> list[str]:
+    groups: dict[str, list] = {}
+    for row in cells:
+        groups.setdefault(f"{row['study']}/{row['artifact']}" if artifacts else row["study"], []).append(row)
+    lines = [_line("Cells", CELL_VERDICTS)]
+    lines += [_line(f"  {name}", map(str, counts(rows).values())) for name, rows in groups.items()]
+    return lines + ([_line("  all", map(str, counts(cells).values()))] if len(groups) > 1 else [])
+
+
+def _line(name: str, values: Iterable[str]) -> str:
+    fitting = name if len(name) <= 33 else f"{name[:30]}..."
+    return fitting.ljust(34) + "".join(value.rjust(width) for value, width in zip(values, (11, 10, 16, 9), strict=True))
+
+
+def _claim_lines(claims: list[dict[str, str]], statements: bool) -> list[str]:
+    totals = ", ".join(f"{count} {name}" for name, count in counts(claims, CLAIM_VERDICTS).items())
+    lines = [f"Claims, on the numbers of this run: {totals}"]
+    if statements:
+        for claim in claims:
+            line = f"  {claim['verdict']:8} {claim['study']}/{claim['claim']}: {claim['statement']}"
+            lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 3].rstrip()}...")
+        return lines
+    for study in dict.fromkeys(claim["study"] for claim in claims):
+        for verdict in CLAIM_VERDICTS:
+            ids = [claim["claim"] for claim in claims if (claim["study"], claim["verdict"]) == (study, verdict)]
+            lines += _wrapped(f"  {study} {verdict}: {' '.join(ids)}") if ids else []
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="    ")
