@@ -123,8 +123,9 @@ def test_every_run_is_saved_and_restored(saved_seeds, tmp_path):
     assert results(clone) == results(tree) and not clone.planned()
     source = json.loads(clone.read("results/demo/models/digits-mlp-parseval/seed-2/model.json"))
     assert source["seed"] == 2
-    clone.replace(STUDY_FILE, "crafted_on: digits-mlp-clean", "crafted_on: digits-mlp-reference")
-    assert clone.planned()["attack"] == 6, "transfer is crafted on another model, with each of the seeds"
+    transferred = {name for name in results(clone) if name.endswith("fgs-transfer.parquet")}
+    models = ("digits-mlp-parseval", "digits-mlp-bounded")
+    assert transferred == {f"attacks/{model}/seed-{seed}/fgs-transfer.parquet" for model in models for seed in range(3)}
 
 
 @pytest.fixture(scope="module")
