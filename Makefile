@@ -59,6 +59,7 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 	ruff format src tests benchmarks
 	snakefmt Snakefile workflow
 	python -m redoubt.tools.schemas
+	python -m redoubt.tools.architecture
 	python -m redoubt.tools.dvc --targets
 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
