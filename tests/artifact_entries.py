@@ -21,7 +21,7 @@ def artifact_entry(plot, parameters, models=None, **changes):
         shown[name] = {
             "labels": labels,
             "dataset": "digits",
-            "defense": {"name": "deepdefense" if defense else "clean", "parameters": defense},
+            "parameters": defense,
         }
     base = {
         "plot": plot,

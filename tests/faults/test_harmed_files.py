@@ -152,12 +152,15 @@ def test_a_harmed_checkpoint_is_refused(harm, harmed, tiny_data, make_entry, mak
 
 
 @pytest.mark.fault("checkpoint: a pickle without model.json", "attack, defend", REFUSED)
-def test_a_pickle_that_nothing_vouches_for_is_refused(harmed, tiny_data, make_entry, make_attack, failure, tmp_path):
-    test_a_harmed_checkpoint_is_refused(unvouched_pickle, harmed, tiny_data, make_entry, make_attack, failure, tmp_path)
+def test_a_pickle_that_nothing_vouches_for_is_refused(
+    harmed, tiny_data, make_entry, make_attack, prepared, failure, tmp_path
+):
+    made = (tiny_data, make_entry, make_attack, prepared, failure, tmp_path)
+    test_a_harmed_checkpoint_is_refused(unvouched_pickle, harmed, *made)
 
 
 @pytest.fixture
-def reading_steps(harmed, tiny_data, make_attack, tmp_path):
+def reading_steps(harmed, tiny_data, make_entry, make_attack, prepared, tmp_path):
     """Command lines of the steps that read rows: their main functions and arguments."""
     rows, published = harmed / "rows.parquet", tmp_path / "published.csv"
     published.write_text("artifact,row,column,value,unit,note\n")
@@ -166,7 +169,7 @@ def reading_steps(harmed, tiny_data, make_attack, tmp_path):
     entry = {"kind": "table", "plot": "metric-table", "title": "T", "caption": "C", "study": "s", "id": "table-1"}
     entry |= {"scale": "demo", "published": str(published), "stamp": "", "comparable": False}
     entry |= {"verdict": {"rate": 0.01, "mean": 0.1}, "inputs": [{**need, "files": [_seeded(rows)]}]}
-    entry |= {"models": {"tiny-one": {"labels": {}, "dataset": "digits", "defense": {}, "start": None}}}
+    entry |= {"models": {"tiny-one": {"labels": {}, "dataset": "digits", "start": None}}}
     entry |= {"parameters": {"models": ["tiny-one"], "columns": [cell]}}
     out = tmp_path / "out"
     drawn = ["--entry", json.dumps(entry), "--data", str(out / "t.csv"), "--text", str(out / "t.md")]
@@ -181,7 +184,8 @@ def reading_steps(harmed, tiny_data, make_attack, tmp_path):
         "--out",
         str(out / "r.parquet"),
     ]
-    crafted += ["--weights", str(harmed / "one/weights.safetensors"), "--reads", str(rows)]
+    crafted += ["--weights", str(harmed / "one/weights.safetensors"), "--preprocessing", str(prepared(make_entry()))]
+    crafted += ["--reads", str(rows)]
     exported = ["--rows", str(rows), "--folder", str(out)]
     return [(table.main, drawn), (attack.main, crafted), (perturbation.main, exported)], out
 

@@ -40,6 +40,11 @@ def needs(parameters: Parameters) -> list[Need]:
     return [Need(model) for model in [*models, *filter(None, [parameters.reference])]]
 
 
+def shows(parameters: Parameters) -> list[str]:
+    """Return the parameters of defenses that are shown."""
+    return [parameters.along]
+
+
 def cells(parameters: Parameters) -> list[dict[str, Any]]:
     """Return the rows that will be drawn."""
     points = [(curve.label, model) for curve in parameters.curves for model in curve.models]
@@ -56,7 +61,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
         points.append((REFERENCE, options.reference))
     for label, model in points:
         facts = {"curve": label, "model": model}
-        facts[options.along] = entry.models[model].defense.parameters.get(options.along)
+        facts[options.along] = entry.models[model].parameters.get(options.along)
         if (reason := inputs.missing(model)) is not None:
             rows.append({**facts, "reason": reason})
             continue

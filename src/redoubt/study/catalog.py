@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import entry_digest
 from redoubt.layout import attack_file, model_file, published_file
@@ -112,7 +113,7 @@ class Catalog(Files):
             stamp=self.scale.stamp,
             comparable=self.scale.comparable,
             verdict=self.config.verdict,
-            models={need.model: self._shown(need.model) for need in needs},
+            models={need.model: self._shown(need.model, raw.asked("shows")) for need in needs},
             inputs=inputs,
         )
 
@@ -156,9 +157,12 @@ class Catalog(Files):
             "studies": studies,
         }
 
-    def _shown(self, model: str) -> Shown:
+    def _shown(self, model: str, parameters: list[str]) -> Shown:
         found = self.models[model]
-        return Shown(labels=found.labels, dataset=found.dataset, defense=found.entry.defense, start=found.start)
+        defense = found.entry.defense
+        options = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
+        shown = {key: options[key] for key in parameters if key in options}
+        return Shown(labels=found.labels, dataset=found.dataset, parameters=shown, start=found.start)
 
     def files_of(self, need: Need) -> list[str]:
         """Return the files of a need, one for each seed."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from redoubt import registry
 from redoubt.records import Share, Strict
 from redoubt.study.entries.base import Entry
-from redoubt.study.entries.model import Defense
 
 
 class Verdict(Strict):
@@ -25,7 +24,7 @@ class Shown(Strict):
 
     labels: dict[str, str]
     dataset: str
-    defense: Defense
+    parameters: dict[str, Any] = Field({}, description="of its defense, those that the plot shows")
     start: str | None = None
 
 
@@ -57,17 +56,6 @@ class ArtifactEntry(Entry):
     verdict: Verdict = Verdict()
     models: dict[str, Shown]
     inputs: list[Input]
-
-    @classmethod
-    def parse(cls, value: Any, what: str = "--entry") -> Self:
-        """Return JSON data as a record; models then have all parameters of their defenses, defaults too."""
-        entry = super().parse(value, what)
-        models = {}
-        for key, shown in entry.models.items():
-            options = registry.parameters("defenses", shown.defense.name, shown.defense.parameters)
-            whole = shown.defense.model_copy(update={"parameters": options.model_dump(by_alias=True)})
-            models[key] = shown.model_copy(update={"defense": whole})
-        return entry.model_copy(update={"models": models})
 
     @model_validator(mode="before")
     @classmethod
