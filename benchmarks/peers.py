@@ -103,7 +103,7 @@ def resnet_rows(folder: Path, device: torch.device, repetitions: int) -> list[di
     times = timing.in_turn(works, repetitions, device)
     rows = compared("training step, batch 64", times, "ResNet-32", told)
     works = {name: timing.inference(side.eval(), inputs[:100]) for name, side in sides.items()}
-    works["PR-ResNet-32, peers anew"] = timing.anew(own, inputs[:100])
+    works["PR-ResNet-32, peers recomputed"] = timing.anew(own, inputs[:100])
     told = {"ResNet-32": source, "PR-ResNet-32": "paper 3.75"}
     times = timing.in_turn(works, repetitions, device)
     return rows + compared("inference, batch 100, 100 peers", times, "ResNet-32", told)

@@ -61,9 +61,9 @@ def cli(main: Callable[[Sequence[str] | None], int]) -> int:
     except RedoubtError as error:
         problem = error
     except OSError as error:
-        if (told := storage_error(error)) is None:
+        if (failure := storage_error(error)) is None:
             raise
-        problem = told
+        problem = failure
     with contextlib.suppress(OSError):  # the log may be on the full disk
         print("error: " + " ".join(str(problem).split()), file=sys.stderr)
     return 2

@@ -39,7 +39,7 @@ def of_training(tree):
 
 @pytest.fixture
 def site(trained):
-    """The trained study on the cluster, one of its models to be trained anew, for long."""
+    """The trained study on the cluster, one of its models to be trained again, for long."""
     lengthen(trained)
     return trained
 

@@ -28,8 +28,8 @@ def finished():
 def trained(mlp, digit_images, trainer, make_entry, finished):
     """Function (defense) to its model after some steps, its trainer, and the inputs and labels of the training."""
 
-    def make(name, anew=False):
-        if anew or name not in finished:
+    def make(name, again=False):
+        if again or name not in finished:
             finished[name] = train(name)
         model, made, inputs, labels = finished[name]
         model.zero_grad()
@@ -70,7 +70,7 @@ def test_declared_flags_are_measured(name, trained):
 
 @pytest.mark.parametrize("name", CASES)
 def test_training_is_repeatable_and_does_something(name, trained, mlp, weights_bytes):
-    (one, _, inputs, labels), (other, *_) = trained(name), trained(name, anew=True)
+    (one, _, inputs, labels), (other, *_) = trained(name), trained(name, again=True)
     assert weights_bytes(one) == weights_bytes(other)
     assert not CASES[name].start or weights_bytes(one) != weights_bytes(mlp)
     assert (one.network(inputs).argmax(1) == labels).float().mean() > CASES[name].accuracy

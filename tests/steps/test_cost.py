@@ -179,7 +179,7 @@ def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):
     assert cost.measured(found) == {"a": 1.0, "b": 1.0} and calls == ["a", "b"]
     monkeypatch.setattr(cost, "works", lambda *_: {key: lambda key=key: calls.append(key) or 2.0 for key in "bc"})
     assert cost.measured(found) == {"a": 1.0, "b": 1.0, "c": 2.0}
-    assert cost.measured(found, anew=True) == {"b": 2.0, "c": 2.0}
+    assert cost.measured(found, again=True) == {"b": 2.0, "c": 2.0}
     monkeypatch.setattr(cost, "version", lambda _: "another torch")
     calls.clear()
     assert cost.measured(found) == {"b": 2.0, "c": 2.0} and calls == ["b", "c"]

@@ -64,7 +64,7 @@ def test_the_scan_finds_the_first_length_of_the_finer_grid(direction, plane):
 
 @pytest.mark.parametrize("engine", ["redoubt", "foolbox"])
 def test_the_scan_keeps_the_point_that_succeeded(engine, plane):
-    # Gradients of this network are noise, drawn anew in each call: no step that is taken again ends at the same point.
+    # Gradients of this network are noise, drawn again in each call: no step that is taken again ends at the same point.
     class Noisy(torch.nn.Module):
         def forward(self, inputs):
             noise = torch.randn_like(inputs)

@@ -1,4 +1,4 @@
-"""Attacks on models whose prediction depends on other images: fixed peers, batch mates, peers drawn anew each call."""
+"""Attacks on models whose prediction depends on other images: fixed peers, batch mates, peers drawn again each call."""
 
 import pytest
 import torch

@@ -76,8 +76,8 @@ def test_ratios_against_a_known_clock(clock):
     network, Tick.seen = model(), ()
     parts = run(network, draws=3)
     found = {part.facts["what"]: part.facts for part in parts}
-    # One pass through the network and two peer layers; anew, the three draws of peers pass too.
-    expected = {"training": 1 + 2 * 2, "inference": 1 + 2 * 2, "inference anew": 4 * (1 + 2 * 2)}
+    # One pass through the network and two peer layers; recomputed, the three draws of peers pass too.
+    expected = {"training": 1 + 2 * 2, "inference": 1 + 2 * 2, "inference, peers recomputed": 4 * (1 + 2 * 2)}
     assert list(found) == list(expected)
     for what, seconds in expected.items():
         assert found[what]["seconds"] == [seconds] * 3 and found[what]["seconds_plain"] == [1.0] * 3
@@ -94,7 +94,7 @@ def test_the_models_own_peers_and_draws(clock):
     parts = run(model(peers=5, draws=2), peers=None, draws=None)
     found = {part.facts["what"]: part.facts for part in parts}
     assert (found["inference"]["peers"], found["inference"]["draws"]) == (5, 2)
-    assert found["inference anew"]["seconds"] == [15.0] * 3
+    assert found["inference, peers recomputed"]["seconds"] == [15.0] * 3
     assert (False, 5, False) in Tick.seen
 
 
@@ -153,7 +153,7 @@ def test_it_leaves_the_model_alone(snapshot, unchanged):
     assert unchanged(before, network) and torch.equal(images, IMAGES) and not images.requires_grad
     assert torch.equal(state, torch.random.get_rng_state()) and torch.equal(network(IMAGES), logits)
     rows = result.rows
-    assert rows["what"].tolist() == ["training"] * 3 + ["inference"] * 3 + ["inference anew"] * 3
+    assert rows["what"].tolist() == ["training"] * 3 + ["inference"] * 3 + ["inference, peers recomputed"] * 3
     assert rows["index"].tolist() == [0, 1, 2] * 3 and (rows["seconds"] > 0).all() and (rows["seconds_plain"] > 0).all()
     assert not rows["success"].any() and (rows["l2"] == 0).all() and set(rows["device"]) == {"cpu"}
 
@@ -209,7 +209,7 @@ def entry(tmp_path):
             file.parent.mkdir(parents=True, exist_ok=True)
             rows = [
                 {"what": what, "seconds": seconds * (1 + row), "seconds_plain": 1.0 + row, "index": row}
-                for what, seconds in (("training", 2.0), ("inference", 3.0), ("inference anew", 5.0))
+                for what, seconds in (("training", 2.0), ("inference", 3.0), ("inference, peers recomputed", 5.0))
                 for row in range(3)
             ]
             facts = {"batch_size": 64, "peers": 100, "draws": 1, "device": "cpu", "threads": 2}

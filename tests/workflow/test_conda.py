@@ -93,7 +93,7 @@ def test_jobs_run_inside_the_environment_and_find_the_package(tiny, conda):
     assert (tiny.folder / ROWS).is_file()
     ran = re.findall(r"-m redoubt\.steps\.(\w+) ", (inside / "ran").read_text())
     assert sorted(ran) == ["attack", "download", "prepare", "train"]
-    assert not tiny.planned(ROWS), "the same packages without conda: nothing is made anew"
+    assert not tiny.planned(ROWS), "the same packages without conda: nothing is made again"
 
 
 def test_a_finished_run_is_not_made_anew_inside_the_environment(finished_tree, conda):

@@ -130,7 +130,7 @@ def test_every_run_is_saved_and_restored(saved_seeds, tmp_path):
 
 @pytest.fixture(scope="module")
 def retrained(saved, tmp_path_factory):
-    """A clone with another learning rate of one model, made anew by DVC and committed.
+    """A clone with another learning rate of one model, made again by DVC and committed.
 
     Beside it: which stages were stale, the results before, and the rules that ran.
     """

@@ -27,7 +27,7 @@ class Column(Strict):
     """One kind of work."""
 
     label: str
-    what: Literal["training", "inference", "inference anew"]
+    what: Literal["training", "inference", "inference, peers recomputed"]
 
 
 class Parameters(Strict):
@@ -38,7 +38,7 @@ class Parameters(Strict):
     columns: list[Column] = [
         Column(label="training ratio", what="training"),
         Column(label="inference ratio", what="inference"),
-        Column(label="inference ratio, peers anew", what="inference anew"),
+        Column(label="inference ratio, peers recomputed", what="inference, peers recomputed"),
     ]
     apart: str | None = Field(None, description="why our ratios may not be compared with the printed ones, if so")
     show: list[str] = ["dataset", "network", "method"]

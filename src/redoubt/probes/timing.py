@@ -99,8 +99,8 @@ def inference(network: torch.nn.Module, inputs: torch.Tensor) -> Callable[[], No
     return infer
 
 
-def anew(network: peers.PeerNetwork, inputs: torch.Tensor) -> Callable[[], None]:
-    """Return a function that does so with the features of the peers computed anew."""
+def recomputed(network: peers.PeerNetwork, inputs: torch.Tensor) -> Callable[[], None]:
+    """Return a function that does so with the features of the peers computed again."""
 
     def infer() -> None:
         with torch.no_grad():
@@ -146,8 +146,8 @@ def ratio(times: list[float], base: list[float]) -> float:
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield the first images as they are, three times, each image with one measurement.
 
-    Facts: what (training, inference, inference anew), seconds and seconds_plain of one measurement, with peer layers
-    and without; batch_size, peers, draws, device and threads.
+    Facts: what (`training`, `inference`, or `inference, peers recomputed`), seconds and seconds_plain of one
+    measurement, with peer layers and without; batch_size, peers, draws, device and threads.
 
     Raises:
         RedoubtError: the model has no peer layers, or there are fewer images than a batch or the repetitions.
@@ -182,7 +182,14 @@ def _measured(
     times = in_turn(works, parameters.repetitions, inputs.device)
     found["training"] = times["own"], times["plain"]
     batch = inputs[: parameters.inference_batch]
-    works = {"own": inference(own.eval(), batch), "plain": inference(plain.eval(), batch), "anew": anew(own, batch)}
+    works = {
+        "own": inference(own.eval(), batch),
+        "plain": inference(plain.eval(), batch),
+        "recomputed": recomputed(own, batch),
+    }
     times = in_turn(works, parameters.repetitions, inputs.device)
-    found["inference"], found["inference anew"] = (times["own"], times["plain"]), (times["anew"], times["plain"])
+    found["inference"], found["inference, peers recomputed"] = (
+        (times["own"], times["plain"]),
+        (times["recomputed"], times["plain"]),
+    )
     return found

@@ -110,17 +110,17 @@ class Artifacts:
             swept = self.sweep(self.runs[need.model, need.attack])
             for column, value in record.where.items():
                 if not (values := swept.get(column, [])):
-                    told = f"it sweeps {', '.join(swept)}" if swept else "it sweeps nothing"
-                    raise RedoubtError(f"{where}.{column}: attack {need.attack!r} sweeps no {column!r}; {told}")
+                    reason = f"it sweeps {', '.join(swept)}" if swept else "it sweeps nothing"
+                    raise RedoubtError(f"{where}.{column}: attack {need.attack!r} sweeps no {column!r}; {reason}")
                 if value not in values:
-                    told = ", ".join(f"{each:g}" for each in values)
+                    reason = ", ".join(f"{each:g}" for each in values)
                     raise RedoubtError(
-                        f"{where}.{column}: {value!r} is not one of {told}, which {need.attack!r} sweeps"
+                        f"{where}.{column}: {value!r} is not one of {reason}, which {need.attack!r} sweeps"
                     )
             for column, values in swept.items():
                 if len(values) > 1 and column not in record.where:
-                    told = f"attack {need.attack!r} sweeps {column} over {len(values)} values"
-                    raise RedoubtError(f"{where}: {told}; name one, so that an image counts once")
+                    reason = f"attack {need.attack!r} sweeps {column} over {len(values)} values"
+                    raise RedoubtError(f"{where}: {reason}; name one, so that an image counts once")
 
     def _check_labels(self, drawn: Drawn, needs: list[Need], where: str) -> None:
         shown = [self.models[key] for key in dict.fromkeys(need.model for need in needs)]
@@ -157,8 +157,8 @@ class Artifacts:
                 cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
                 rate = registry.method("metrics", cell["metric"]).KIND == "rate"
                 if rate and not 0 <= printed.value <= 1:
-                    told = f"{printed.value:g} is no share; is its unit percent?"
-                    raise RedoubtError(f"{file}: {artifact}, {row}, {column}: {told}")
+                    reason = f"{printed.value:g} is no share; is its unit percent?"
+                    raise RedoubtError(f"{file}: {artifact}, {row}, {column}: {reason}")
 
     def _find(self, study: str, artifact: str, asked: Mapping[str, Any], column: str, where: str) -> Cell:
         """Return the first cell of an artifact that has the asked values, and a column.
@@ -174,8 +174,8 @@ class Artifacts:
         for cell in cells:
             if all(self._agrees(name, cell[name], value) for name, value in asked.items()):
                 return cell
-        told = ", ".join(f"{name} = {value}" for name, value in asked.items())
-        raise RedoubtError(f"{where}: {artifact} will have no cell where {told}{self._nearest(cells, asked)}")
+        reason = ", ".join(f"{name} = {value}" for name, value in asked.items())
+        raise RedoubtError(f"{where}: {artifact} will have no cell where {reason}{self._nearest(cells, asked)}")
 
     def _agrees(self, column: str, cell: Any, asked: Any) -> bool:
         if isinstance(cell, Swept):

@@ -58,8 +58,8 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
                 for model in found:
                     for read in reads:
                         if read not in result:
-                            told = f"no evaluation above runs attack {read[1]!r} on {read[0]!r}"
-                            raise RedoubtError(f"{where}.reads: {told}")
+                            reason = f"no evaluation above runs attack {read[1]!r} on {read[0]!r}"
+                            raise RedoubtError(f"{where}.reads: {reason}")
                     if raw.crafted_on is not None:
                         _check_transfer(raw.crafted_on, model, models, attacks[raw.attack], f"{where}.crafted_on")
                     result[model, raw.attack] = Run(model, raw.attack, reads, raw.crafted_on)

@@ -78,13 +78,13 @@ def works(jobs: Jobs) -> dict[str, Any]:
     return result
 
 
-def measured(jobs: Jobs, anew: bool = False) -> dict[str, Any]:
+def measured(jobs: Jobs, again: bool = False) -> dict[str, Any]:
     """Return the timing rates needed to estimate the jobs; missing ones are measured now, and kept."""
     catalog = jobs.catalog
     device = "cuda" if catalog.gpus else "cpu"
     path = catalog.root / f"logs/rates-{device}.json"
     where = {"torch": version("torch"), "threads": catalog.scale.threads}
-    kept = read_json(path) if path.is_file() and not anew else {}
+    kept = read_json(path) if path.is_file() and not again else {}
     rates = kept["rates"] if kept.get("where") == where else {}
     todo = {key: work for key, work in works(jobs).items() if key not in rates}
     if todo:
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", help="that of config/config.yaml when absent")
-    parser.add_argument("--measure", action="store_true", help="measure anew what is kept in logs/")
+    parser.add_argument("--measure", action="store_true", help="measure again what is kept in logs/")
     options = parser.parse_args(argv)
     catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
     jobs = Jobs(catalog)
