@@ -38,9 +38,12 @@ NEEDED = (
     "benchmarks",
     "envs",
     "profiles",
+    "results/reference",
+    "Makefile",
     "Snakefile",
     "dvc.yaml",
     "pyproject.toml",
+    "CONTRIBUTING.md",
     "README.md",
 )
 LAYOUT = {
