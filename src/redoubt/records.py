@@ -1,13 +1,17 @@
 """Strict records, and their errors as one line: the base of config files, of entries and of methods' parameters."""
 
 import reprlib
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from redoubt.errors import RedoubtError
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -28,3 +32,17 @@ def explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict) else f"{reprlib.repr(first['input'])}: "
     return f"{where}: {given}{message}" if where else message
+
+
+def typed(kind: type[Record], value: Any, what: str) -> Record:
+    """Return `value` checked as a record of a kind; an error calls it `what`.
+
+    Raises:
+        RedoubtError: no mapping, or a key that is missing, unknown or out of range.
+    """
+    if not isinstance(value, Mapping):
+        raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}")
+    try:
+        return kind.model_validate(dict(value))
+    except ValidationError as error:
+        raise RedoubtError(f"{what}: {explain(error)}") from None

@@ -8,9 +8,9 @@ import yaml
 
 from redoubt.errors import RedoubtError
 from redoubt.judging.claims import Numbers, decide
+from redoubt.records import typed
 from redoubt.study.config import Study
 from redoubt.study.published import read_published
-from redoubt.study.reading import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [

@@ -14,7 +14,7 @@ PROBES = "probes"
 
 def kind_of(name: str) -> str:
     """Return the kind of a method that runs on a finished model: `attacks`, or `probes` where it is one of these."""
-    return PROBES if PROBES in registry.KINDS and name in registry.names(PROBES) else "attacks"
+    return PROBES if name in registry.names(PROBES) else "attacks"
 
 
 def implementation(kind: str, name: str, engine: str = "redoubt") -> Callable:

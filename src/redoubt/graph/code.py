@@ -55,7 +55,7 @@ def module_file(name: str, source: Path = SOURCE) -> Path | None:
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
-def _imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
+def imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
     """Yield the names that a module imports, and what may be modules among the names that it imports from others."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -76,7 +76,7 @@ def _direct(name: str, source: Path) -> frozenset[str]:
     parts = name.split(".")
     parents = {".".join(parts[:end]) for end in range(1, len(parts))}
     assert file is not None, name
-    found = _imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
+    found = imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
     return frozenset({*found, *parents})
 
 

@@ -100,6 +100,7 @@ class Catalog(Files):
     def artifact_entry(self, study: str, artifact: str) -> ArtifactEntry:
         """Return what the step of an artifact reads: the entry, labels and reasons, and where its inputs lie."""
         raw, needs = self.artifacts[study, artifact], self.needs(study, artifact)
+        parameters = raw.asked("shows")
         inputs = [
             Input(model=need.model, attack=need.attack, missing=self.missing(need), files=self.files_of(need))
             for need in needs
@@ -113,7 +114,7 @@ class Catalog(Files):
             stamp=self.scale.stamp,
             comparable=self.scale.comparable,
             verdict=self.config.verdict,
-            models={need.model: self._shown(need.model, raw.asked("shows")) for need in needs},
+            models={need.model: self._shown(need.model, parameters) for need in needs},
             inputs=inputs,
         )
 
@@ -158,10 +159,11 @@ class Catalog(Files):
         }
 
     def _shown(self, model: str, parameters: list[str]) -> Shown:
-        found = self.models[model]
-        defense = found.entry.defense
-        options = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
-        shown = {key: options[key] for key in parameters if key in options}
+        found, shown = self.models[model], {}
+        if parameters:
+            defense = found.entry.defense
+            values = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
+            shown = {key: values[key] for key in parameters if key in values}
         return Shown(labels=found.labels, dataset=found.dataset, parameters=shown, start=found.start)
 
     def files_of(self, need: Need) -> list[str]:

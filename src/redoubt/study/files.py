@@ -11,8 +11,9 @@ from typing import Any
 
 from redoubt.errors import RedoubtError
 from redoubt.layout import changes_file, scale_file, study_file
+from redoubt.records import typed
 from redoubt.study.config import Changes, Config, Scale, Study
-from redoubt.study.reading import check_plain, known, merged, read_yaml, typed
+from redoubt.study.reading import check_plain, known, merged, read_yaml
 
 
 def matches(name: str, patterns: list[str]) -> bool:

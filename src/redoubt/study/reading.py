@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from redoubt import registry
 from redoubt.errors import RedoubtError, shortened
-from redoubt.records import explain
 from redoubt.study.config import Method
 from redoubt.study.entries.base import Method as Named
+from redoubt.study.entries.base import differing
 
 
 def read_yaml(root: Path, name: str) -> Any:
@@ -94,16 +94,6 @@ class _UniqueKeys(_Loader):
         return super().construct_mapping(node, deep)
 
 
-def typed(kind: type[BaseModel], value: Any, file: str) -> Any:
-    """Return `value` checked as `kind`; an error names file, key and what was expected."""
-    if not isinstance(value, Mapping):
-        raise RedoubtError(f"{file}: expected a mapping of keys, got {type(value).__name__}")
-    try:
-        return kind.model_validate(dict(value))
-    except ValidationError as error:
-        raise RedoubtError(f"{file}: {explain(error)}") from None
-
-
 def merged(base: Mapping, change: Mapping) -> dict:
     """Return `base` with the keys of `change`; mappings within are merged in the same way.
 
@@ -146,8 +136,7 @@ def checked(kind: str, name: str, values: Mapping[str, Any], where_name: str, wh
 
 def spelt(name: str, parameters: BaseModel) -> dict[str, Any]:
     """Return name and parameters of a method as an entry spells them: without those that have their default."""
-    values = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return Named(name=name, parameters=values).model_dump()
+    return Named(name=name, parameters=differing(parameters)).model_dump()
 
 
 def known(key: str, among: Iterable[str], where: str) -> None:

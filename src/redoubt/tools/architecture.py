@@ -15,6 +15,7 @@ from statistics import fmean
 from redoubt import registry
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
+from redoubt.graph.code import imported
 
 SOURCE = Path(__file__).resolve().parents[1]
 PICTURE = Path("docs/architecture.svg")
@@ -38,31 +39,16 @@ METHODS, OTHERS, LINE, FAINT = "#dcebf7", "#f6efdf", "#4d5b6a", "#f7f8fa"
 
 
 @cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_bytes())
-
-
-def _names(file: Path) -> set[str]:
-    """Return the dotted names that a file imports, plainly or by `lazy`."""
-    names = set()
-    for node in ast.walk(_tree(file)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy":
-            names.update(value.value for value in node.args if isinstance(value, ast.Constant))
-    return names
-
-
-@cache
 def modules(source: Path = SOURCE) -> dict[str, frozenset[str]]:
     """Return for every module of the package the modules that it imports, by dotted name."""
     files = {}
     for file in sorted(source.rglob("*.py")):
         parts = (source.name, *file.relative_to(source).with_suffix("").parts)
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return {name: frozenset(_names(file) & set(files) - {name, source.name}) for name, file in files.items()}
+    trees = {name: (ast.parse(file.read_bytes()), file.name == "__init__.py") for name, file in files.items()}
+    return {
+        name: frozenset(set(imported(name, *tree)) & set(files) - {name, source.name}) for name, tree in trees.items()
+    }
 
 
 def room(module: str, source: Path = SOURCE) -> str:
@@ -74,9 +60,9 @@ def room(module: str, source: Path = SOURCE) -> str:
 def arrows(source: Path = SOURCE) -> dict[str, set[str]]:
     """Return for every room the other rooms that its modules import."""
     found: dict[str, set[str]] = {}
-    for name, imported in modules(source).items():
+    for name, others in modules(source).items():
         own = room(name, source)
-        found.setdefault(own, set()).update(room(other, source) for other in imported)
+        found.setdefault(own, set()).update(room(other, source) for other in others)
     return {name: others - {name} for name, others in sorted(found.items())}
 
 
@@ -88,9 +74,9 @@ def problems(source: Path = SOURCE) -> list[str]:
         for name in arrows(source)
         if name not in floors
     ]
-    for name, imported in modules(source).items():
+    for name, others in modules(source).items():
         own = room(name, source)
-        for other in sorted(imported):
+        for other in sorted(others):
             goal = room(other, source)
             if goal != own and floors.get(goal, -1) >= floors.get(own, len(FLOORS)):
                 lines.append(f"{name} imports {other}: not on a lower floor")
@@ -246,7 +232,8 @@ def table(source: Path = SOURCE) -> str:
     graph = arrows(source)
     lines = ["| room | what it is for | imports |", "| --- | --- | --- |"]
     for name in (name for names in FLOORS[:0:-1] for name in names if name in graph):
-        text = " ".join((ast.get_docstring(_tree(source / name / "__init__.py")) or "").split("\n\n")[0].split())
+        package = ast.parse((source / name / "__init__.py").read_bytes())
+        text = " ".join((ast.get_docstring(package) or "").split("\n\n")[0].split())
         lines.append(f"| `{name}` | {text} | {', '.join(f'`{n}`' for n in sorted(graph[name] - {GROUND})) or 'none'} |")
     return "\n".join(lines) + "\n"
 

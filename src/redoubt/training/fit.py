@@ -23,7 +23,7 @@ from redoubt.models import weights
 from redoubt.models.classifier import Classifier, build, memory_format
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
-from redoubt.study.entries.base import Method
+from redoubt.study.entries.base import Method, differing
 from redoubt.study.entries.model import ModelEntry
 from redoubt.training.data import TrainingData
 from redoubt.training.loop import Trainer, steps_of
@@ -123,8 +123,7 @@ def plain(entry: ModelEntry | dict[str, Any]) -> ModelEntry:
     for key, kind in METHODS.items():
         method = getattr(entry, key)
         _, parameters = registry.chosen(kind, method)
-        left = parameters.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        changes[key] = method.model_copy(update={"parameters": left})
+        changes[key] = method.model_copy(update={"parameters": differing(parameters)})
     return entry.model_copy(update=changes)
 
 

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel
 
-from redoubt.errors import RedoubtError
-from redoubt.records import Strict, explain
+from redoubt.records import Strict, typed
+
+
+def differing(record: BaseModel) -> dict[str, Any]:
+    """Return a record as JSON data, without the keys that have their default."""
+    return record.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 class Entry(Strict):
@@ -19,7 +22,7 @@ class Entry(Strict):
 
     def dump(self) -> dict[str, Any]:
         """Return the entry as JSON data, without the keys that have their default."""
-        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return differing(self)
 
     @classmethod
     def parse(cls, value: Any, what: str = "--entry") -> Self:
@@ -28,14 +31,7 @@ class Entry(Strict):
         Raises:
             RedoubtError: a key is missing, unknown or out of range.
         """
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping):
-            raise RedoubtError(f"{what}: expected a mapping of keys, got {type(value).__name__}")
-        try:
-            return cls.model_validate(dict(value))
-        except ValidationError as error:
-            raise RedoubtError(f"{what}: {explain(error)}") from None
+        return value if isinstance(value, cls) else typed(cls, value, what)
 
 
 class Method(Entry):
