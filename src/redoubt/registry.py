@@ -77,8 +77,13 @@ def parameters(kind: str, name: str, values: dict[str, Any]) -> Any:
 class Named(Protocol):
     """A method by its name and parameters, as entries have it."""
 
-    name: str
-    parameters: dict[str, Any]
+    @property
+    def name(self) -> str:
+        """Name of the method, as studies spell it."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What the study sets."""
 
 
 def chosen(kind: str, named: Named) -> tuple[ModuleType, Any]:

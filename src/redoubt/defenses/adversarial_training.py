@@ -8,7 +8,7 @@ fine-tuning finds it, for all training images.
 from __future__ import annotations
 
 from redoubt.attacks import deepfool
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Declaration, Progress
 from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
 
@@ -22,7 +22,9 @@ class Parameters(deepfool.Parameters):
 class Defense(BaseDefense):
     """The cross-entropy on adversarial inputs that were made before the first step."""
 
-    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
+    parameters: Parameters
+
+    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress: Progress) -> torch.Tensor:
         """Return a DeepFool example of every input (N, ...), with its true label kept."""
         examples = torch.empty_like(inputs)
         with eval_mode(self.network):

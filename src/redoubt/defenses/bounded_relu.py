@@ -9,7 +9,7 @@ Deviation: noise is drawn again at every step, where the toolbox draws the copie
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -18,7 +18,10 @@ from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-layers = lazy("redoubt.preprocessing._layers")
+if TYPE_CHECKING:
+    from redoubt.preprocessing import _layers as layers
+else:
+    layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False, changes=True)
 
@@ -57,6 +60,7 @@ def _relu(module: torch.nn.Module | None) -> bool:
 class Defense(BaseDefense):
     """The mean cross-entropy of all images of a batch and their noisy copies, which share one forward pass."""
 
+    parameters: Parameters
     scale: torch.Tensor | float = 1.0  # of inputs against images
 
     def begin(self, setting: Setting) -> None:

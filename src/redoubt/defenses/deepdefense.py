@@ -7,6 +7,7 @@ steps are then repeated with gradients kept, for any network that autograd can d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -33,7 +34,9 @@ class Parameters(deepfool.Parameters):
     )
 
 
-def retrace(network, inputs: torch.Tensor, steps: list[deepfool.Step], parameters: deepfool.Parameters) -> torch.Tensor:
+def retrace(
+    network: Callable, inputs: torch.Tensor, steps: list[deepfool.Step], parameters: deepfool.Parameters
+) -> torch.Tensor:
     """Repeat the steps of a DeepFool walk so that the perturbation can be differentiated by the weights.
 
     Args:
@@ -65,9 +68,11 @@ def retrace(network, inputs: torch.Tensor, steps: list[deepfool.Step], parameter
 class Defense(BaseDefense):
     """The cross-entropy plus the regulariser of equation (6), both as means over the batch."""
 
+    parameters: Parameters
+
     def __init__(self, parameters: Parameters, network: torch.nn.Module) -> None:
         super().__init__(parameters, network)
-        self.kept = None
+        self.kept: set[int] | None = None
         if parameters.layers is not None:
             known = dict(network.named_modules())
             if missing := [name for name in parameters.layers if name not in known]:
@@ -111,13 +116,14 @@ class Defense(BaseDefense):
         regulariser = self.regulariser(batch.inputs, batch.labels)
         if self.kept is None:
             return entropy + regulariser, logits
-        return entropy + self._masked(regulariser), logits
+        return entropy + self._masked(regulariser, self.kept), logits
 
-    def _masked(self, regulariser: torch.Tensor) -> torch.Tensor:
+    def _masked(self, regulariser: torch.Tensor, kept: set[int]) -> torch.Tensor:
         """Return a scalar with the value of `regulariser` and its gradient in the kept layers only."""
-        weights = [weight for weight in self.network.parameters() if id(weight) in self.kept]
+        weights = [weight for weight in self.network.parameters() if id(weight) in kept]
         gradients = torch.autograd.grad(regulariser, weights, allow_unused=True)
-        surrogate = sum((w * g).sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
+        products = ((w * g).sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
+        surrogate = sum(products, regulariser.new_zeros(()))
         return surrogate - surrogate.detach() + regulariser.detach()
 
 

@@ -25,6 +25,9 @@ from redoubt.lazily import torch
 from redoubt.records import Strict
 from redoubt.study.entries.model import Training
 
+Progress = Callable[[Iterable[int], str], Iterable[int]]
+"""Steps and a title to the same steps, which may show on a terminal how far they are."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -139,7 +142,7 @@ class BaseDefense:
     def begin(self, setting: Setting) -> None:
         """Prepare for a training; draws come from torch's global generator."""
 
-    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
+    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress: Progress) -> torch.Tensor:
         """Return what is trained on in place of `inputs` (N, ...)."""
         return inputs
 

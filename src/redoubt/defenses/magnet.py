@@ -13,7 +13,7 @@ out; the penalty is summed over an image, not over a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,10 @@ from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, 
 from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Share, Strict
 
-reformed = lazy("redoubt.networks._reformed")
+if TYPE_CHECKING:
+    from redoubt.networks import _reformed as reformed
+else:
+    reformed = lazy("redoubt.networks._reformed")
 
 DECLARES = Declaration(changes=True)
 
@@ -56,6 +59,9 @@ def adopt(network: reformed.Reformed, state: dict[str, torch.Tensor]) -> None:
 
 class Defense(BaseDefense):
     """The mean squared error of reconstruction."""
+
+    parameters: Parameters
+    network: reformed.Reformed
 
     def begin(self, setting: Setting) -> None:
         """Learn the way between images and inputs."""

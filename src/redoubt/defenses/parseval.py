@@ -36,6 +36,8 @@ def retract(weight: torch.Tensor, units: torch.Tensor, beta: float) -> None:
 class Defense(BaseDefense):
     """The cross-entropy, with a retraction after every update."""
 
+    parameters: Parameters
+
     def step(self, batch: Batch, moment: Moment, optimizer: torch.optim.Optimizer) -> tuple[torch.Tensor, torch.Tensor]:
         """Update the weights, then retract a fresh random share of the output units of every layer."""
         result = super().step(batch, moment, optimizer)

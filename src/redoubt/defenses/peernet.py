@@ -6,15 +6,18 @@ from another peer network and trains for no epoch is the same network with other
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.defenses.interface import BaseDefense, Declaration
+from redoubt.defenses.interface import BaseDefense, Declaration, Progress
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-peers = lazy("redoubt.networks._peers")
+if TYPE_CHECKING:
+    from redoubt.networks import _peers as peers
+else:
+    peers = lazy("redoubt.networks._peers")
 
 DECLARES = Declaration(pretrained=False, changes=True)
 
@@ -61,7 +64,9 @@ def adopt(network: peers.PeerNetwork, state: dict[str, torch.Tensor]) -> None:
 class Defense(BaseDefense):
     """The cross-entropy, on batches whose images are each other's peers."""
 
-    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress) -> torch.Tensor:
+    network: peers.PeerNetwork
+
+    def training_inputs(self, inputs: torch.Tensor, labels: torch.Tensor, progress: Progress) -> torch.Tensor:
         """Draw the fixed peers from all inputs (N', C, H, W), by torch's global generator; return the inputs."""
         self.network.set_peers(inputs)
         return inputs

@@ -9,11 +9,16 @@ batch normalisation as they are; the pass that trains updates them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from redoubt.defenses import _examples
 from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
 from redoubt.lazily import lazy, torch
 
-layers = lazy("redoubt.preprocessing._layers")
+if TYPE_CHECKING:
+    from redoubt.preprocessing import _layers as layers
+else:
+    layers = lazy("redoubt.preprocessing._layers")
 
 DECLARES = Declaration(pretrained=False)
 
@@ -25,6 +30,7 @@ class Parameters(_examples.InnerAttack):
 class Defense(BaseDefense):
     """The cross-entropy on adversarial examples, and on clean images where a share of them is kept."""
 
+    parameters: Parameters
     pixels: layers.Pixels | None = None
 
     def begin(self, setting: Setting) -> None:

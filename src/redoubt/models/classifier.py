@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from redoubt import registry
 from redoubt.study.entries.base import Method
 from redoubt.study.entries.model import ModelEntry
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 class Classifier(torch.nn.Module):
@@ -56,12 +58,17 @@ def build_preprocessing(named: Method, shape: tuple[int, int, int]) -> torch.nn.
     return method.build(parameters, shape)
 
 
+def moved(network: Module, where: torch.device, form: torch.memory_format) -> Module:
+    """Return `network`, moved to a device and a memory format."""
+    return network.to(where, memory_format=form)  # type: ignore[call-overload]  # torch's types do not know the format
+
+
 def memory_format(network: torch.nn.Module, shape: tuple[int, int, int]) -> torch.memory_format:
     """Return the memory format in which a network that is on the CPU runs fastest.
 
     That is channels-last, unless the network cannot run in it: `view` fails on feature maps of that format.
     """
-    changed = copy.deepcopy(network).eval().to(memory_format=torch.channels_last)
+    changed = moved(copy.deepcopy(network).eval(), torch.device("cpu"), torch.channels_last)
     try:
         with torch.no_grad(), torch.random.fork_rng([]):
             changed(torch.zeros(2, *shape).to(memory_format=torch.channels_last))

@@ -18,7 +18,7 @@ import torch
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, file_digest, parse_json, read_json, tensor_digest
-from redoubt.models.classifier import Classifier, build, build_preprocessing, memory_format
+from redoubt.models.classifier import Classifier, build, build_preprocessing, memory_format, moved
 from redoubt.study.entries.base import Method
 from redoubt.study.entries.model import ModelEntry
 
@@ -99,7 +99,7 @@ def load_model(weights: Path, preprocessing: Path, where: torch.device) -> tuple
     load(model.network, weights)
     digest = load_preprocessing(model.preprocessing, entry.preprocessing, preprocessing)
     check_same(facts, digest, weights, preprocessing)
-    return model.to(where, memory_format=memory_format(model.network, shape)).eval(), facts
+    return moved(model, where, memory_format(model.network, shape)).eval(), facts
 
 
 # -- preprocessing -----------------------------------------------------------------------------------------------------

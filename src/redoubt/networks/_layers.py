@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import Field
 
 from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
+
+Network = TypeVar("Network", bound="torch.nn.Module")
 
 
 class Scaled(Strict):
@@ -20,7 +24,7 @@ class Scaled(Strict):
         return max(1, round(self.width * published))
 
 
-def initialise(network: torch.nn.Module, parameters: Scaled) -> torch.nn.Module:
+def initialise(network: Network, parameters: Scaled) -> Network:
     """Draw Gaussian weights from torch's global generator, set biases to zero and return the network.
 
     He's rule (standard deviation sqrt(2 / fan-in)) unless `initial_std` is given. Inputs may be on a 0-255-like scale,

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -27,12 +27,12 @@ class _WeightedSum(torch.autograd.Function):
     """Sum of K rows of `features` (P, d), picked by `indices` (Q, K) and weighted by `weights` (Q, K)."""
 
     @staticmethod
-    def forward(ctx, features: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, features: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(features, indices, weights)
         return torch.nn.functional.embedding_bag(indices, features, per_sample_weights=weights, mode="sum")
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor | None]:
         features, indices, weights = ctx.saved_tensors
         for_features = for_weights = None
         if ctx.needs_input_grad[0]:
@@ -190,7 +190,7 @@ class PeerRegularization(torch.nn.Module):
         rows, inverse = distinct(order, begins, image)
         candidates = some_copies(order, begins, count)
         edges = torch.tensor(bounds)
-        own = tuple(torch.searchsorted(each, edges).tolist() for each in (rows, candidates))
+        own = torch.searchsorted(rows, edges).tolist(), torch.searchsorted(candidates, edges).tolist()
         found = nearest(directions[rows], directions[candidates], count, None if self.own_pixels else own)
         return candidates[found][inverse]
 
@@ -247,6 +247,8 @@ class PeerNetwork(torch.nn.Module):
         draws: M.
         average: "outputs" averages the probabilities of M passes; "layers" averages in every layer (equation (3)).
     """
+
+    peers: torch.Tensor
 
     def __init__(
         self,
@@ -345,7 +347,7 @@ def add_peer_regularization(
     peers: int = 50,
     draws: int = 10,
     average: Literal["outputs", "layers"] = "outputs",
-    **options,
+    **options: Any,
 ) -> PeerNetwork:
     """Turn a network into a peer network, in place.
 

@@ -19,12 +19,14 @@ class Autoencoder(torch.nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.convolutions = torch.nn.ModuleList(
+        convolutions = [
             torch.nn.Conv2d(before, after, 3, padding=1)
             for before, after in ((channels, width), (width, width), (width, channels))
-        )
-        for convolution in self.convolutions:
+        ]
+        self.convolutions = torch.nn.ModuleList(convolutions)
+        for convolution in convolutions:
             torch.nn.init.xavier_uniform_(convolution.weight)
+            assert convolution.bias is not None
             torch.nn.init.zeros_(convolution.bias)
 
     def activations(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -44,7 +46,8 @@ def divergence(one: torch.Tensor, other: torch.Tensor, temperature: float) -> to
     """Return the Jensen-Shannon divergence (N,) in nats between softmaxes of logits (N, classes) over a temperature."""
     p, q = ((logits / temperature).softmax(1) for logits in (one, other))
     middle = (0.5 * (p + q)).log()
-    return 0.5 * sum((torch.xlogy(part, part) - part * middle).sum(1) for part in (p, q))
+    first, second = ((torch.xlogy(part, part) - part * middle).sum(1) for part in (p, q))
+    return 0.5 * (first + second)
 
 
 class Reformed(torch.nn.Module):
@@ -57,6 +60,8 @@ class Reformed(torch.nn.Module):
         order: p of the reconstruction error, the mean of |x - reconstruction|^p.
         temperatures: one detector for each, by the divergence of predictions before and after reconstruction.
     """
+
+    thresholds: torch.Tensor
 
     def __init__(
         self,

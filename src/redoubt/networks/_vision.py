@@ -40,6 +40,8 @@ CHANNEL_STD = (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1], as torchv
 class Rescale(torch.nn.Module):
     """Bring mean-subtracted inputs on the 0-255 scale to the unit variance that published weights expect."""
 
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("scale", 1.0 / (255.0 * torch.tensor(CHANNEL_STD).view(3, 1, 1)))
@@ -57,7 +59,9 @@ def rescaled(network: torch.nn.Module) -> torch.nn.Module:
 def _kept(name: str) -> tuple[Path, str]:
     """Return where the published weights of a network lie, and how the SHA-256 of that file begins."""
     file = PUBLISHED[name].rsplit("/", 1)[1]
-    return Path(torch.hub.get_dir()) / "checkpoints" / file, re.search(r"-([0-9a-f]{8,})\.pth$", file)[1]
+    named = re.search(r"-([0-9a-f]{8,})\.pth$", file)
+    assert named is not None, file
+    return Path(torch.hub.get_dir()) / "checkpoints" / file, named[1]
 
 
 def _whole(path: Path, digest: str) -> bool:

@@ -6,12 +6,15 @@ Deviation: the paper takes the Caffe model zoo's weights; torchvision's are of a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-vision = lazy("redoubt.networks._vision")
+if TYPE_CHECKING:
+    from redoubt.networks import _vision as vision
+else:
+    vision = lazy("redoubt.networks._vision")
 
 
 class Parameters(Strict):

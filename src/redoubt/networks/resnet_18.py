@@ -5,12 +5,15 @@ Source: DeepDefense, supplement 2, which downloads a pretrained model without sa
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-vision = lazy("redoubt.networks._vision")
+if TYPE_CHECKING:
+    from redoubt.networks import _vision as vision
+else:
+    vision = lazy("redoubt.networks._vision")
 
 
 class Parameters(Strict):

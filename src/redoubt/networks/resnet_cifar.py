@@ -11,7 +11,7 @@ twice as wide (`late_width: 2`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
@@ -19,7 +19,10 @@ from redoubt.lazily import lazy, torch
 from redoubt.networks._layers import Scaled, initialise
 from redoubt.records import Positive
 
-residual = lazy("redoubt.networks._residual")
+if TYPE_CHECKING:
+    from redoubt.networks import _residual as residual
+else:
+    residual = lazy("redoubt.networks._residual")
 
 # Where PeerNets puts its layers: where the number of channels changes for the last time, and before the classifier.
 PEER_LAYERS = ("stage2", "stage3")

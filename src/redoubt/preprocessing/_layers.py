@@ -10,6 +10,8 @@ from redoubt.errors import RedoubtError
 class MeanImage(torch.nn.Module):
     """Map images (N, C, H, W) in [0, 1] to 255 x - mean."""
 
+    mean: torch.Tensor
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(shape))
@@ -25,6 +27,10 @@ class MeanImage(torch.nn.Module):
 
 class Whitened(torch.nn.Module):
     """Subtract the mean image, normalise the contrast of every image, whiten the pixels."""
+
+    mean: torch.Tensor
+    contrast: torch.Tensor
+    whitening: torch.Tensor
 
     def __init__(self, shape: tuple[int, int, int], contrast_floor: float) -> None:
         super().__init__()
@@ -53,6 +59,9 @@ class Whitened(torch.nn.Module):
 class Standardised(torch.nn.Module):
     """Map images (N, C, H, W) in [0, 1] to (x - mean) / std, by channel."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -73,6 +82,9 @@ class Pixels(torch.nn.Module):
     Args:
         shape: of an image, (C, H, W). Until `learn` is called, inputs are the images.
     """
+
+    scale: torch.Tensor
+    offset: torch.Tensor
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

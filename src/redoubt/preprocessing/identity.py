@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from redoubt.lazily import torch
 from redoubt.records import Strict
 
@@ -15,5 +17,5 @@ def build(parameters: Parameters, shape: tuple[int, int, int]) -> torch.nn.Modul
     return torch.nn.Identity()
 
 
-def fit(parameters: Parameters, layer: torch.nn.Module, batches) -> None:
+def fit(parameters: Parameters, layer: torch.nn.Module, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
     """Learn nothing from the training images."""

@@ -7,13 +7,17 @@ Source: DeepDefense measures its norms in this space for MNIST; the ratio of its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from redoubt.lazily import lazy, torch
 from redoubt.records import Share, Strict
 
-layers = lazy("redoubt.preprocessing._layers")
+if TYPE_CHECKING:
+    from redoubt.preprocessing import _layers as layers
+else:
+    layers = lazy("redoubt.preprocessing._layers")
 
 
 class Parameters(Strict):
@@ -31,14 +35,14 @@ def build(parameters: Parameters, shape: tuple[int, int, int]) -> torch.nn.Modul
 
 def mean_image(batches: Iterable[torch.Tensor]) -> torch.Tensor:
     """Return the mean of all images (C, H, W) on the 0-255 scale, in double precision."""
-    total, count = 0.0, 0
+    total, count = torch.zeros((), dtype=torch.float64), 0
     for images in batches:
         total = total + images.double().sum(0)
         count += len(images)
     return 255.0 * total / count
 
 
-def fit(parameters: Parameters, layer: torch.nn.Module, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
+def fit(parameters: Parameters, layer: layers.MeanImage, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
     """Set the mean, from the training images unless it is fixed."""
     if parameters.channels is None:
         layer.mean.copy_(mean_image(batches()))

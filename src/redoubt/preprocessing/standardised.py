@@ -6,11 +6,15 @@ Source: a common practice with residual networks on CIFAR; PeerNets names no pre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-layers = lazy("redoubt.preprocessing._layers")
+if TYPE_CHECKING:
+    from redoubt.preprocessing import _layers as layers
+else:
+    layers = lazy("redoubt.preprocessing._layers")
 
 FLOOR = 1e-3  # under the standard deviation, for a channel that never changes
 
@@ -24,13 +28,14 @@ def build(parameters: Parameters, shape: tuple[int, int, int]) -> torch.nn.Modul
     return layers.Standardised(shape[0])
 
 
-def fit(parameters: Parameters, layer: torch.nn.Module, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
+def fit(parameters: Parameters, layer: layers.Standardised, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
     """Set mean and standard deviation of every channel from two passes over the training images."""
-    total, count = 0.0, 0
+    zero = torch.zeros((), dtype=torch.float64)
+    total, count = zero, 0
     for images in batches():
         total = total + images.double().sum((0, 2, 3))
         count += images[:, 0].numel()
     mean = total / count
-    squares = sum((images.double() - mean.view(-1, 1, 1)).square().sum((0, 2, 3)) for images in batches())
+    squares = sum(((images.double() - mean.view(-1, 1, 1)).square().sum((0, 2, 3)) for images in batches()), zero)
     layer.mean.copy_(mean.view(-1, 1, 1))
     layer.std.copy_((squares / count).sqrt().clamp_min(FLOOR).view(-1, 1, 1))

@@ -9,6 +9,7 @@ gives a mean ||z||_2 near 1820, which plain mean subtraction (about 3390) does n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -16,7 +17,10 @@ from redoubt.lazily import lazy, torch
 from redoubt.preprocessing.mean_image import mean_image
 from redoubt.records import Positive, Strict
 
-layers = lazy("redoubt.preprocessing._layers")
+if TYPE_CHECKING:
+    from redoubt.preprocessing import _layers as layers
+else:
+    layers = lazy("redoubt.preprocessing._layers")
 
 
 class Parameters(Strict):
@@ -31,12 +35,12 @@ def build(parameters: Parameters, shape: tuple[int, int, int]) -> torch.nn.Modul
     return layers.Whitened(shape, parameters.contrast_floor)
 
 
-def fit(parameters: Parameters, layer: torch.nn.Module, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
+def fit(parameters: Parameters, layer: layers.Whitened, batches: Callable[[], Iterable[torch.Tensor]]) -> None:
     """Set mean image, average contrast and whitening matrix from three passes over the training images."""
     layer.mean.copy_(mean_image(batches()))
     contrasts = torch.cat([layer.deviations(images)[1] for images in batches()])
     layer.contrast.copy_(contrasts.double().mean())
-    covariance, count = 0.0, 0
+    covariance, count = torch.zeros((), dtype=torch.float64), 0
     for images in batches():
         flat = layer.normalised(images).double()
         covariance = covariance + flat.T @ flat

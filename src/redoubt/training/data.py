@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -18,7 +18,7 @@ def stratified(labels: torch.Tensor, count: int) -> torch.Tensor:
     return rank.argsort(stable=True)[:count].sort().values
 
 
-def augment(inputs: torch.Tensor, kinds: list[str]) -> torch.Tensor:
+def augment(inputs: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
     """Flip and crop a whole batch (B, C, H, W) at once; draws come from torch's global generator."""
     if "horizontal-flip" in kinds:
         flipped = torch.rand(len(inputs)) < 0.5

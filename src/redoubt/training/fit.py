@@ -20,7 +20,7 @@ from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest, file_digest, json_text, read_json, write_all
 from redoubt.graph import code
 from redoubt.models import weights
-from redoubt.models.classifier import Classifier, build, memory_format
+from redoubt.models.classifier import Classifier, build, memory_format, moved
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
 from redoubt.study.entries.base import Method, differing
@@ -73,7 +73,7 @@ def fit(
     if start is not None:
         _begin_from(model, entry, start, learned, preprocessing)
     form = memory_format(model.network, shape)
-    model = model.to(where, memory_format=form)
+    model = moved(model, where, form)
     training = TrainingData(store.load(data, "train"), schedule.images, model.preprocessing, where, form)
     count = len(training.labels)
     steps = steps_of(schedule, count)[1]

@@ -22,7 +22,7 @@ class NamedOptimizer:
     """
 
     def __init__(self, network: torch.nn.Module, defense: BaseDefense, schedule: Training) -> None:
-        self.weights = {f"network.{name}": weight for name, weight in network.named_parameters()}
+        self.weights: dict[str, torch.Tensor] = {f"network.{name}": own for name, own in network.named_parameters()}
         own = {f"defense.{name}": tensor for name, tensor in defense.state().items()}
         groups = [(self._names(group, own), group) for group in defense.groups()]
         self.weights |= {name: own[name] for names, _ in groups for name in names if name in own}
@@ -80,6 +80,5 @@ class NamedOptimizer:
 
 def _made(groups: list[dict], schedule: Training) -> torch.optim.Optimizer:
     if schedule.optimizer == "sgd":
-        momentum = {"momentum": schedule.momentum, "nesterov": schedule.nesterov}
-        return torch.optim.SGD(groups, schedule.learning_rate, **momentum)
+        return torch.optim.SGD(groups, schedule.learning_rate, schedule.momentum, nesterov=schedule.nesterov)
     return torch.optim.Adam(groups, schedule.learning_rate, (schedule.momentum, 0.999))

@@ -59,6 +59,7 @@ class Trace:
         """
         for probe, method, parameters in self.probes:
             if boundary if probe.every == "epoch" else step % probe.every == 0:
+                assert self.network is not None, "probes watch a network"
                 seed_everything(*self.names, "probe", probe.probe, step)
                 with eval_mode(self.network):
                     found = method.measure(View(self.network, self.inputs, step, epoch, seconds), parameters)
