@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from redoubt.judging.cells import COLUMNS
+from redoubt.judging.cells import COLUMNS, Cell
 from redoubt.steps import scorecard
 from redoubt.study import catalog
 from redoubt.study.published import read_published
@@ -66,12 +66,11 @@ def test_metrics_hold_every_number_by_its_place(printed, tmp_path):
 
 
 def test_a_cell_without_a_number_is_in_no_metric():
-    cells = pd.DataFrame(
-        [
-            {"study": "s", "artifact": "a", "row": "r", "column": "x", "reproduced": 0.5, "verdict": "deviates"},
-            {"study": "s", "artifact": "a", "row": "r", "column": "y", "reproduced": None, "verdict": "not-run"},
-        ]
-    )
+    place = {"study": "s", "artifact": "a", "row": "r", "metric": "rho-2"}
+    cells = [
+        Cell(**place, column="x", reproduced=0.5, verdict="deviates"),
+        Cell(**place, column="y", verdict="not-run"),
+    ]
     assert scorecard.metrics(cells, pd.DataFrame()) == {
         "cells": {"s": {"a": {"r": {"x": 0.5}}}},
         "claims": {},

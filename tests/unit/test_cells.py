@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, shown, verdict
+from redoubt.judging.cells import COLUMNS, cell, frame, read_cells, read_scorecard, shown, verdict
 from redoubt.judging.estimate import Estimate
 from redoubt.study.entries.artifact import ArtifactEntry, Verdict
 from redoubt.study.published import Published, read_published
@@ -88,7 +89,7 @@ def test_a_file_without_the_columns_is_refused(text, tmp_path):
 )
 def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind, expected):
     found = Estimate(0.55, 0.50, 0.60, 100)
-    assert verdict(Published(published, 0.005), found, kind, ENTRY) == (expected, "")
+    assert verdict(Published(published, 0.005), found, kind, ENTRY) == (expected, None)
 
 
 def test_verdict_compares_nothing_where_it_should_not():
@@ -103,15 +104,38 @@ def test_verdict_compares_nothing_where_it_should_not():
 def test_a_cell_holds_all_columns():
     rows = pd.DataFrame({"label": [0] * 10, "clean_label": [0] * 9 + [1], "seed": [0, 1] * 5})
     found = cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.95, 0.005))
-    assert list(found) == COLUMNS
-    assert (found["reproduced"], found["n"], found["seeds"], found["verdict"]) == (0.9, 10, 2, "reproduced")
-    assert found["difference"] == pytest.approx(-0.05) and found["ci_low"] < 0.9 < found["ci_high"]
+    assert (found.reproduced, found.n, found.seeds, found.verdict) == (0.9, 10, 2, "reproduced")
+    assert found.difference == pytest.approx(-0.05) and found.ci_low < 0.9 < found.ci_high
 
 
 def test_a_missing_cell_tells_its_reason():
     found = cell(ENTRY, ("m", "Acc."), "accuracy", None, "no ImageNet here", Published(0.95, 0.005))
-    assert (found["verdict"], found["reason"], found["n"]) == ("not-run", "no ImageNet here", 0)
-    assert found["published"] == 0.95 and found["reproduced"] is None and list(found) == COLUMNS
+    assert (found.verdict, found.reason, found.n) == ("not-run", "no ImageNet here", 0)
+    assert found.published == 0.95 and found.reproduced is None
+
+
+def test_cells_read_back_as_they_were_written(tmp_path):
+    rows = pd.DataFrame({"label": [0] * 7, "clean_label": [0] * 6 + [1], "seed": 0})
+    cells = [
+        cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.1 + 0.2, 0.005)),
+        cell(ENTRY, ("m", "rho_2"), "rho-2", None, "no ImageNet here", None),
+        cell(ENTRY, ("m", "Acc. 2"), "accuracy", rows, None, Published(0.9, 0.005), apart="other images"),
+    ]
+    path = tmp_path / "table-1.csv"
+    frame(cells).assign(seconds=1.5).to_csv(path, index=False)
+    assert read_cells(path) == read_scorecard(path) == cells
+    assert (cells[2].verdict, cells[2].reason) == ("not-comparable", "other images")
+    assert [*frame(cells)] == COLUMNS
+    with pytest.raises(ValidationError):
+        cells[0].verdict = "deviates"
+
+
+def test_what_holds_no_cells_is_no_scorecard(tmp_path):
+    path = tmp_path / "figure-2.csv"
+    path.write_text("model,epoch\na,0\n")
+    assert read_cells(path) is None
+    with pytest.raises(RedoubtError, match=r"figure-2\.csv: column 'study' is missing"):
+        read_scorecard(path)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from redoubt.artifacts import _style as style
 from redoubt.artifacts import checks, example_gallery, universal_shape
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
-from redoubt.judging.cells import measured
+from redoubt.judging.cells import Found, measured
 from redoubt.judging.estimate import wilson
 from redoubt.study.entries.artifact import ArtifactEntry
 
@@ -585,16 +585,9 @@ def test_a_perturbation_of_zeros_has_no_shape():
 def test_a_metric_without_any_image_is_not_run_and_tells_why():
     rows = frame(np.random.default_rng(0), 0).assign(seed=0)
     found = measured("l2-of-fooled", rows, None)
-    assert found == {
-        "reproduced": None,
-        "ci_low": None,
-        "ci_high": None,
-        "n": 0,
-        "seeds": 1,
-        "reason": "no image was fooled",
-    }
-    assert measured("l2-of-fooled", None, "why")["reason"] == "why"
-    assert measured("fooling-rate", rows, None)["reproduced"] == 0.0
+    assert found == Found(seeds=1, reason="no image was fooled") and found.n == 0
+    assert measured("l2-of-fooled", None, "why").reason == "why"
+    assert measured("fooling-rate", rows, None).reproduced == 0.0
 
 
 def test_tables_show_a_cell_without_any_image(entry):

@@ -13,13 +13,14 @@ from pydantic import Field, model_validator
 from redoubt import registry
 from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.metric_table import Column, picked
+from redoubt.artifacts.metric_table import Column
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured, shown
+from redoubt.judging.samples import picked
 from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
-from redoubt.study.needs import ANY, Need
+from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
 
 style = lazy("redoubt.artifacts._style")
@@ -89,6 +90,23 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [cell | dict.fromkeys(["name", "metric", "published", *FOUND], ANY) for cell in known]
 
 
+def samples(parameters: Parameters) -> list[Sampled]:
+    """Return what every bar is made of."""
+    columns = {column.label: column for column in parameters.columns}
+    bars = [(panel.title, bar, columns[bar.column]) for panel in parameters.panels for bar in panel.bars]
+    return [
+        Sampled(
+            {"panel": title, "bar": bar.label, "model": model, "column": bar.column},
+            model,
+            column.attack,
+            column.metric,
+            dict(column.where),
+        )
+        for title, bar, column in bars
+        for model in parameters.models
+    ]
+
+
 def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     """Return one row per panel, bar and model, with a number or the reason why there is none."""
     options, rows, published = entry.parameters, [], read_published(entry.published)
@@ -104,7 +122,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
                 printed = published.get((options.printed, model, column.label))
                 place = {"panel": panel.title, "bar": bar.label, "model": model, "column": column.label}
                 facts = {"metric": column.metric, "published": printed.value if printed else None}
-                rows.append(place | facts | measured(column.metric, images, missing))
+                rows.append(place | facts | measured(column.metric, images, missing).model_dump())
     data = pd.DataFrame(rows, columns=["panel", "bar", "model", "column", "metric", "published", *FOUND])
     data.insert(3, "name", [style.name(entry.models[model].labels) for model in data["model"]])
     return data

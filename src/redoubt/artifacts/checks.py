@@ -12,12 +12,12 @@ from pydantic import Field, model_validator
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import FOUND, measured, shown
+from redoubt.judging.samples import picked
 from redoubt.lazily import pd
 from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
-from redoubt.study.needs import ANY, Need
+from redoubt.study.needs import ANY, Need, Sampled
 
 COLUMNS = ["check", "relation", "place", "label", "model", "attack", "metric", *FOUND, "passed"]
 
@@ -78,6 +78,15 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     ]
 
 
+def samples(parameters: Parameters) -> list[Sampled]:
+    """Return what every number is made of."""
+    return [
+        Sampled({"check": check.title, "place": place}, number.model, number.attack, number.metric, dict(number.where))
+        for check in parameters.checks
+        for place, number in enumerate(check.numbers, start=1)
+    ]
+
+
 def passes(check: Check, values: list[float | None]) -> bool | None:
     """Return whether numbers stand in the relation of a check; None where one of them is missing."""
     if any(value is None for value in values):
@@ -97,7 +106,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
             attacked = None if missing else picked(inputs.rows(number.model, number.attack), number.where)
             facts = {"check": check.title, "relation": check.relation, "place": place}
             facts |= {key: getattr(number, key) for key in ("label", "model", "attack", "metric")}
-            numbers.append(facts | measured(number.metric, attacked, missing))
+            numbers.append(facts | measured(number.metric, attacked, missing).model_dump())
         passed = passes(check, [row["reproduced"] for row in numbers])
         rows += [row | {"passed": None if passed is None else int(passed)} for row in numbers]
     data = pd.DataFrame(rows, columns=COLUMNS)

@@ -17,7 +17,7 @@ from redoubt.judging.cells import FOUND, measured
 from redoubt.lazily import lazy, np, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
-from redoubt.study.needs import ANY, Need, Swept
+from redoubt.study.needs import ANY, Need, Sampled, Swept
 from redoubt.study.published import read_published
 
 style = lazy("redoubt.artifacts._style")
@@ -83,12 +83,29 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     """Return the rows that will be drawn."""
     found = []
     for panel in parameters.panels:
-        for model, attack in {**dict.fromkeys(panel.models, panel.attack), **panel.others}.items():
+        for model, attack in _attacked(panel).items():
             for measure in parameters.measures:
                 place = {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label}
                 place[parameters.along] = Swept(model, attack, (0.0,) if measure.clean else ())
                 found.append(place | dict.fromkeys(["name", "metric", "published", *FOUND], ANY))
     return found
+
+
+def samples(parameters: Parameters) -> list[Sampled]:
+    """Return what every point is made of, that of a clean metric left out."""
+    return [
+        Sampled(
+            {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label},
+            model,
+            attack,
+            measure.metric,
+            {},
+            parameters.along,
+        )
+        for panel in parameters.panels
+        for model, attack in _attacked(panel).items()
+        for measure in parameters.measures
+    ]
 
 
 def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
@@ -109,7 +126,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
                     printed = published.get((panel.printed, model, column))
                     place = {"measure": measure.label, along: value, "metric": metric}
                     number = printed.value if printed else None
-                    rows.append({**facts, **place, "published": number, **measured(metric, images, None)})
+                    rows.append({**facts, **place, "published": number, **measured(metric, images, None).model_dump()})
     columns = ["panel", "model", "name", "attack", "measure", along, "metric", "published", *FOUND]
     return pd.DataFrame(rows).reindex(columns=columns)
 

@@ -11,12 +11,11 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, shown
-from redoubt.lazily import pd
+from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown
+from redoubt.judging.samples import picked
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
-from redoubt.study.needs import ANY, Need
+from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
 
 
@@ -55,17 +54,13 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
-def picked(rows: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows whose columns have the given values.
-
-    Raises:
-        RedoubtError: no row has them.
-    """
-    for name, value in values.items():
-        rows = rows[rows[name] == value] if name in rows else rows.iloc[:0]
-    if rows.empty:
-        raise RedoubtError(f"where: no attacked image has {values}; check the parameters of the attack")
-    return rows
+def samples(parameters: Parameters) -> list[Sampled]:
+    """Return what every cell is made of."""
+    return [
+        Sampled({"row": model, "column": column.label}, model, column.attack, column.metric, dict(column.where))
+        for model in parameters.models
+        for column in parameters.columns
+    ]
 
 
 def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
@@ -76,32 +71,33 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
             missing = inputs.missing(model, column.attack)
             images = None if missing else picked(inputs.rows(model, column.attack), column.where)
             printed = published.get((entry.id, model, column.label))
-            facts = cell(entry, (model, column.label), column.metric, images, missing, printed)
-            if column.apart is not None and missing is None:
-                facts |= {"verdict": "not-comparable", "reason": column.apart}
-            cells.append(facts)
-    data = pd.DataFrame(cells, columns=COLUMNS)
-    return Drawing(data, text=markdown(entry, data))
+            place = (model, column.label)
+            cells.append(cell(entry, place, column.metric, images, missing, printed, column.apart))
+    return Drawing(frame(cells), text=markdown(entry, cells))
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry, cells: list[Cell]) -> str:
     """Return the table as Markdown: paper, ours, difference, interval and n in every cell."""
     options, rows = entry.parameters, []
     for model in options.models:
-        labels, cells = entry.models[model].labels, data[data["row"] == model].to_dict("records")
-        rows.append([*(labels.get(key, "") for key in options.show), *map(_text, cells)])
+        labels, own = entry.models[model].labels, [cell for cell in cells if cell.row == model]
+        rows.append([*(labels.get(key, "") for key in options.show), *map(_text, own)])
     notes = ["", "Cells: paper → ours [95 % interval], difference, n images, verdict."]
-    notes += [f"- not run: {reason}" for reason in data.loc[data["verdict"] == "not-run", "reason"].unique()]
+    notes += [f"- not run: {reason}" for reason in dict.fromkeys(_reasons(cells))]
     return table(entry, [*options.show, *(column.label for column in options.columns)], rows, notes)
 
 
-def _text(facts: dict[str, Any]) -> str:
-    metric = facts["metric"]
-    paper = shown(metric, facts["published"])
-    if facts["verdict"] == "not-run":
+def _reasons(cells: list[Cell]) -> list[str]:
+    return [str(cell.reason) for cell in cells if cell.verdict == "not-run"]
+
+
+def _text(cell: Cell) -> str:
+    metric = cell.metric
+    paper = shown(metric, cell.published)
+    if cell.verdict == "not-run":
         return f"{paper} → not run"
-    interval = f"[{shown(metric, facts['ci_low'])}, {shown(metric, facts['ci_high'])}]"
-    sign = "" if pd.isna(facts["difference"]) or facts["difference"] < 0 else "+"
-    difference = sign + shown(metric, facts["difference"])
-    ours = shown(metric, facts["reproduced"])
-    return f"{paper} → **{ours}** {interval}, {difference}, n={facts['n']}, {facts['verdict']}"
+    interval = f"[{shown(metric, cell.ci_low)}, {shown(metric, cell.ci_high)}]"
+    sign = "" if cell.difference is None or cell.difference < 0 else "+"
+    difference = sign + shown(metric, cell.difference)
+    ours = shown(metric, cell.reproduced)
+    return f"{paper} → **{ours}** {interval}, {difference}, n={cell.n}, {cell.verdict}"

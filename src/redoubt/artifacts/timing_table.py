@@ -11,12 +11,12 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.artifacts.metric_table import picked
 from redoubt.judging.cells import COLUMNS, cell, shown
+from redoubt.judging.samples import picked
 from redoubt.lazily import pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
-from redoubt.study.needs import ANY, Need
+from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
 
 METRIC = "time-ratio"
@@ -60,6 +60,15 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys([*COLUMNS, *MEASURED], ANY) | cell | {"metric": METRIC} for cell in known]
 
 
+def samples(parameters: Parameters) -> list[Sampled]:
+    """Return what every cell is made of."""
+    return [
+        Sampled({"row": model, "column": column.label}, model, parameters.attack, METRIC, {"what": column.what})
+        for model in parameters.models
+        for column in parameters.columns
+    ]
+
+
 def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells, with the median seconds behind each, and their table as Markdown."""
     options, cells, published = entry.parameters, [], read_published(entry.published)
@@ -69,9 +78,8 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
         for column in options.columns:
             times = None if missing else picked(rows, {"what": column.what})
             printed = published.get((entry.id, model, column.label))
-            facts = cell(entry, (model, column.label), METRIC, times, missing, printed)
-            if options.apart is not None and missing is None:
-                facts |= {"verdict": "not-comparable", "reason": options.apart}
+            place = (model, column.label)
+            facts = cell(entry, place, METRIC, times, missing, printed, options.apart).model_dump()
             if times is not None:
                 facts |= {name: times[name].median() for name in MEASURED[:2]}
                 facts |= {name: times[name].iloc[0] for name in MEASURED[2:]}

@@ -1,36 +1,97 @@
-"""Cells: one published number beside the reproduced one, with its interval and verdict."""
+"""Cells: one published number beside the reproduced one, with its interval and verdict.
+
+A `Cell` is a row of the CSV files of tables and of scorecard.csv. `frame` is what is written of cells, `read_cells`
+reads them back; nobody else knows how a cell is spelt in a file.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 from redoubt import registry
 from redoubt.judging.estimate import Estimate, NoValue, estimate
+from redoubt.judging.tables import read_csv
 from redoubt.lazily import pd
+from redoubt.records import Strict, typed
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
 
-COLUMNS = [
-    "study",
-    "artifact",
-    "row",
-    "column",
-    "metric",
-    "published",
-    "reproduced",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "n",
-    "seeds",
-    "verdict",
-    "reason",
-]
-FOUND = ["reproduced", "ci_low", "ci_high", "n", "seeds", "reason"]
+Judgement = Literal["reproduced", "deviates", "not-comparable", "not-run"]
 
 
-def verdict(published: Published | None, found: Estimate, kind: str, entry: ArtifactEntry) -> tuple[str, str]:
-    """Return the verdict on a cell and its reason.
+class Found(Strict):
+    """A metric over rows: the facts of an estimate, or the reason why there is no number."""
+
+    reproduced: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    seeds: int = 0
+    reason: str | None = None
+
+
+class Cell(Strict):
+    """A cell of a table; its fields are the columns of the file, in their order."""
+
+    study: str
+    artifact: str
+    row: str
+    column: str
+    metric: str
+    published: float | None = None
+    reproduced: float | None = None
+    difference: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int = 0
+    seeds: int = 0
+    verdict: Judgement
+    reason: str | None = None
+
+
+COLUMNS = list(Cell.model_fields)
+FOUND = list(Found.model_fields)
+REQUIRED = [name for name, field in Cell.model_fields.items() if field.is_required()]
+
+
+def frame(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return cells as the rows of a CSV file, a column for each field."""
+    return pd.DataFrame([cell.model_dump() for cell in cells], columns=COLUMNS)
+
+
+def read_cells(path: Path) -> list[Cell] | None:
+    """Return the cells of a CSV file, further columns left out; None where it holds something else.
+
+    A file of an older run may lack columns; they have their defaults.
+
+    Raises:
+        RedoubtError: the file is missing or broken, or a value is not what its column asks for.
+    """
+    rows = read_csv(path)
+    if not rows or not set(REQUIRED) <= set(rows[0]):
+        return None
+    return [_read(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1)]
+
+
+def read_scorecard(path: Path) -> list[Cell]:
+    """Return the cells of a file that holds nothing else, such as scorecard.csv.
+
+    Raises:
+        RedoubtError: as `read_cells`, and for a column that is missing.
+    """
+    return [_read(row, f"{path}: row {number}") for number, row in enumerate(read_csv(path, REQUIRED), start=1)]
+
+
+def _read(row: dict[str, str], what: str) -> Cell:
+    return typed(Cell, {name: row[name] for name in COLUMNS if row.get(name)}, what)
+
+
+def verdict(
+    published: Published | None, found: Estimate, kind: str, entry: ArtifactEntry
+) -> tuple[Judgement, str | None]:
+    """Return the verdict on a cell and its reason, None where the numbers say it.
 
     `reproduced`: the published value lies in our interval, widened by half a unit of its last printed digit and by the
     tolerance of its kind (absolute for rates, relative for means). Nothing is compared where the scale says so.
@@ -42,27 +103,32 @@ def verdict(published: Published | None, found: Estimate, kind: str, entry: Arti
     tolerance = entry.verdict.rate if kind == "rate" else entry.verdict.mean * published.value
     slack = published.half_unit + tolerance
     inside = found.low - slack <= published.value <= found.high + slack
-    return ("reproduced" if inside else "deviates"), ""
+    return ("reproduced" if inside else "deviates"), None
 
 
-def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> dict[str, Any]:
-    """Return the facts of a metric over rows by the names of `FOUND`; without a number, the reason why.
+def _estimated(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Estimate | Found:
+    if missing is not None or rows is None:
+        return Found(reason=missing)
+    try:
+        return estimate(metric, rows)
+    except NoValue as reason:
+        return Found(seeds=int(rows["seed"].nunique()), reason=str(reason))
+
+
+def _facts(found: Estimate) -> Found:
+    return Found(reproduced=found.value, ci_low=found.low, ci_high=found.high, n=found.n, seeds=found.seeds)
+
+
+def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Found:
+    """Return what a metric is over rows; without a number, the reason why.
 
     Args:
         metric: its name.
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
     """
-    nothing = {"reproduced": None, "ci_low": None, "ci_high": None, "n": 0, "seeds": 0, "reason": missing}
-    if missing is not None or rows is None:
-        return nothing
-    seeds = int(rows["seed"].nunique())
-    try:
-        found = estimate(metric, rows)
-    except NoValue as reason:
-        return nothing | {"seeds": seeds, "reason": str(reason)}
-    numbers = {"reproduced": found.value, "ci_low": found.low, "ci_high": found.high, "n": found.n}
-    return numbers | {"seeds": seeds, "reason": None}
+    found = _estimated(metric, rows, missing)
+    return _facts(found) if isinstance(found, Estimate) else found
 
 
 def cell(
@@ -72,7 +138,8 @@ def cell(
     rows: pd.DataFrame | None,
     missing: str | None,
     published: Published | None,
-) -> dict[str, Any]:
+    apart: str | None = None,
+) -> Cell:
     """Return one cell of a table.
 
     Args:
@@ -82,17 +149,19 @@ def cell(
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
         published: the printed number; None when the paper has none.
+        apart: why our number may not be compared with the printed one, if so.
     """
-    row, column = place
-    base = dict.fromkeys(COLUMNS) | {"study": entry.study, "artifact": entry.id, "row": row, "column": column}
-    base |= {"metric": metric, "published": published.value if published else None}
-    facts = measured(metric, rows, missing)
-    if facts["reproduced"] is None:
-        return base | facts | {"verdict": "not-run"}
-    found = Estimate(*(facts[name] for name in ("reproduced", "ci_low", "ci_high", "n")))
+    known: dict[str, Any] = {"study": entry.study, "artifact": entry.id, "row": place[0], "column": place[1]}
+    known |= {"metric": metric, "published": published.value if published else None}
+    found = _estimated(metric, rows, missing)
+    if isinstance(found, Found):
+        return Cell(**known, **found.model_dump(), verdict="not-run")
     judged, reason = verdict(published, found, registry.method("metrics", metric).KIND, entry)
+    if apart is not None:
+        judged, reason = "not-comparable", apart
     difference = found.value - published.value if published else None
-    return base | facts | {"difference": difference, "verdict": judged, "reason": reason}
+    facts = _facts(found).model_dump(exclude={"reason"})
+    return Cell(**known, **facts, difference=difference, verdict=judged, reason=reason)
 
 
 def shown(metric: str, value: float | None) -> str:

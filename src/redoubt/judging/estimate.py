@@ -20,12 +20,13 @@ class NoValue(RedoubtError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval and the number of images behind it."""
+    """A value, its 95 % interval, and the numbers of images and of training runs behind it."""
 
     value: float
     low: float
     high: float
     n: int
+    seeds: int = 1
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
@@ -48,10 +49,11 @@ def bootstrap(values: np.ndarray, summary: Callable[[np.ndarray], float] | None 
     return float(low), float(high)
 
 
-def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
-    """Return a metric over the rows of an attack, `n` being the number of images.
+def per_image(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what a metric says of each image of each training run: columns seed, index, value (float64).
 
-    Images to which the metric does not apply do not count. An image counts once, with the mean over its repetitions.
+    Images to which the metric does not apply are left out. An image counts once, with the mean over its repetitions.
+    Rows without a column `seed` are of one run, rows without `index` are numbered.
 
     Raises:
         NoValue: it applies to none of them.
@@ -72,10 +74,25 @@ def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
         values = np.asarray(module.values(rows), dtype=np.float64)
     except KeyError as error:
         raise RedoubtError(f"{metric}: the attack's rows have no column {error}") from None
+    seeds = rows["seed"].to_numpy() if "seed" in rows else np.zeros(len(rows), dtype=np.int64)
+    numbers = pd.Series(seeds).groupby(seeds).cumcount().to_numpy()
+    found = pd.DataFrame({"seed": seeds, "index": rows["index"].to_numpy() if "index" in rows else numbers})
+    found["value"] = values
     if "repetition" in rows:
-        values = pd.Series(values).groupby([rows["seed"].to_numpy(), rows["index"].to_numpy()]).mean().to_numpy()
-    if not len(values) or not np.isfinite(values).all():
-        raise RedoubtError(f"{metric}: {len(values)} rows, {int((~np.isfinite(values)).sum())} of them not finite")
-    summary = getattr(module, "summary", np.mean)
+        found = found.groupby(["seed", "index"], as_index=False)["value"].mean()
+    if not len(found) or not np.isfinite(found["value"]).all():
+        odd = int((~np.isfinite(found["value"])).sum())
+        raise RedoubtError(f"{metric}: {len(found)} rows, {odd} of them not finite")
+    return found
+
+
+def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
+    """Return a metric over the rows of an attack, `n` being the number of images.
+
+    Raises:
+        NoValue, RedoubtError: as `per_image`.
+    """
+    found, module = per_image(metric, rows), registry.method("metrics", metric)
+    values, summary = found["value"].to_numpy(), getattr(module, "summary", np.mean)
     interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values, summary)
-    return Estimate(float(summary(values)), *interval, len(values))
+    return Estimate(float(summary(values)), *interval, len(values), int(found["seed"].nunique()))

@@ -6,15 +6,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from redoubt.judging.cells import read_scorecard
 from redoubt.report.views import (
     CELL_VERDICTS,
     CLAIM_VERDICTS,
     HEADINGS,
+    cell_counts,
     cell_view,
-    counts,
+    claim_counts,
     evidence,
     read_claims,
-    read_scorecard,
     study_views,
 )
 
@@ -45,10 +46,10 @@ def page(entry: dict[str, Any], results: Path) -> str:
         script=_template("script.js"),
         headings=HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
-        cells=[cell_view(row) for row in cells],
-        cell_counts=counts(cells),
+        cells=[cell_view(cell) for cell in cells],
+        cell_counts=cell_counts(cells),
         claims=[claim | {"evidence": evidence(claim["evidence"])} for claim in claims],
-        claim_counts=counts(claims, CLAIM_VERDICTS),
+        claim_counts=claim_counts(claims),
         studies=list(study_views(entry, results)),
     )
 

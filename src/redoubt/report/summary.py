@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, counts, read_claims, read_scorecard
+from redoubt.judging.cells import Cell, read_scorecard
+from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, cell_counts, claim_counts, read_claims
 
 WIDTH, LINES = 80, 40
 
@@ -28,13 +29,13 @@ def summary(entry: dict[str, Any], results: Path) -> str:
     return "\n".join(text) + "\n"
 
 
-def _cell_lines(cells: list[dict[str, str]], artifacts: bool) -> list[str]:
-    groups: dict[str, list] = {}
-    for row in cells:
-        groups.setdefault(f"{row['study']}/{row['artifact']}" if artifacts else row["study"], []).append(row)
+def _cell_lines(cells: list[Cell], artifacts: bool) -> list[str]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(f"{cell.study}/{cell.artifact}" if artifacts else cell.study, []).append(cell)
     lines = [_line("Cells", CELL_VERDICTS)]
-    lines += [_line(f"  {name}", map(str, counts(rows).values())) for name, rows in groups.items()]
-    return lines + ([_line("  all", map(str, counts(cells).values()))] if len(groups) > 1 else [])
+    lines += [_line(f"  {name}", map(str, cell_counts(own).values())) for name, own in groups.items()]
+    return lines + ([_line("  all", map(str, cell_counts(cells).values()))] if len(groups) > 1 else [])
 
 
 def _line(name: str, values: Iterable[str]) -> str:
@@ -43,7 +44,7 @@ def _line(name: str, values: Iterable[str]) -> str:
 
 
 def _claim_lines(claims: list[dict[str, str]], statements: bool) -> list[str]:
-    totals = ", ".join(f"{count} {name}" for name, count in counts(claims, CLAIM_VERDICTS).items())
+    totals = ", ".join(f"{count} {name}" for name, count in claim_counts(claims).items())
     lines = [f"Claims, on the numbers of this run: {totals}"]
     if statements:
         for claim in claims:

@@ -1,21 +1,18 @@
 """What the report shows, read from scorecard.csv, claims.csv and the files of all artifacts that are drawn."""
 
 import base64
-import csv
-import io
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, shown
+from redoubt.judging.cells import Cell, read_cells, shown
+from redoubt.judging.tables import read_csv
 
 CLAIM_COLUMNS = ["study", "claim", "statement", "where", "verdict", "published_verdict", "evidence"]
-NUMBERS = ("published", "reproduced", "difference", "ci_low", "ci_high", "n", "seeds")
+NUMBERS = ("published", "reproduced", "difference", "ci_low", "ci_high")
 CELL_VERDICTS = {
     "reproduced": "✓",
     "deviates": "✗",
@@ -43,45 +40,6 @@ MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the d
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, every value as it is spelt there.
-
-    Raises:
-        RedoubtError: the file is missing or broken, or one of `columns` is not in it.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows, names = list(reader), list(reader.fieldnames or [])
-    except FileNotFoundError:
-        raise RedoubtError(f"{path}: no such file; run the step that makes it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RedoubtError(f"{path}: not readable ({error}); delete it and run its step again") from None
-    if missing := [name for name in columns if name not in names]:
-        raise RedoubtError(f"{path}: column {missing[0]!r} is missing; delete it and run its step again")
-    for number, row in enumerate(rows, start=1):
-        if None in row or None in row.values():
-            raise RedoubtError(
-                f"{path}: row {number} does not have {len(names)} values; delete it and run its step again"
-            )
-    return rows
-
-
-def read_scorecard(path: Path) -> list[dict[str, str]]:
-    """Return the cells of the scorecard; numbers stay as they are spelt, and are known to be numbers or empty.
-
-    Raises:
-        RedoubtError: the file is missing or broken.
-    """
-    rows = read_csv(path, COLUMNS)
-    for number, row in enumerate(rows, start=1):
-        _known(row["verdict"], CELL_VERDICTS, f"{path}: row {number}: verdict")
-        for name in NUMBERS:
-            if not _is_number(row[name]):
-                raise RedoubtError(f"{path}: row {number}: {name}: {row[name]!r} is not a number")
-    return rows
-
-
 def read_claims(path: Path) -> list[dict[str, str]]:
     """Return the decided claims; a file without any is blank.
 
@@ -102,59 +60,54 @@ def _known(value: str, known: Iterable[str], place: str) -> None:
         raise RedoubtError(f"{place}: {value!r} is not one of {', '.join(known)}")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return not text or math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
 # -- cells ------------------------------------------------------------------------------------------------------------
 
 
-@cache
-def _shown(metric: str, text: str) -> str:
-    return shown(metric, float(text) if text else None)
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", "\u202f")
 
 
-def _count(text: str) -> str:
-    return f"{float(text):,.0f}".replace(",", "\u202f") if text else "—"
+def _raw(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
-def _signed(metric: str, text: str) -> str:
-    value = _shown(metric, text)
-    return f"+{value}" if text and float(text) > 0 else value
-
-
-def cell_view(row: dict[str, str]) -> dict[str, dict[str, str]]:
+def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
     """Return what the page shows of a cell: for each of `HEADINGS` the text and the raw value that it is sorted by."""
-    metric = row["metric"]
-    low, high = (_shown(metric, row[name]) for name in ("ci_low", "ci_high"))
-    texts = {name: _shown(metric, row[name]) for name in ("published", "reproduced")}
-    texts["difference"] = _signed(metric, row["difference"])
-    texts["interval"] = f"{low} – {high}" if row["ci_low"] and row["ci_high"] else "—"
-    texts |= {name: _count(row[name]) for name in ("n", "seeds")}
-    raw = row | {"interval": row["ci_low"]}
-    return {name: {"text": texts.get(name, row.get(name, "")), "raw": raw[name]} for name in HEADINGS}
+    numbers = {name: shown(cell.metric, getattr(cell, name)) for name in NUMBERS}
+    texts = {name: numbers[name] for name in ("published", "reproduced", "difference")}
+    if (cell.difference or 0) > 0:
+        texts["difference"] = f"+{texts['difference']}"
+    texts["interval"] = f"{numbers['ci_low']} – {numbers['ci_high']}" if cell.ci_low is not None else "—"
+    texts |= {"n": _count(cell.n), "seeds": _count(cell.seeds)}
+    raw = {name: _raw(value) for name, value in cell.model_dump().items()}
+    raw["interval"] = raw["ci_low"]
+    return {name: {"text": texts.get(name, raw[name]), "raw": raw[name]} for name in HEADINGS}
 
 
-def counts(
-    rows: Iterable[dict[str, str]], verdicts: Iterable[str] = CELL_VERDICTS, key: str = "verdict"
-) -> dict[str, int]:
-    """Return how many rows have each verdict, in the order of `verdicts`."""
-    totals = Counter(row[key] for row in rows)
+def counts(found: Iterable[str], verdicts: Iterable[str] = CELL_VERDICTS) -> dict[str, int]:
+    """Return how often each verdict is found, in the order of `verdicts`."""
+    totals = Counter(found)
     return {name: totals[name] for name in verdicts}
 
 
-def wide(rows: list[dict[str, str]]) -> dict[str, Any]:
+def cell_counts(cells: Iterable[Cell]) -> dict[str, int]:
+    """Return how many cells have each verdict."""
+    return counts(cell.verdict for cell in cells)
+
+
+def claim_counts(claims: Iterable[dict[str, str]]) -> dict[str, int]:
+    """Return how many claims have each verdict on our numbers."""
+    return counts((claim["verdict"] for claim in claims), CLAIM_VERDICTS)
+
+
+def wide(cells: list[Cell]) -> dict[str, Any]:
     """Return the cells of a table as rows and columns, both in the order of the file, and why some were not run."""
-    columns = list(dict.fromkeys(row["column"] for row in rows))
+    columns = list(dict.fromkeys(cell.column for cell in cells))
     places: dict[str, dict[str, list]] = {}
-    for row in rows:
-        view = cell_view(row)
-        places.setdefault(row["row"], {}).setdefault(row["column"], []).append(view)
-    lines = [{"name": name, "cells": [cells.get(column, []) for column in columns]} for name, cells in places.items()]
-    reasons = dict.fromkeys(row["reason"] for row in rows if row["verdict"] == "not-run" and row["reason"])
+    for cell in cells:
+        places.setdefault(cell.row, {}).setdefault(cell.column, []).append(cell_view(cell))
+    lines = [{"name": name, "cells": [row.get(column, []) for column in columns]} for name, row in places.items()]
+    reasons = dict.fromkeys(cell.reason for cell in cells if cell.verdict == "not-run" and cell.reason)
     return {"columns": columns, "lines": lines, "reasons": list(reasons)}
 
 
@@ -189,15 +142,13 @@ def artifact_view(entry: dict[str, Any], study: str, artifact: dict[str, Any], r
     """Return what the page shows of a table or figure; `data` is None when it is not drawn."""
     path = results / study / f"{artifact['id']}.csv"
     rows = read_csv(path) if path.is_file() else None
-    judged = bool(rows) and set(COLUMNS) <= set(rows[0])
-    if judged:
-        rows = read_scorecard(path)
+    cells = read_cells(path) if rows is not None else None
     return {
         **artifact,
         "anchor": f"{study}-{artifact['id']}",
         "figure": picture(path.with_suffix("")) if artifact["kind"] == "figure" else None,
-        "cells": wide(rows) if judged else None,
-        "counts": counts(rows) if judged else None,
+        "cells": wide(cells) if cells else None,
+        "counts": cell_counts(cells) if cells else None,
         "data": None if rows is None else {"columns": list(rows[0]) if rows else [], "rows": rows[:MAX_DATA_ROWS]},
         "rows": len(rows or []),
         "uri": data_uri("text/csv;charset=utf-8", path.read_bytes()) if rows is not None else None,

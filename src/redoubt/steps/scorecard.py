@@ -8,6 +8,7 @@ metrics.json, the numbers of both for `dvc metrics`.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,23 +17,19 @@ import pandas as pd
 
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
-from redoubt.judging.cells import COLUMNS
+from redoubt.judging.cells import Cell, frame, read_cells
 from redoubt.judging.claims import Numbers, decide
 from redoubt.study import catalog
 
 
-def scorecard(found: catalog.Catalog, results: Path) -> pd.DataFrame:
+def scorecard(found: catalog.Catalog, results: Path) -> list[Cell]:
     """Return the cells of all tables and judged figures, in the order of the config."""
-    frames = [pd.DataFrame(columns=COLUMNS)]
+    cells: list[Cell] = []
     for study, artifact in found.artifacts:
         path = results / study / f"{artifact}.csv"
-        if not path.exists():  # by hand only: the workflow asks for all of them
-            continue
-        frame = pd.read_csv(path)
-        if set(COLUMNS) <= set(frame.columns):
-            frames.append(frame[COLUMNS])
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled or frames, ignore_index=True)
+        if path.exists():  # by hand some are missing: the workflow asks for all of them
+            cells += read_cells(path) or []
+    return cells
 
 
 def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
@@ -47,16 +44,17 @@ def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def metrics(cells: pd.DataFrame, decided: pd.DataFrame) -> dict[str, Any]:
+def metrics(cells: list[Cell], decided: pd.DataFrame) -> dict[str, Any]:
     """Return what two commits are compared by: verdicts counted, and our number of every cell by its place."""
     numbers: dict[str, Any] = {}
-    for cell in cells[cells["reproduced"].notna()].itertuples():
-        place = numbers.setdefault(cell.study, {}).setdefault(cell.artifact, {}).setdefault(cell.row, {})
-        place[cell.column] = float(cell.reproduced)
+    for cell in cells:
+        if cell.reproduced is not None:
+            place = numbers.setdefault(cell.study, {}).setdefault(cell.artifact, {}).setdefault(cell.row, {})
+            place[cell.column] = cell.reproduced
     return {
         "cells": numbers,
         "claims": decided["verdict"].value_counts().to_dict() if len(decided) else {},
-        "verdicts": cells["verdict"].value_counts().to_dict(),
+        "verdicts": dict(Counter(cell.verdict for cell in cells)),
     }
 
 
@@ -72,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     found = catalog.load(options.root, parse_json(options.config, "--config"))
     cells, decided = scorecard(found, options.results), claims(found, options.results)
-    texts = {options.scorecard: cells, options.claims: decided}
-    texts = {path: frame.to_csv(index=False, lineterminator="\n") for path, frame in texts.items()}
+    texts = {options.scorecard: frame(cells), options.claims: decided}
+    texts = {path: table.to_csv(index=False, lineterminator="\n") for path, table in texts.items()}
     write_all({**texts, options.metrics: json_text(metrics(cells, decided))})
     return 0
 

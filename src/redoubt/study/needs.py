@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redoubt.study.entries.model import ModelEntry
@@ -51,6 +51,22 @@ class Need:
 
     model: str
     attack: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a number that a plot will draw is made of: a metric over rows of an attack on a model.
+
+    `cell` names it: columns of the plot's CSV, with their values. `where` picks rows by their columns, and so does the
+    column `along`, where there is one, by the value that the CSV has there.
+    """
+
+    cell: dict[str, Any]
+    model: str
+    attack: str
+    metric: str
+    where: dict[str, Any]
+    along: str | None = None
 
 
 @dataclass(frozen=True)
