@@ -56,7 +56,7 @@ def built(name, shape, after, draws=3, **options):
     torch.manual_seed(0)
     method = registry.method("networks", name)
     network = method.build(method.Parameters(**{"width": 0.25, **options}), shape, 10)
-    return peered(network, after, shape, 5, draws, neighbours=1, own_pixels=True)
+    return peered(network, after, shape, 5, draws, neighbours=1, own_pixels="training")
 
 
 def inspect(model, images, **parameters):

@@ -42,10 +42,10 @@ def test_published_places_of_both_networks():
 
 
 def test_options_reach_every_layer():
-    model = built(neighbours=3, attention="printed", edge_dropout=0.1, attention_dropout=0.3, own_pixels=True)
+    model = built(neighbours=3, attention="printed", edge_dropout=0.1, attention_dropout=0.3, own_pixels="always")
     for part in model.network.layers.values():
         assert (part.neighbours, part.attention, part.edge_dropout) == (3, "printed", 0.1)
-        assert (part.attention_dropout, part.own_pixels) == (0.3, True)
+        assert (part.attention_dropout, part.own_pixels) == (0.3, "always")
     assert built(average="layers").network.average == "layers"
     assert built(peers=5, draws=4).network.peers.shape == (20, 1, 28, 28)
 

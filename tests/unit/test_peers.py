@@ -12,6 +12,7 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.networks import _peers as module
+from redoubt.networks._nearest import first_kept
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, some_copies
 
 
@@ -61,17 +62,17 @@ def test_three_images_by_hand():
 
 
 @pytest.mark.parametrize("attention", ["gat", "printed"])
-@pytest.mark.parametrize("own_pixels", [False, True])
+@pytest.mark.parametrize("own_pixels", ["none", "training", "always"])
 def test_agrees_with_brute_force(attention, own_pixels):
     peer_layer = layer(attention=attention, own_pixels=own_pixels)
     features = maps()
-    expected = brute_force(peer_layer, features, own_pixels)
+    expected = brute_force(peer_layer, features, own_pixels != "none")
     assert torch.allclose(peer_layer(features).double(), expected, atol=1e-5)
 
 
 def test_a_pixel_is_its_own_nearest_when_allowed():
     features = maps()
-    alone = layer(neighbours=1, own_pixels=True)
+    alone = layer(neighbours=1, own_pixels="training")
     assert torch.allclose(alone(features), features)
     assert not torch.allclose(layer(neighbours=1)(features), features)
 
@@ -148,7 +149,7 @@ def dropped_naively(peer_layer, features, images, generator):
 def test_dropping_from_the_top_of_the_list_has_the_same_distribution(few, monkeypatch):
     # With `few`, only one spare candidate is looked at first, so that many pixels must be searched again.
     if few:
-        monkeypatch.setattr(module, "_enough", lambda neighbours, dropout: neighbours + 1)
+        monkeypatch.setattr(module, "enough", lambda neighbours, dropout: neighbours + 1)
     peer_layer = layer(edge_dropout=0.4, neighbours=3).train()
     features = pixels(maps(3, 3, 3))
     ranks = torch.empty(len(features), len(features), dtype=torch.int64)
@@ -183,7 +184,7 @@ def test_first_kept(data, rows, width, count):
     kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=rows * width, max_size=rows * width)))
     kept = kept.view(rows, width)
     found = torch.arange(rows * width).view(rows, width)
-    picked, short = module._first(found, kept, count)
+    picked, short = first_kept(found, kept, count)
     for row in range(rows):
         survivors = found[row][kept[row]].tolist()
         rest = found[row][~kept[row]].tolist()
@@ -226,7 +227,8 @@ def test_leaving_out_copies_changes_nothing(seed, share, neighbours):
     features = with_background(seed=seed, share=share)
     assert torch.allclose(peer_layer(features).double(), brute_force(peer_layer, features), atol=1e-5)
     draw = PeerFeatures.of(features, neighbours)
-    everything = PeerFeatures(pixels(features), module.unit(pixels(features)), torch.arange(len(pixels(features))))
+    flat = pixels(features)
+    everything = PeerFeatures(flat, module.unit(flat), torch.arange(len(flat)), len(flat))
     queries = with_background(2, seed=seed + 1)
     assert torch.allclose(peer_layer.link(queries, draw), peer_layer.link(queries, everything), atol=1e-5)
     assert torch.equal(pixels(features)[draw.places], draw.features)

@@ -141,7 +141,8 @@ def _patch(axis, link: pd.Series, drawn: dict[str, Any], color: str, window: int
     """Show the place of a neighbour in its peer under its attention score, or for rank 0 the pixel itself."""
     chosen = link["rank"] == 0
     row, column = (link["row"], link["column"]) if chosen else (link["peer_row"], link["peer_column"])
-    show(axis, drawn["image"] if chosen else drawn["peers"][int(link["peer"])])
+    pictures = [*drawn["peers"], drawn["image"]]  # a pixel may be linked to its own image
+    show(axis, drawn["image"] if chosen else pictures[int(link["peer"])])
     _mark(axis, row, column, drawn["cell"], color)
     if window is not None:
         axis.set_xlim(column - window - 0.5, column + window + 0.5)

@@ -40,7 +40,10 @@ class Parameters(Strict):
         0.2, description="chance that a candidate edge is dropped before the nearest, in training"
     )
     attention_dropout: Chance = Field(0.5, description="chance that an edge is dropped before the softmax, in training")
-    own_pixels: bool = Field(False, description="whether a pixel may link to its own image in training")
+    own_pixels: Literal["none", "training", "always"] = Field(
+        "none",
+        description="when a pixel may link to its own image: never, in training, or afterwards too (itself always)",
+    )
     after: Annotated[list[str], Field(min_length=1)] = Field(
         description="modules whose maps are regularised: conv1, conv2 of lenet5; stage2, stage3 of resnet-cifar"
     )

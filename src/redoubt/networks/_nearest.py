@@ -148,3 +148,52 @@ def distinct(order: torch.Tensor, begins: torch.Tensor, image: torch.Tensor) -> 
     inverse = torch.empty_like(order)
     inverse[order] = place.argsort()[begins.cumsum(0) - 1]
     return rows, inverse
+
+
+def enough(neighbours: int, dropout: float) -> int:
+    """Return how many candidates are enough to find `neighbours` undropped, but for one pixel in several thousand."""
+    mean, deviation = neighbours / (1 - dropout), math.sqrt(neighbours * dropout) / (1 - dropout)
+    return math.ceil(mean + 4 * deviation)
+
+
+def first_kept(found: torch.Tensor, kept: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first `count` kept of each row of `found` (Q, C), and the rows that have fewer.
+
+    Such a row is filled up with its nearest dropped ones.
+    """
+    rank = kept.cumsum(1)
+    total = rank[:, -1:]
+    spare = total + (~kept).cumsum(1)  # places after all kept ones, for the dropped
+    slot = torch.where(kept, rank, spare).clamp(max=count + 1) - 1
+    result = found.new_empty(len(found), count + 1).scatter_(1, slot, found)
+    return result[:, :count], (total[:, 0] < count).nonzero()[:, 0]
+
+
+def with_own(directions: torch.Tensor, size: int, peers: torch.Tensor) -> torch.Tensor:
+    """Return each pixel of some images, and then the nearest among its peers and the other pixels of its image.
+
+    Args:
+        directions: (P + Q, d) of length one (or zero): those of all peers, then those of the images' pixels.
+        size: pixels of each image; one image comes after the other.
+        peers: (Q, C), the C nearest peer pixels of each.
+
+    Returns:
+        Indices (Q, 1 + C) into `directions`: first the pixel itself, once, whatever ties with it; then C, best first.
+        Of candidates at exactly the same similarity those of the image come first.
+
+    Cost: Q x size inner products; memory of one stripe.
+    """
+    count, first = peers.shape[1], len(directions) - len(peers)
+    stripe = max(1, STRIPE[directions.device.type] // (size * max(size, 2 * count * directions.shape[1], 1)))
+    itself = torch.arange(first, len(directions), device=directions.device)
+    found = [peers.new_empty(0, count)]
+    with torch.no_grad():
+        for rows, near in zip(itself.split(stripe * size), peers.split(stripe * size), strict=True):
+            own = directions[rows].unflatten(0, (len(rows) // size, size))
+            similarity = own @ own.transpose(1, 2)
+            similarity.diagonal(dim1=1, dim2=2).fill_(-math.inf)
+            others = similarity.topk(min(count, size - 1), 2).indices + rows[::size, None, None]
+            pool = torch.cat([others.flatten(0, 1), near], 1)
+            values = torch.einsum("qd,qkd->qk", directions[rows], directions[pool])
+            found.append(pool.gather(1, values.sort(dim=1, descending=True, stable=True).indices[:, :count]))
+    return torch.cat([itself[:, None], torch.cat(found)], 1)

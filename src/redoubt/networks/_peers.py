@@ -16,9 +16,10 @@ import torch
 
 from redoubt.errors import RedoubtError
 from redoubt.networks._modes import eval_mode
-from redoubt.networks._nearest import distinct, duplicates, nearest, some_copies
+from redoubt.networks._nearest import distinct, duplicates, enough, first_kept, nearest, some_copies, with_own
 
 Attention = Literal["gat", "printed"]
+OwnPixels = Literal["none", "training", "always"]
 DEDUPLICATE = {"cpu"}  # kinds of device on which it pays to search once for all equal pixels
 SLOPE = 0.2  # of LeakyReLU, as in graph attention networks (Velickovic et al. 2018)
 
@@ -61,6 +62,7 @@ class PeerFeatures:
     features: torch.Tensor  # (P, d)
     directions: torch.Tensor  # (P, d), of length one
     places: torch.Tensor  # (P,) of each pixel among all of the peers; further copies of a pixel may be left out
+    total: int  # pixels of all of the peers, copies included
 
     @classmethod
     def of(cls, maps: torch.Tensor, copies: int) -> PeerFeatures:
@@ -69,7 +71,15 @@ class PeerFeatures:
         places = torch.arange(len(features), device=maps.device)
         if maps.device.type in DEDUPLICATE:
             places = some_copies(*duplicates(features), copies)
-        return cls(features[places], unit(features[places]), places)
+        return cls(features[places], unit(features[places]), places, len(features))
+
+    def joined_by(self, queries: torch.Tensor, size: int) -> PeerFeatures:
+        """Return these and after them the pixels (Q, d) of images, `size` of each, every image as one more peer."""
+        places = self.total + torch.arange(len(queries), device=queries.device) % size
+        directions = torch.cat([self.directions, unit(queries.detach())])
+        return PeerFeatures(
+            torch.cat([self.features, queries]), directions, torch.cat([self.places, places]), self.total
+        )
 
 
 class PeerRegularization(torch.nn.Module):
@@ -89,8 +99,11 @@ class PeerRegularization(torch.nn.Module):
             a linear a() cancels in the softmax.
         edge_dropout: chance that a candidate edge is dropped before the nearest are picked, in training.
         attention_dropout: chance that an edge is dropped before the softmax, in training; one always stays.
-        own_pixels: in training, let a pixel link to pixels of its own image, itself included. It would be its own
-            nearest neighbour, which no test image is; so the default is no.
+        own_pixels: whether a pixel may link to pixels of its own image, itself included. "none": never. "training":
+            where images are each other's peers, in training and among the fixed peers; a pixel is then its own nearest
+            neighbour, which no pixel of a test image is. "always": a test image joins the fixed peers too, for its own
+            pixels alone; the pixel itself is then the first of its K neighbours, and of equally near others those of
+            its own image come first. Gradients flow through own pixels as through any neighbour in training.
 
     Cost: B*H*W x N*H*W inner products of d features; memory of the K nearest only, see `redoubt.networks._nearest`.
     """
@@ -102,7 +115,7 @@ class PeerRegularization(torch.nn.Module):
         attention: Attention = "gat",
         edge_dropout: float = 0.2,
         attention_dropout: float = 0.5,
-        own_pixels: bool = False,
+        own_pixels: OwnPixels = "none",
     ) -> None:
         super().__init__()
         self.neighbours, self.attention, self.own_pixels = neighbours, attention, own_pixels
@@ -127,16 +140,24 @@ class PeerRegularization(torch.nn.Module):
     def link(self, maps: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
         """Return the regularised pixels (B*H*W, d) of images that see the peers of one draw and nothing else."""
         queries = pixels(maps)
-        found = self.nearest_peers(queries, draw)
-        return _WeightedSum.apply(draw.features, found, self.weights(queries, draw.features, found))
+        candidates, found = self.linked(queries, math.prod(maps.shape[2:]), draw)
+        return _WeightedSum.apply(candidates.features, found, self.weights(queries, candidates.features, found))
 
-    def nearest_peers(self, queries: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
-        """Return the K nearest of a draw's pixels for each query (Q, d): indices (Q, K) into its features."""
-        fixed = queries.detach()
-        if fixed.device.type not in DEDUPLICATE:
-            return nearest(unit(fixed), draw.directions, self.neighbours)
-        rows, inverse = distinct(*duplicates(fixed), fixed.new_zeros(len(fixed), dtype=torch.int64))
-        return nearest(unit(fixed[rows]), draw.directions, self.neighbours)[inverse]
+    def linked(self, queries: torch.Tensor, size: int, draw: PeerFeatures) -> tuple[PeerFeatures, torch.Tensor]:
+        """Return what pixels (Q, d) of images, `size` of each, may link to, and the K that they do: indices (Q, K)."""
+        if self.own_pixels != "always":
+            return draw, self._nearest_peers(queries.detach(), draw, self.neighbours)
+        candidates = draw.joined_by(queries, size)
+        found = self._nearest_peers(queries.detach(), draw, self.neighbours - 1)
+        return candidates, with_own(candidates.directions, size, found)
+
+    def _nearest_peers(self, queries: torch.Tensor, draw: PeerFeatures, count: int) -> torch.Tensor:
+        if count == 0:
+            return torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
+        if queries.device.type not in DEDUPLICATE:
+            return nearest(unit(queries), draw.directions, count)
+        rows, inverse = distinct(*duplicates(queries), queries.new_zeros(len(queries), dtype=torch.int64))
+        return nearest(unit(queries[rows]), draw.directions, count)[inverse]
 
     def weights(self, queries: torch.Tensor, candidates: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         """Return attention (Q, K) over the neighbours `found` (Q, K) of queries (Q, d); rows sum to one."""
@@ -164,18 +185,18 @@ class PeerRegularization(torch.nn.Module):
         """
         dropout = self.edge_dropout if self.training else 0.0
         size = len(features) // images
-        available = len(features) - (0 if self.own_pixels else size)
-        count = min(_enough(self.neighbours, dropout), available) if available >= self.neighbours else self.neighbours
+        available = len(features) - (size if self.own_pixels == "none" else 0)
+        count = min(enough(self.neighbours, dropout), available) if available >= self.neighbours else self.neighbours
         directions = unit(features)
         found = self._search(features, directions, images, count)
         if dropout == 0:
             return found
         kept = (torch.rand(found.shape) >= dropout).to(found.device)
-        picked, short = _first(found, kept, self.neighbours)
+        picked, short = first_kept(found, kept, self.neighbours)
         if len(short) and count < available:
             more = self._rest(directions, short, found[short], size)
             coins = (torch.rand(more.shape) >= dropout).to(found.device)
-            picked[short], _ = _first(
+            picked[short], _ = first_kept(
                 torch.cat([found[short], more], 1), torch.cat([kept[short], coins], 1), self.neighbours
             )
         return picked
@@ -184,14 +205,14 @@ class PeerRegularization(torch.nn.Module):
         size = len(features) // images
         bounds = range(0, len(features) + 1, size)
         if features.device.type not in DEDUPLICATE:
-            return nearest(directions, directions, count, None if self.own_pixels else (bounds, bounds))
+            return nearest(directions, directions, count, (bounds, bounds) if self.own_pixels == "none" else None)
         order, begins = duplicates(features)
         image = torch.arange(images).repeat_interleave(size)
         rows, inverse = distinct(order, begins, image)
         candidates = some_copies(order, begins, count)
         edges = torch.tensor(bounds)
         own = torch.searchsorted(rows, edges).tolist(), torch.searchsorted(candidates, edges).tolist()
-        found = nearest(directions[rows], directions[candidates], count, None if self.own_pixels else own)
+        found = nearest(directions[rows], directions[candidates], count, own if self.own_pixels == "none" else None)
         return candidates[found][inverse]
 
     def _rest(self, directions: torch.Tensor, rows: torch.Tensor, found: torch.Tensor, size: int) -> torch.Tensor:
@@ -199,7 +220,7 @@ class PeerRegularization(torch.nn.Module):
         similarity = directions[rows] @ directions.T
         similarity.scatter_(1, found, -math.inf)
         left = len(directions) - found.shape[1]
-        if not self.own_pixels:
+        if self.own_pixels == "none":
             own = (rows // size)[:, None] * size + torch.arange(size, device=rows.device)
             similarity.scatter_(1, own, -math.inf)
             left -= size
@@ -210,25 +231,6 @@ def _shaped(rows: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Return pixels (B*H*W, d) as feature maps like `maps` (B, d, H, W)."""
     batch, channels, height, width = maps.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _enough(neighbours: int, dropout: float) -> int:
-    """Return how many candidates are enough to find `neighbours` undropped, but for one pixel in several thousand."""
-    mean, deviation = neighbours / (1 - dropout), math.sqrt(neighbours * dropout) / (1 - dropout)
-    return math.ceil(mean + 4 * deviation)
-
-
-def _first(found: torch.Tensor, kept: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first `count` kept of each row of `found` (Q, C), and the rows that have fewer.
-
-    Such a row is filled up with its nearest dropped ones.
-    """
-    rank = kept.cumsum(1)
-    total = rank[:, -1:]
-    spare = total + (~kept).cumsum(1)  # places after all kept ones, for the dropped
-    slot = torch.where(kept, rank, spare).clamp(max=count + 1) - 1
-    result = found.new_empty(len(found), count + 1).scatter_(1, slot, found)
-    return result[:, :count], (total[:, 0] < count).nonzero()[:, 0]
 
 
 class PeerNetwork(torch.nn.Module):

@@ -14,6 +14,7 @@ comes back to the input:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -50,12 +51,12 @@ class Links:
     """The graph of one peer layer and one draw over B images, n pixels being in a map."""
 
     features: torch.Tensor  # (B, n, d) of the images' pixels
-    candidates: peers.PeerFeatures  # the peer pixels that they may link to
+    candidates: peers.PeerFeatures  # the pixels that they may link to
     found: torch.Tensor  # (B, n, K) which candidates they link to, nearest first
     attention: torch.Tensor  # (B, n, K), rows sum to one
 
     def peers(self) -> torch.Tensor:
-        """Return the peer image (B, n, K) of each neighbour."""
+        """Return the peer image (B, n, K) of each neighbour; N, the number of peers, is the image itself."""
         return self.candidates.places[self.found] // self.features.shape[1]
 
     def places(self) -> torch.Tensor:
@@ -108,10 +109,10 @@ def links(model: Callable, network: peers.PeerNetwork, parameters: Parameters, i
     with network.linked() as features:
         draw = features[name][parameters.draw]
     queries = peers.pixels(maps)
-    found = layer.nearest_peers(queries, draw)
-    attention = layer.weights(queries, draw.features, found)
+    candidates, found = layer.linked(queries, math.prod(maps.shape[2:]), draw)
+    attention = layer.weights(queries, candidates.features, found)
     features, found, attention = (part.unflatten(0, (len(inputs), -1)) for part in (queries, found, attention))
-    return Links(features, draw, found, attention)
+    return Links(features, candidates, found, attention)
 
 
 def centres(network: peers.PeerNetwork, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,12 +162,17 @@ def nearest_centre(positions: torch.Tensor, middles: torch.Tensor) -> torch.Tens
 
 
 def composed(
-    pictures: torch.Tensor, graph: Links, middles: tuple[torch.Tensor, torch.Tensor], shape: tuple[int, int]
+    pictures: torch.Tensor,
+    images: torch.Tensor,
+    graph: Links,
+    middles: tuple[torch.Tensor, torch.Tensor],
+    shape: tuple[int, int],
 ) -> torch.Tensor:
     """Return the Franken-images (B, C, H, W).
 
     Args:
         pictures: (N, C, H, W) of the peers.
+        images: (B, C, H, W), which may be linked to themselves.
         graph: links of B images.
         middles: image row and column at the centre of each map pixel, see `centres`.
         shape: (H, W).
@@ -175,12 +181,14 @@ def composed(
     row_of, column_of = nearest_centre(rows, middles[0]), nearest_centre(columns, middles[1])
     width = len(middles[1])
     own = (row_of[:, None] * width + column_of).flatten()  # (H*W,) map pixel of each image pixel
-    places, images = graph.places()[:, own], graph.peers()[:, own]  # (B, H*W, K)
+    places, linked = graph.places()[:, own], graph.peers()[:, own]  # (B, H*W, K)
+    itself = len(pictures) + torch.arange(len(images), device=images.device)[:, None, None]
+    linked = torch.where(linked == len(pictures), itself, linked)
     down = (middles[0][places // width] - middles[0][own // width, None]).round().long()
     right = (middles[1][places % width] - middles[1][own % width, None]).round().long()
     row = (rows.repeat_interleave(shape[1])[:, None] + down).clamp(0, shape[0] - 1)
     column = (columns.repeat(shape[0])[:, None] + right).clamp(0, shape[1] - 1)
-    colours = pictures.permute(0, 2, 3, 1)[images, row, column]  # (B, H*W, K, C)
+    colours = torch.cat([pictures, images]).permute(0, 2, 3, 1)[linked, row, column]  # (B, H*W, K, C)
     summed = (graph.attention[:, own, :, None] * colours).sum(2)
     return summed.transpose(1, 2).unflatten(2, shape).contiguous()
 
@@ -206,7 +214,8 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
         layer, draw, channels: scalars.
         places: (P x 2) row and column, in the image, of the centres of the map's pixels nearest to the chosen ones.
         features: (P x d).
-        peers: (P x K) which of the shared peers; peer_places: (P x K x 2), like places; peer_features: (P x K x d).
+        peers: (P x K) which of the shared peers, N being the image itself.
+        peer_places: (P x K x 2), like places; peer_features: (P x K x d).
         similarity, attention: (P x K).
         franken: (C x H x W) of the Franken-image; franken_label: the class that the model sees in it.
     Shared by all images: peers (N, C, H, W), images in [0, 1]; cell (2,), rows and columns from one centre to the next.
@@ -241,7 +250,7 @@ class _View:
     def facts(self, inputs: torch.Tensor) -> dict[str, Any]:
         """Return the facts of images (B, C, H, W), see `run`."""
         graph = links(self.model, self.network, self.parameters, inputs)
-        franken = composed(self.pictures, graph, self.middles, self.shape)
+        franken = composed(self.pictures, inputs, graph, self.middles, self.shape)
         features, found = graph.features[:, self.picked], graph.found[:, self.picked]
         cosines = graph.candidates.directions[found] @ peers.unit(features.flatten(0, 1)).view_as(features)[..., None]
         rows = {
