@@ -12,8 +12,14 @@ SHAPES = {
     "convnet": (3, 32, 32),
     "nin": (3, 32, 32),
     "resnet-cifar": (3, 32, 32),
+    "mnist-network": (1, 28, 28),
+    "net-a": (1, 28, 28),
+    "net-b": (1, 28, 28),
+    "vgg": (3, 32, 32),
+    "wide-resnet": (3, 32, 32),
+    "resnet-v2": (3, 32, 32),
 }
-SMALL = {"resnet-cifar": {"depth": 8, "width": 0.25}}
+SMALL = {"resnet-cifar": {"depth": 8, "width": 0.25}, "wide-resnet": {"depth": 10, "widening": 2, "width": 0.25}}
 NAMES = registry.names("networks")
 
 

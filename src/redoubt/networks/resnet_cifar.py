@@ -1,11 +1,12 @@
-"""Residual networks for small images, of depth 6n + 2: ResNet-32 and ResNet-110.
+"""Residual networks for small images, of depth 6n + 2, such as ResNet-32 and ResNet-110.
 
 A 3x3 convolution, three stages of n blocks with 16, 32 and 64 channels, global average pooling, one linear layer. The
 first block of stages 2 and 3 halves the image and adds channels.
 
 Source: He et al. (CVPR 2016), section 4.2, with shortcuts of option A: they have no weights, and take every other
 pixel and pad the missing channels by zeros. PeerNets, section 4.1: depths 32 and 110; in its `v2` stages 2 and 3 are
-twice as wide (`late_width: 2`).
+twice as wide (`late_width: 2`). Learn2Perturb, supplement, section 1.4: its ResNet-V1, depths 20, 32, 44 and 56, and
+depth 20 with `width` 1.5, 2 and 4.
 """
 
 from __future__ import annotations
