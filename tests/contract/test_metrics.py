@@ -19,7 +19,8 @@ def rows(seed, count):
         frame[name] = draw.random(count) + 0.1
     for name in ("probability_label", "probability_adversarial"):
         frame[name] = draw.random(count)
-    frame["epsilon"] = draw.random(count)
+    for name in ("epsilon", "zero_signs", "wrong_signs"):
+        frame[name] = draw.random(count)
     frame["detected"] = draw.random(count) < 0.5
     for name in ("seconds", "seconds_plain"):
         frame[name] = draw.random(count) + 0.1

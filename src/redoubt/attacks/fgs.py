@@ -1,6 +1,8 @@
 """Fast gradient sign: one step of size epsilon along the sign of the loss gradient at the true label.
 
-Source: DeepDefense, equation (9), after Goodfellow et al. (ICLR 2015).
+Source: DeepDefense, equation (9), after Goodfellow et al. (ICLR 2015). The cross-entropy is that of float32, as
+frameworks compute it: on a confident model the signs of its gradient are partly wrong, so the attack is weaker than the
+formula (`redoubt.probes.gradient_signs` measures how many); `loss: log-odds` follows the signs of the formula.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Parameters(Strict):
     )
 
     loss: losses.Name = Field(
-        "cross-entropy", description="whose gradient is followed; log-odds does not underflow for a confident model"
+        "cross-entropy",
+        description="whose gradient is followed; log-odds keeps signs that float32 gets wrong for a confident model",
     )
 
     @model_validator(mode="after")

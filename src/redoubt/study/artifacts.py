@@ -22,6 +22,7 @@ from redoubt.study.files import Files
 from redoubt.study.needs import ANY, Model, Need, Run, Swept
 from redoubt.study.published import read_published
 from redoubt.study.reading import checked, known
+from redoubt.study.settings import settings
 
 Cell = dict[str, Any]
 LABELS = ("dataset", "network", "method")
@@ -98,7 +99,11 @@ class Artifacts:
             for column, value in cell.items():
                 if isinstance(value, Swept) and column not in self.sweep(self.runs[value.model, value.attack]):
                     raise RedoubtError(f"{where}.parameters: attack {value.attack!r} sweeps no {column!r}")
-        self._check_labels(drawn, needs, where)
+        for model in drawn.asked("models"):
+            known(model, self.models, f"{where}.parameters")
+        shown = [self.models[key] for key in dict.fromkeys([*(need.model for need in needs), *drawn.asked("models")])]
+        self._check_labels(drawn, shown, where)
+        self._check_settings(drawn, shown, where)
 
     def _check_where(self, record: Any, needs: list[Need], where: str) -> None:
         """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once."""
@@ -122,8 +127,12 @@ class Artifacts:
                     reason = f"attack {need.attack!r} sweeps {column} over {len(values)} values"
                     raise RedoubtError(f"{where}: {reason}; name one, so that an image counts once")
 
-    def _check_labels(self, drawn: Drawn, needs: list[Need], where: str) -> None:
-        shown = [self.models[key] for key in dict.fromkeys(need.model for need in needs)]
+    def _check_settings(self, drawn: Drawn, shown: list[Model], where: str) -> None:
+        for path in drawn.asked("settings"):
+            if not any(settings(model.entry, [path]) for model in shown):
+                raise RedoubtError(f"{where}.parameters: none of its models has a setting {path!r}")
+
+    def _check_labels(self, drawn: Drawn, shown: list[Model], where: str) -> None:
         for model in shown:
             for label in LABELS:
                 if label not in model.labels:
@@ -155,7 +164,8 @@ class Artifacts:
             for (artifact, row, column), printed in read_published(file, self.files.root).items():
                 known(artifact, self.files.studies[study].artifacts, f"{file}: artifact")
                 cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
-                rate = registry.method("metrics", cell["metric"]).KIND == "rate"
+                metric = cell.get("metric")  # a setting has none
+                rate = metric is not None and registry.method("metrics", metric).KIND == "rate"
                 if rate and not 0 <= printed.value <= 1:
                     reason = f"{printed.value:g} is no share; is its unit percent?"
                     raise RedoubtError(f"{file}: {artifact}, {row}, {column}: {reason}")

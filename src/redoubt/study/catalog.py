@@ -15,7 +15,7 @@ from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import entry_digest
 from redoubt.layout import attack_file, model_file, published_file
-from redoubt.study import artifacts, evaluations, models
+from redoubt.study import artifacts, evaluations, models, settings
 from redoubt.study.artifacts import Artifacts, Drawn
 from redoubt.study.config import Claim
 from redoubt.study.entries.artifact import ArtifactEntry, Input, Shown
@@ -100,7 +100,7 @@ class Catalog(Files):
     def artifact_entry(self, study: str, artifact: str) -> ArtifactEntry:
         """Return what the step of an artifact reads: the entry, labels and reasons, and where its inputs lie."""
         raw, needs = self.artifacts[study, artifact], self.needs(study, artifact)
-        parameters = raw.asked("shows")
+        shown = dict.fromkeys([*(need.model for need in needs), *raw.asked("models")])
         inputs = [
             Input(model=need.model, attack=need.attack, missing=self.missing(need), files=self.files_of(need))
             for need in needs
@@ -114,7 +114,7 @@ class Catalog(Files):
             stamp=self.scale.stamp,
             comparable=self.scale.comparable,
             verdict=self.config.verdict,
-            models={need.model: self._shown(need.model, parameters) for need in needs},
+            models={model: self._shown(model, raw.asked("shows"), raw.asked("settings")) for model in shown},
             inputs=inputs,
         )
 
@@ -158,13 +158,14 @@ class Catalog(Files):
             "studies": studies,
         }
 
-    def _shown(self, model: str, parameters: list[str]) -> Shown:
+    def _shown(self, model: str, parameters: list[str], paths: list[str]) -> Shown:
         found, shown = self.models[model], {}
         if parameters:
             defense = found.entry.defense
             values = registry.parameters("defenses", defense.name, defense.parameters).model_dump(by_alias=True)
             shown = {key: values[key] for key in parameters if key in values}
-        return Shown(labels=found.labels, dataset=found.dataset, parameters=shown, start=found.start)
+        facts = {"labels": found.labels, "dataset": found.dataset, "parameters": shown, "start": found.start}
+        return Shown(**facts, settings=settings.settings(found.entry, paths) if paths else {})
 
     def files_of(self, need: Need) -> list[str]:
         """Return the files of a need, one for each seed."""

@@ -26,6 +26,7 @@ class Shown(Strict):
     dataset: str
     parameters: dict[str, Any] = Field({}, description="of its defense, those that the plot shows")
     start: str | None = None
+    settings: dict[str, Any] = Field({}, description="of its entry, by path, those that the plot shows")
 
 
 class Input(Strict):

@@ -1,0 +1,16 @@
+"""Zero signs: the mean share of an image's elements whose gradient is lost to zero in float32.
+
+For the rows of the probe gradient-signs.
+"""
+
+from __future__ import annotations
+
+from redoubt.lazily import pd
+
+KIND = "mean"
+UNIT = "percent"
+
+
+def values(rows: pd.DataFrame) -> pd.Series:
+    """Return one number per image."""
+    return rows["zero_signs"]
