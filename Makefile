@@ -60,6 +60,7 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 	snakefmt Snakefile workflow
 	python -m redoubt.tools.schemas
 	python -m redoubt.tools.architecture
+	python -m redoubt.tools.verdicts
 	python -m redoubt.tools.dvc --targets
 
 bench: $(STAMP) ## measure speed; writes benchmarks/results/

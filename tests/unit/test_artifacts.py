@@ -88,7 +88,7 @@ FIGURES = {
 
 def test_all_artifacts_are_tested():
     elsewhere = {"agreement", "bars", "checks", "curves", "example-gallery", "universal-gallery", "universal-shape"}
-    elsewhere |= {"peer-graph", "franken-images", "timing-table"}
+    elsewhere |= {"peer-graph", "franken-images", "timing-table", "settings-table", "layer-table"}
     assert {*FIGURES, "metric-table", *elsewhere} == set(registry.names("artifacts"))
 
 

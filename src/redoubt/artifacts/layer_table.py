@@ -96,4 +96,5 @@ def _text(row: dict[str, Any]) -> str:
     padded = f", padded by {row['padding']}" if not pd.isna(row["padding"]) and row["padding"] else ""
     if row["agrees"]:
         return f"{row['ours']}{padded}"
-    return f"{row['published'] or 'none'} → **{row['ours'] or 'none'}**{padded}"
+    paper, ours = ("none" if pd.isna(row[name]) else row[name] for name in ("published", "ours"))
+    return f"{paper} → **{ours}**{padded}"

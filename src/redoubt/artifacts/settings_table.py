@@ -71,10 +71,18 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
 def spelt(value: Any) -> str:
     """Return a setting as text: `4: 0.5` for a mapping, words for a list, nothing where a model does not have it."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {part}" for key, part in value.items()) or "none"
+        return ", ".join(f"{_number(key)}: {_number(part)}" for key, part in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return "" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+    return "" if value is None else _number(value)
+
+
+def _number(value: Any) -> str:
+    """Return a number with the digits that it needs, and anything else as text; keys of JSON are text too."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return str(value)
 
 
 def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
