@@ -13,10 +13,11 @@ from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
-from redoubt.report.views import read_claims
+from redoubt.report.views import read_csv
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
+COLUMNS = ("study", "claim", "statement", "where", "verdict", "published_verdict")
 MARKS = "<!-- claims: written by `make format` -->\n", "<!-- claims: end -->\n"
 WORDS = {"holds": "holds", "fails": "fails", "not-run": "is not run"}
 NAME = re.compile(r"\bclaims?[\s-]+\d\w*")
@@ -40,7 +41,7 @@ def word(verdict: str) -> str:
 def claims(reference: Path = REFERENCE) -> Claims:
     """Return the rows of claims.csv by scale, the published set-up first."""
     files = sorted(reference.glob("*/claims.csv"), key=lambda file: (file.parent.name != "paper", file.parent.name))
-    return {file.parent.name: read_claims(file) for file in files}
+    return {file.parent.name: read_csv(file, COLUMNS) for file in files}
 
 
 def summary(found: Claims) -> str:
