@@ -21,6 +21,7 @@ def rows(seed, count):
         frame[name] = draw.random(count)
     for name in ("epsilon", "zero_signs", "wrong_signs"):
         frame[name] = draw.random(count)
+    frame["rho"], frame["radius"] = 0.5, 2.0
     frame["detected"] = draw.random(count) < 0.5
     for name in ("seconds", "seconds_plain"):
         frame[name] = draw.random(count) + 0.1

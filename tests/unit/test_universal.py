@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from redoubt import registry
 from redoubt.attacks import deepfool, universal
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
+from redoubt.judging.estimate import estimate
 
 Parameters = universal.Parameters
 
@@ -172,6 +174,25 @@ def test_clipping_is_seen_while_crafting_and_done_after(mlp, digit_images):
     assert fooling(mlp, images, moved[3.0]) == pytest.approx(max(history))
     assert fooling(mlp, images, images + v) != pytest.approx(max(history))
     assert facts[3.0]["passes"] == 2 and not torch.equal(v, craft(mlp, images, 3.0, passes=2, target=1.0)[0])
+
+
+def test_unclipped_perturbations_leave_the_bounds_and_keep_their_size(mlp, digit_images):
+    images, labels = (part[:80] for part in digit_images)
+    ctx = Context(seeded(), bounds=(0.0, 1.0))
+    moved, facts = attack(mlp, images, labels, ctx=ctx, rhos=[0.4], passes=2, target=1.0, clip=False, project="sphere")
+    ((radius, part),) = moved.items()
+    v, _ = craft(mlp, images, radius, passes=2, target=1.0, project="sphere")  # no bounds at all
+    assert torch.equal(part, images + v) and (part.min() < 0 or part.max() > 1)
+    clipped = attack(mlp, images, labels, ctx=ctx, rhos=[0.4], passes=2, target=1.0, project="sphere")[0][radius]
+    sizes = []
+    for inputs in (part, clipped):
+        length = (inputs - images).flatten(1).double().norm(dim=1)
+        frame = pd.DataFrame({"l2": length, "x_l2": 1.0, "rho": 0.4, "radius": radius})
+        sizes.append(estimate("applied-rho", frame.assign(index=range(80), seed=0)).value)
+    mean = float(images.flatten(1).double().norm(dim=1).mean())
+    assert sizes[0] == pytest.approx(0.4, rel=1e-5)
+    assert sizes[1] == pytest.approx(float((clipped - images).flatten(1).norm(dim=1).mean()) / mean, rel=1e-5)
+    assert sizes[1] < 0.36 and facts[radius]["rho"] == 0.4
 
 
 def test_the_best_pass_is_returned(mlp, digit_images):

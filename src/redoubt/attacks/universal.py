@@ -40,6 +40,10 @@ class Parameters(Strict):
     project: Literal["ball", "sphere"] = Field(
         "ball", description="onto what v is brought back; the released code always rescales it to the sphere"
     )
+    clip: bool = Field(
+        True,
+        description="clip perturbed images to their space, in crafting and after; the released code does not",
+    )
     iterations: Annotated[int, Field(gt=0)] = Field(10, description="linearisations of DeepFool at most")
     overshoot: Annotated[float, Field(ge=0)] = Field(0.02, description="share by which DeepFool's steps are stretched")
     candidates: Annotated[int, Field(gt=1)] = Field(10, description="classes that DeepFool considers")
@@ -161,13 +165,15 @@ def sweep(
 def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
     """Yield perturbed images, all of one radius before the next.
 
-    The crafting images are `context.crafting` (M, ...) where it is given, and the attacked ones otherwise.
+    The crafting images are `context.crafting` (M, ...) where it is given, and the attacked ones otherwise. Facts: rho
+    and radius, of v itself (what is left of it after clipping is the image's l2), and passes.
     """
+    bounds = context.bounds if parameters.clip else None
     images = context.crafting
     if images is None:
         images = torch.cat([inputs for _, inputs, _ in batches])
-    for found in sweep(network, images, parameters, context.generator, context.bounds):
+    for found in sweep(network, images, parameters, context.generator, bounds):
         facts = {"rho": found.rho, "radius": found.radius, "passes": len(found.history)}
         for start, inputs, _ in batches:
-            moved = apply(inputs, found.v, context.bounds)
+            moved = apply(inputs, found.v, bounds)
             yield interface.Crafted(start, moved, facts, {f"rho-{found.rho:g}": found.v})
