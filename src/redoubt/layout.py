@@ -8,9 +8,9 @@ SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 
-def study_file(study: str) -> str:
-    """Return the config file of a study."""
-    return f"config/studies/{study}.yaml"
+def study_file(study: str, part: str) -> str:
+    """Return one of the config files of a study: `part` is study, models, attacks, artifacts, claims or ledger."""
+    return f"config/studies/{study}/{part}.yaml"
 
 
 def scale_file(scale: str) -> str:

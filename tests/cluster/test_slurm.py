@@ -7,10 +7,9 @@ import signal
 import time
 
 import pytest
-from redoubt_tree import Tree
+from redoubt_tree import MODELS, Tree
 from slurm import wait_for
 
-STUDY = "config/studies/deepdefense.yaml"
 LONG = "share: 0.3}\n    training: {<<: *training, epochs: 200}"
 PARSEVAL = "results/demo/models/digits-mlp-parseval/seed-0"
 WEIGHTS = f"{PARSEVAL}/weights.safetensors"
@@ -18,7 +17,7 @@ WEIGHTS = f"{PARSEVAL}/weights.safetensors"
 
 def lengthen(tree):
     """Give one model a training of 200 epochs, each of which ends with a saved state and a rest: 20 s at least."""
-    tree.replace(STUDY, "share: 0.3}\n    training: *training", LONG)
+    tree.replace(MODELS, "share: 0.3}\n    training: *training", LONG)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +173,7 @@ def test_a_job_out_of_time_is_retried_with_more(site, long_training):
 def test_sources_changed_while_jobs_are_queued_are_not_mixed_in(site, long_training):
     table, printed = "results/demo/deepdefense/table-1.csv", "config/published/deepdefense.csv"
     running = begin(site, table)
-    for name in ("src/redoubt/steps/attack.py", "workflow/rules/attacks.smk", "config/config.yaml", STUDY):
+    for name in ("src/redoubt/steps/attack.py", "workflow/rules/attacks.smk", "config/config.yaml", MODELS):
         site.write(name, "broken: [")
     site.replace(printed, "98.31", "12.34")
     (site.folder / "src/redoubt/attacks/deepfool.py").unlink()

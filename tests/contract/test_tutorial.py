@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import redoubt.defenses
 from redoubt import registry
 from redoubt.defenses.interface import Batch, Moment
-from redoubt.study.config import ROOTS
+from redoubt.layout import study_file
+from redoubt.study.files import read_study
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/tutorial-defense.md"
 
@@ -73,7 +73,13 @@ def test_a_step_makes_the_gradient_with_respect_to_the_input_smaller(tutorial, b
     assert loss.isfinite() and logits.shape == (20, 3)
 
 
-def test_the_study_of_the_page_is_valid(tutorial):
-    study = ROOTS["study"].model_validate(yaml.safe_load(block("yaml")))
+def test_the_study_of_the_page_is_valid(tutorial, tmp_path):
+    (tmp_path / "config/studies/tutorial").mkdir(parents=True)
+    parts = re.findall(r"go(?:es)? to `(\w+)\.yaml`", PAGE.read_text())
+    texts = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for part, text in zip(parts, texts, strict=True):
+        (tmp_path / study_file("tutorial", part)).write_text(text)
+    study = read_study(tmp_path, "tutorial")
+    assert len(study.evaluations[0].models) == 2 and "table-1" in study.artifacts
     assert "digits-mlp-gradient-penalty" in study.models
     assert registry.parameters("defenses", "gradient-penalty", {"strength": 10}).warm_up == 1.0

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from redoubt_tree import ROOT, STUDY_FILE, environment, tiny_copy
+from redoubt_tree import ATTACKS, MODELS, ROOT, environment, tiny_copy
 
 from redoubt.data import digits
 from redoubt.data.sources import SOURCES
@@ -75,14 +75,15 @@ if "redoubt.steps" in " ".join(sys.orig_argv):
 def small_study(folder):
     """Return a copy of the project with a small study: seconds of work in every step, and an MNIST of 7 000 images."""
     tree = tiny_copy(folder)
-    training = tree.read(STUDY_FILE)
+    training = tree.read(MODELS)
     training = training.replace("epochs: 1\n", "epochs: 25\n").replace("images: 200\n", "images: 1000\n")
-    training = training.replace("track: {images: 20}", "track: {images: 100}")
-    training = training.replace("select: {images: 20}", "select: {images: 400}").replace(
+    tree.write(MODELS, training.replace("track: {images: 20}", "track: {images: 100}"))
+    attacks = tree.read(ATTACKS).replace("select: {images: 20}", "select: {images: 400}")
+    attacks = attacks.replace(
         "attack: fgs\n    parameters: {error: 0.5}",
         "attack: pgd\n    parameters: {epsilons: [0.05], steps: 200, stop: false}",
     )
-    tree.write(STUDY_FILE, training)
+    tree.write(ATTACKS, attacks)
     sources = tree.read("src/redoubt/data/sources.py").replace("60_000", "6_000").replace("10_000", "1_000")
     for file, (path, content) in zip(SOURCES["mnist"].files, small_mnist().items(), strict=True):
         assert file.path == path

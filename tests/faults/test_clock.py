@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from redoubt_tree import STUDY_FILE
+from redoubt_tree import ARTIFACTS
 
 DAY = 86_400
 LATER = {"scorecard": 1, "report_page": 1}
@@ -57,7 +57,7 @@ def test_results_older_than_their_inputs_are_taken_as_they_are(folder, tree):
         ("src/redoubt/artifacts/convergence.py", "\n", "\n# a comment\n", {"figure": 1, **LATER}),
         ("src/redoubt/report/templates/page.html.jinja", None, "<!-- a comment -->", {"report_page": 1}),
         (PUBLISHED, "98.31", "98.32", {"table": 2, "figure": 1, **LATER}),
-        (STUDY_FILE, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **LATER}),
+        (ARTIFACTS, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **LATER}),
     ],
 )
 def test_an_edit_from_the_past_is_noticed(name, old, new, expected, tree):

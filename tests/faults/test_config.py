@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
 from redoubt.graph.jobs import Jobs
+from redoubt.layout import study_file
 from redoubt.study import catalog as catalogs
+from redoubt.study.config import PARTS
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["config/config.yaml", *(f"config/studies/{name}.yaml" for name in ("deepdefense", "peernets"))]
+FILES = ["config/config.yaml", *(study_file(name, part) for name in ("deepdefense", "peernets") for part in PARTS)]
 FILES += [f"config/scales/{name}.yaml" for name in ("demo", "laptop", "paper", "demo/deepdefense", "laptop/peernets")]
 LINE = re.compile(r"config/[\w./-]+\.yaml: (line \d+: |not UTF-8|nested|expected a mapping|[^:\n]+: )?.+")
 EXPECTED = "valid, or one line that names file and key; no traceback, no job"
@@ -125,12 +127,12 @@ def root(tmp_path_factory):
     return folder
 
 
-STUDY = "config/studies/deepdefense.yaml"
+TITLE, MODELS, ATTACKS = (study_file("deepdefense", part) for part in ("study", "models", "attacks"))
 CERTAIN = {
     "NaN": ("config/config.yaml", "rate: 0.01", "rate: .nan", "verdict.rate: nan: out of range"),
-    "a vast number": (STUDY, "batch_size: 100", "batch_size: 1" + "0" * 30, "out of range"),
-    "a date": (STUDY, 'title: "DeepDefense', 'title: 2001-01-01 #"', "title: datetime.date"),
-    "an impossible date": (STUDY, 'title: "DeepDefense', 'title: 2001-13-41 #"', "not YAML: month must be in 1..12"),
+    "a vast number": (MODELS, "batch_size: 100", "batch_size: 1" + "0" * 30, "out of range"),
+    "a date": (TITLE, 'title: "DeepDefense', 'title: 2001-01-01 #"', "title: datetime.date"),
+    "an impossible date": (TITLE, 'title: "DeepDefense', 'title: 2001-13-41 #"', "not YAML: month must be in 1..12"),
     "a number of 5 000 digits": ("config/config.yaml", "rate: 0.01", "rate: " + "1" * 5000, "not YAML: "),
     "a key that is a number": ("config/config.yaml", "scale: demo", "1: demo", "1: "),
     "a key that is nothing": ("config/config.yaml", "scale: demo", "null: demo", "None: a key is text or a number"),
@@ -143,10 +145,15 @@ CERTAIN = {
         "imagenet: " + "[" * 2000 + "]" * 2000,
         "nested too deeply",
     ),
-    "no seed": (STUDY, "    dataset: mnist\n", "    dataset: mnist\n    seeds: []\n", ".seeds: []: "),
-    "a seed twice": (STUDY, "    dataset: mnist\n", "    dataset: mnist\n    seeds: [0, 0]\n", "a seed is given twice"),
+    "no seed": (MODELS, "    dataset: mnist\n", "    dataset: mnist\n    seeds: []\n", ".seeds: []: "),
+    "a seed twice": (
+        MODELS,
+        "    dataset: mnist\n",
+        "    dataset: mnist\n    seeds: [0, 0]\n",
+        "a seed is given twice",
+    ),
     "rows of no run": (
-        STUDY,
+        ATTACKS,
         "evaluations:\n",
         "evaluations:\n"
         "  - {attack: deepfool, models: [mnist-mlp-reference], reads: [{model: mnist-mlp-clean, attack: deepfool}]}\n",

@@ -2,7 +2,9 @@
 
 import pytest
 from faulty import contents
-from redoubt_tree import STUDY_FILE, tiny_copy
+from redoubt_tree import tiny_copy
+
+from redoubt.layout import study_file
 
 ASCII = ["env", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0", "LC_ALL=C"]
 DEMO = ["python", "-m", "redoubt.graph.warm", "snakemake", "--cores", "1", "--quiet", "rules"]
@@ -13,12 +15,8 @@ SAME_BYTES = "all results have the same bytes as elsewhere"
 def in_words(folder):
     """Return the tiny study with words that ASCII and Latin-1 lack."""
     tree = tiny_copy(folder)
-    for old, new in (
-        ("A tiny study", "Une étude ☃"),
-        ("Two curves.", "Două curbe ☃."),
-        ("network: MLP", "network: é☃"),
-    ):
-        tree.replace(STUDY_FILE, old, new)
+    for (old, new), part in zip(WORDS.items(), ("study", "artifacts", "models"), strict=True):
+        tree.replace(study_file("deepdefense", part), old, new)
     return tree
 
 

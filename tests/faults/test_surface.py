@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import study_files
 import yaml
 from faulty import HOOK, NOWHERE, OUTPUTS, Run, refusal
-from redoubt_tree import SCALE_FILE, STUDY_FILE, tiny_copy
+from redoubt_tree import SCALE_FILE, tiny_copy
 
 from redoubt.errors import RedoubtError
 from redoubt.study import catalog as catalogs
@@ -90,25 +91,25 @@ IDS = {"models": "digits-mlp-parseval", "attacks": "fgs-half", "artifacts": "tab
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.fault("hostile text as an id", "config", "refused in one line that names file and key")
 def test_a_hostile_id_is_refused(text, tree):
-    original = tree.read(STUDY_FILE)
+    original = study_files.read(tree.folder)
     for kind, old in IDS.items():
-        tree.write(STUDY_FILE, yaml.safe_dump(renamed(yaml.safe_load(original), kind, old, text), allow_unicode=True))
+        study_files.write(tree.folder, renamed(original, kind, old, text))
         try:
-            with pytest.raises(RedoubtError, match=rf"^config/studies/deepdefense\.yaml: (models|attacks|{kind})\."):
+            with pytest.raises(RedoubtError, match=rf"^config/studies/deepdefense/(models|attacks|{kind})\.yaml: \1\."):
                 catalogs.load(tree.folder, {}, {})
         finally:
-            tree.write(STUDY_FILE, original)
+            study_files.write(tree.folder, original)
     for changes in ({"scale": text}, {"studies": [text]}, {"device": text}):
         with pytest.raises(RedoubtError, match=rf"^config/config\.yaml: {next(iter(changes))}"):
             catalogs.load(tree.folder, changes, {})
 
 
 @pytest.mark.parametrize("name", ["$(touch pwned)", "a b", "../studies/deepdefense", "x;y", "{scale}"])
-@pytest.mark.fault("a study's file with a hostile name", "config", "refused in one line that names file and key")
+@pytest.mark.fault("a study's folder with a hostile name", "config", "refused in one line that names file and key")
 def test_a_study_with_a_hostile_name_is_refused(name, tree):
-    file = f"config/studies/{name}.yaml"
+    file = f"config/studies/{name}/study.yaml"
     fresh = not (tree.folder / file).exists()
-    tree.write(file, tree.read(STUDY_FILE))
+    tree.write(file, "title: A study\nreference: nobody, never\n")
     try:
         with pytest.raises(RedoubtError, match=r"^config/config\.yaml: studies\.0: "):
             catalogs.load(tree.folder, {"studies": [name]}, {})
@@ -146,14 +147,14 @@ def test_hostile_places_reach_the_step_as_they_are(source, tree):
 @pytest.mark.fault("hostile text in titles, captions and labels", "table, figure, scorecard, report", AS_IS)
 def test_hostile_words_reach_the_artifacts_as_they_are(study):
     text = " ".join(HOSTILE)
-    value = yaml.safe_load(study.read(STUDY_FILE))
+    value = study_files.read(study.folder)
     value["title"] = value["reference"] = text
     for artifact in value["artifacts"].values():
         artifact["title"] = artifact["caption"] = text
     value["artifacts"]["figure-4"]["parameters"]["panels"][0]["title"] = text
     value["claims"]["claim-1"]["statement"] = text
     value["baselines"]["digits-mlp-reference"]["labels"] = {"dataset": text, "network": text, "method": "Reference"}
-    study.write(STUDY_FILE, yaml.safe_dump(value, allow_unicode=True, sort_keys=False))
+    study_files.write(study.folder, value)
     scale = yaml.safe_load(study.read(SCALE_FILE))
     study.write(SCALE_FILE, yaml.safe_dump({**scale, "stamp": text}, allow_unicode=True))
     study.snakemake()

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from artifact_entries import artifact_entry, needs_of, undrawn
 from matplotlib.figure import Figure
 
@@ -18,6 +17,7 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.graph.code import closure
 from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.files import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}
@@ -195,9 +195,9 @@ def test_where_that_matches_nothing_is_refused(entry):
 
 
 def labels_of_the_studies():
-    studies = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config/studies").glob("*.yaml")]
-    models = [raw for study in studies for raw in [*study["baselines"].values(), *study["models"].values()]]
-    return {raw["labels"]["method"] for raw in models}
+    studies = [read_study(ROOT, path.name) for path in (ROOT / "config/studies").iterdir()]
+    models = [raw for study in studies for raw in [*study.baselines.values(), *study.models.values()]]
+    return {raw.labels["method"] for raw in models}
 
 
 def test_every_method_of_the_studies_has_a_look_of_its_own():

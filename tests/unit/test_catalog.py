@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import study_files
 import yaml
 
 from redoubt import registry
@@ -30,9 +31,12 @@ def tree(tmp_path):
 
 def spoil(tree: Path, file: str, change) -> None:
     path = tree / file
-    value = yaml.safe_load(path.read_text())
+    value = study_files.read(tree) if file == STUDY else yaml.safe_load(path.read_text())
     change(value)
-    path.write_text(yaml.safe_dump(value, sort_keys=False))
+    if file == STUDY:
+        study_files.write(tree, value)
+    else:
+        path.write_text(yaml.safe_dump(value, sort_keys=False))
 
 
 def error(tree: Path, **changes) -> str:
@@ -42,7 +46,7 @@ def error(tree: Path, **changes) -> str:
     return str(caught.value)
 
 
-STUDY = "config/studies/deepdefense.yaml"
+STUDY = "config/studies/deepdefense/"
 
 
 @pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "paper"])
@@ -211,7 +215,7 @@ def test_a_changed_network_may_be_the_start_of_its_own_defense_only(tree):
 )
 def test_a_model_has_a_start_or_is_made_from_scratch(tree, changes, told):
     spoil(tree, STUDY, scratch(**changes))
-    assert error(tree).startswith(f"{STUDY}: models.fresh: {told}")
+    assert error(tree).startswith(f"{STUDY}models.yaml: models.fresh: {told}")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def test_a_key_given_twice_is_refused(tree):
 
 def test_unknown_scale_and_study(tree):
     assert "scale" in error(tree, scale="huge")
-    assert "there is no config/studies/nothing.yaml" in error(tree, studies=["nothing"])
+    assert "there is no config/studies/nothing/study.yaml" in error(tree, studies=["nothing"])
 
 
 def test_building_the_catalog_imports_no_torch():

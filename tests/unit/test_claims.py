@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from redoubt.errors import RedoubtError
 from redoubt.judging.claims import Numbers, decide
-from redoubt.records import typed
-from redoubt.study.config import Study
+from redoubt.study.files import read_study
 from redoubt.study.published import read_published
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,8 +165,7 @@ def printed(tmp_path_factory):
 
 
 def studied():
-    raw = typed(Study, yaml.safe_load((ROOT / "config/studies/deepdefense.yaml").read_text()), "deepdefense")
-    return {name: claim.model_dump() for name, claim in raw.claims.items()}
+    return {name: claim.model_dump() for name, claim in read_study(ROOT, "deepdefense").claims.items()}
 
 
 @pytest.mark.parametrize("kind", ["best", "consistent"])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+import study_files
 
 from redoubt.graph import code
 from redoubt.graph.jobs import NAMES, Jobs
@@ -17,7 +17,6 @@ from redoubt.study import catalog
 from redoubt.tools import dvc, restore
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = "config/studies/deepdefense.yaml"
 TRAINING = {"epochs": 1, "batch_size": 10, "learning_rate": 0.1}
 
 
@@ -33,14 +32,14 @@ def jobs(tree):
     """Function (further models, attacks and evaluations of the first study) to the jobs."""
 
     def make(scale="demo", models=None, attacks=None, evaluations=(), **seeds):
-        value = yaml.safe_load((ROOT / STUDY).read_text())
+        value = study_files.read(ROOT)
         for model, given in seeds.items():
             kind = "baselines" if (key := model.replace("_", "-")) in value["baselines"] else "models"
             value[kind][key]["seeds"] = given
         value["models"] |= {key: {"training": TRAINING, **model} for key, model in (models or {}).items()}
         value["attacks"] |= attacks or {}
         value["evaluations"] += evaluations
-        (tree / STUDY).write_text(yaml.safe_dump(value, sort_keys=False))
+        study_files.write(tree, value)
         return Jobs(catalog.load(tree, {"scale": scale}))
 
     return make

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import study_files
 import yaml
 from pydantic import Field
 
@@ -20,11 +21,13 @@ from redoubt.study import catalog
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry
+from redoubt.study.expand import with_groups
+from redoubt.study.files import read_study
 from redoubt.study.needs import Need
 from redoubt.study.reading import merged
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY, OTHER = (f"config/studies/{name}.yaml" for name in ("deepdefense", "peernets"))
+STUDY, OTHER = "deepdefense", "peernets"
 SCALE, CHANGES = "config/scales/demo.yaml", "config/scales/demo/deepdefense.yaml"
 PRINTED = "config/published/deepdefense.csv"
 
@@ -47,8 +50,14 @@ def error(tree, *studies, scale="demo"):
     return str(caught.value)
 
 
-def spoil(tree, file, *path, value):
-    """Set a value of a config file, by its keys; a function changes the one that is there."""
+def file_of(name, key):
+    """Return a config file: one by its name, or that of a study which has the key."""
+    return study_files.file_of(key, name) if name in (STUDY, OTHER) else name
+
+
+def spoil(tree, name, *path, value):
+    """Set a value of a config file or of a study, by its keys; a function changes the one that is there."""
+    file = file_of(name, path[0])
     whole = yaml.safe_load((tree / file).read_text())
     place = whole
     for key in path[:-1]:
@@ -168,6 +177,22 @@ MISTAKES = {
         (STUDY, "evaluations", -1, "crafted_on", "mnist-lenet-reference"),
         ".crafted_on: 'mnist-lenet-reference' is the attacked model itself; leave this key out",
     ),
+    "a group that is not there": (
+        (OTHER, "artifacts", "table-4", "parameters", "models", ["$table-4", "$tabel-5"]),
+        "artifacts.table-4.parameters.models.1: '$tabel-5': there is no such group; study.yaml has both, both-mnist, ",
+    ),
+    "a group of no model": (
+        (OTHER, "groups", "both", ["cifar10-resnet32-nobody"]),
+        "groups.both: 'cifar10-resnet32-nobody' is not one of mnist-lenet5-none, ",
+    ),
+    "a group that names one below it": (
+        (OTHER, "groups", "both", ["$table-4"]),
+        "groups.both.0: '$table-4': there is no such group; study.yaml has none",
+    ),
+    "a group in the place of a text": (
+        (OTHER, "artifacts", "table-4", "title", "$both"),
+        "artifacts.table-4.title: ['cifar10-resnet32-none', 'cifar10-resnet32-peernet']: Input should be a valid",
+    ),
     "other data to craft on": (
         (STUDY, "evaluations", -1, "crafted_on", "cifar10-nin-reference"),
         ".crafted_on: 'cifar10-nin-reference' is trained on digits-rgb, 'mnist-lenet-reference' on digits",
@@ -177,10 +202,42 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_one_line_with_file_and_key(tree, name):
-    (file, *path, value), told = MISTAKES[name]
-    spoil(tree, file, *path, value=value)
-    message = error(tree)
+    (place, *path, value), told = MISTAKES[name]
+    spoil(tree, place, *path, value=value)
+    message, file = error(tree), file_of(place, path[0])
     assert message.startswith(f"{file}: ") and told in message and len(message) < 1000, message
+
+
+def test_groups_stand_for_their_models_in_lists_and_alone(tree):
+    spoil(tree, OTHER, "groups", value=lambda own: {**own, "four": ["$both", "$both-mnist"]})
+    spoil(tree, OTHER, "evaluations", -1, "models", value=["mnist-lenet5-none", "$both"])
+    spoil(tree, OTHER, "evaluations", 0, "models", value="$four")
+    study = read_study(tree, OTHER)
+    both = ["cifar10-resnet32-none", "cifar10-resnet32-peernet"]
+    assert study.evaluations[-1].models == ["mnist-lenet5-none", *both]
+    assert study.evaluations[0].models == [*both, "mnist-lenet5-none", "mnist-lenet5-peernet"]
+    assert study.artifacts["table-2"].parameters["models"] == both
+
+
+def test_formulas_and_prices_are_no_groups():
+    texts = ["$x$", "$\\rho_2$", "costs $both", "$", "$Both"]
+    assert with_groups(texts, {"both": ["a"]}, "x") == texts
+
+
+def test_files_of_a_study_have_known_names_and_only_the_first_must_be_there(tree):
+    folder = tree / "config/studies/deepdefense"
+    (folder / "claim.yaml").write_text("claims: {}\n")
+    assert error(tree) == (
+        "config/studies/deepdefense/claim.yaml: no file of a study; these are "
+        "study.yaml, models.yaml, attacks.yaml, artifacts.yaml, claims.yaml, ledger.yaml"
+    )
+    (folder / "claim.yaml").unlink()
+    for part in ("claims", "ledger"):
+        (folder / f"{part}.yaml").unlink()
+    found = load(tree, STUDY)
+    assert not found.claims and found.artifacts and not found.studies[STUDY].deviations
+    (folder / "study.yaml").unlink()
+    assert "studies: 'deepdefense': there is no config/studies/deepdefense/study.yaml" in error(tree)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import study_files
+
 ROOT = Path(__file__).resolve().parents[2]
 
 STUDY = """\
@@ -109,7 +111,7 @@ networks:
   mlp: {name: mlp, width: 0.05}
 """
 PUBLISHED = "artifact,row,column,value,unit,note\ntable-1,digits-mlp-clean,Acc.,98.31,percent,\n"
-STUDY_FILE = "config/studies/deepdefense.yaml"
+MODELS, ATTACKS, ARTIFACTS = (f"config/studies/deepdefense/{part}.yaml" for part in ("models", "attacks", "artifacts"))
 SCALE_FILE = "config/scales/demo.yaml"
 
 
@@ -211,7 +213,8 @@ def with_seeds(study):
 def tiny_copy(folder, study=STUDY):
     """Return a copy of the project whose only study is the tiny one."""
     tree = tracked_copy(folder)
-    tree.write(STUDY_FILE, study)
+    for name, text in study_files.split(study).items():
+        tree.write(name, text)
     tree.write(SCALE_FILE, SCALE)
     tree.write("config/scales/demo/deepdefense.yaml", "{}\n")  # nothing is changed for the tiny study
     tree.write("config/published/deepdefense.csv", PUBLISHED)

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 
 import pytest
-from redoubt_tree import ROOT, STUDY_FILE, clone_of, tracked_copy
+from redoubt_tree import ARTIFACTS, MODELS, ROOT, clone_of, tracked_copy
 
 from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog as catalogs
@@ -46,12 +46,12 @@ def test_restore_rebuilds_nothing_and_a_table_is_redrawn_without_training(clone)
     assert done.stdout.strip() == "restored 14 stages; nothing is left to be done"
     assert not clone.planned()
     assert not stale(clone)
-    clone.replace(STUDY_FILE, "caption: Three models", "caption: All models")
+    clone.replace(ARTIFACTS, "caption: Three models", "caption: All models")
     assert clone.planned("results/demo/deepdefense/table-1.csv") == {"table": 1}
 
 
 def test_restore_refuses_results_of_another_config(clone):
-    clone.replace(STUDY_FILE, *PARSEVAL)
+    clone.replace(MODELS, *PARSEVAL)
     done = clone.run("python", "-m", "redoubt.tools.restore", check=False)
     (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 2
@@ -62,7 +62,7 @@ def test_restore_refuses_results_of_another_config(clone):
 
 def test_results_of_a_bare_pull_are_not_built_upon(clone):
     clone.run("dvc", "pull", "-q", "--allow-missing")
-    clone.replace(STUDY_FILE, *PARSEVAL)
+    clone.replace(MODELS, *PARSEVAL)
     done = clone.run("dvc", "repro", "figure@deepdefense-figure-4", check=False)
     assert done.returncode != 0 and "run `make restore SCALE=demo` first" in done.stderr
     assert rules(done) == []
@@ -97,7 +97,7 @@ def test_a_change_of_style_redraws_one_figure_alone(clone):
 
 def test_one_figure_is_made_anew_with_what_it_shows(clone):
     clone.run("python", "-m", "redoubt.tools.restore", "--with-data")
-    clone.replace(STUDY_FILE, *PARSEVAL)
+    clone.replace(MODELS, *PARSEVAL)
     before = results(clone)
     done = clone.run("dvc", "repro", "figure@deepdefense-figure-4")
     assert rules(done) == ["defend", "figure"]
@@ -136,7 +136,7 @@ def retrained(saved, tmp_path_factory):
     """
     tree = clone_of(saved, tmp_path_factory.mktemp("retrained"))
     tree.run("python", "-m", "redoubt.tools.restore", "--with-data")
-    tree.replace(STUDY_FILE, *PARSEVAL)
+    tree.replace(MODELS, *PARSEVAL)
     named, before = stale(tree), results(tree)
     ran = rules(tree.run("dvc", "repro"))
     tree.commit("another learning rate")

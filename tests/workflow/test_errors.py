@@ -1,38 +1,38 @@
 """Mistakes in the config end the run with one line, before any job starts."""
 
 import pytest
-from redoubt_tree import tiny_copy
+from redoubt_tree import ATTACKS, MODELS, tiny_copy
 
-STUDY = "config/studies/deepdefense.yaml"
+STUDY = "config/studies/deepdefense/study.yaml"
 MISTAKES = {
     "defense": (
         "defense: parseval",
         "defense: deepdefence",
-        f"{STUDY}: models.digits-mlp-parseval.defense: 'deepdefence' is not one of ",
+        f"{MODELS}: models.digits-mlp-parseval.defense: 'deepdefence' is not one of ",
     ),
     "unknown-key": (
         "    start: digits-mlp-reference\n    defense: clean",
         "    start: digits-mlp-reference\n    colour: red\n    defense: clean",
-        f"{STUDY}: models.digits-mlp-clean.colour: unknown key",
+        f"{MODELS}: models.digits-mlp-clean.colour: unknown key",
     ),
     "unknown-parameter": (
         "beta: 0.0001",
         "betta: 0.0001",
-        f"{STUDY}: models.digits-mlp-parseval.parameters.betta: unknown key",
+        f"{MODELS}: models.digits-mlp-parseval.parameters.betta: unknown key",
     ),
-    "wrong-type": ("epochs: 1", "epochs: soon", f"{STUDY}: baselines.digits-mlp-reference.training.epochs: 'soon': "),
+    "wrong-type": ("epochs: 1", "epochs: soon", f"{MODELS}: baselines.digits-mlp-reference.training.epochs: 'soon': "),
     "unknown-attack": (
         "- attack: fgs-half",
         "- attack: fgs-third",
-        f"{STUDY}: evaluations.1.attack: 'fgs-third' is not one of ",
+        f"{ATTACKS}: evaluations.1.attack: 'fgs-third' is not one of ",
     ),
     "unknown-start": (
         "start: digits-mlp-reference\n    defense: clean",
         "start: digits-cnn-reference\n    defense: clean",
-        f"{STUDY}: models.digits-mlp-clean.start: 'digits-cnn-reference' is not ",
+        f"{MODELS}: models.digits-mlp-clean.start: 'digits-cnn-reference' is not ",
     ),
     "key-given-twice": ("title: A tiny study", "title: A tiny study\ntitle: Another", STUDY),
-    "not-yaml": ("models:\n", "models: [\n", STUDY),
+    "not-yaml": ("models:\n", "models: [\n", MODELS),
 }
 
 
@@ -57,11 +57,12 @@ def refused(tree, *arguments):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_in_a_study_is_one_line(tree, name):
     old, new, expected = MISTAKES[name]
-    text = tree.replace(STUDY, old, new)
+    file = expected.partition(":")[0]
+    text = tree.replace(file, old, new)
     try:
         line = refused(tree)
     finally:
-        tree.write(STUDY, text)
+        tree.write(file, text)
     assert line.removeprefix("error: ").startswith(expected)
     if name == "key-given-twice":
         assert "title" in line and "twice" in line
@@ -74,4 +75,4 @@ def test_unknown_scale_is_one_line(tree):
 
 
 def test_unknown_study_is_one_line(tree):
-    assert "there is no config/studies/nosuch.yaml" in refused(tree, "--config", "studies=[nosuch]")
+    assert "there is no config/studies/nosuch/study.yaml" in refused(tree, "--config", "studies=[nosuch]")

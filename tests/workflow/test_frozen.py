@@ -4,11 +4,10 @@ import os
 import subprocess
 import time
 
-from redoubt_tree import environment
+from redoubt_tree import MODELS, environment
 
 from redoubt.graph import snapshot as frozen
 
-STUDY = "config/studies/deepdefense.yaml"
 SCALE = "config/scales/demo.yaml"
 FGS = "src/redoubt/attacks/fgs.py"
 BROKEN = '\nif "torch" in __import__("sys").modules:\n    raise SystemExit("changed while jobs were waiting")\n'
@@ -24,7 +23,7 @@ def wait_for(path, running):
 
 def test_sources_changed_during_a_run_are_used_by_the_next(finished):
     tree = finished
-    tree.replace(STUDY, "learning_rate: 0.01\n", "learning_rate: 0.02\n")  # of all models but one
+    tree.replace(MODELS, "learning_rate: 0.01\n", "learning_rate: 0.02\n")  # of all models but one
     planned = tree.planned()
     log = tree.folder / "logs/demo/pretrain/digits-mlp-reference/seed-0.log"
     log.unlink()
@@ -32,7 +31,7 @@ def test_sources_changed_during_a_run_are_used_by_the_next(finished):
         ["snakemake", "--cores", "1"], cwd=tree.folder, env=environment(), stderr=subprocess.PIPE, text=True
     )
     wait_for(log, running)
-    tree.replace(STUDY, "share: 0.3", "share: 0.2")
+    tree.replace(MODELS, "share: 0.3", "share: 0.2")
     tree.write(FGS, tree.read(FGS) + BROKEN)
     scale = tree.read(SCALE)
     tree.write(SCALE, "no: scale\n")

@@ -7,10 +7,9 @@ import subprocess
 import time
 
 import pytest
-import yaml
-from redoubt_tree import environment
+import study_files
+from redoubt_tree import ARTIFACTS, ATTACKS, MODELS, environment
 
-STUDY = "config/studies/deepdefense.yaml"
 SCALE = "config/scales/demo.yaml"
 RULE_OF_STEP = {"scorecard": 1, "report_page": 1}
 PARSEVAL_ONLY = {"defend": 1, "attack": 2, "table": 2, "figure": 1, **RULE_OF_STEP}
@@ -29,16 +28,16 @@ def test_full_run_ends_with_scorecard_claims_and_report(tree):
 
 
 def test_nothing_is_planned_after_a_run_nor_after_changes_without_meaning(tree):
-    before = {name: tree.read(name) for name in (STUDY, SCALE)}
-    reordered = yaml.safe_load(before[STUDY])
+    before = {name: tree.read(name) for name in (*study_files.split(""), SCALE)}
+    reordered = study_files.read(tree.folder)
     for kind in ("attacks", "artifacts", "models"):
         reordered[kind] = {key: dict(reversed(entry.items())) for key, entry in reordered[kind].items()}
     for name in [*(tree.folder / "src").rglob("*.py"), *(tree.folder / "config").rglob("*.*")]:
         os.utime(name)
     assert not tree.planned(), "touched"
-    tree.write(STUDY, yaml.safe_dump(reordered, sort_keys=False))
+    study_files.write(tree.folder, reordered)
     assert not tree.planned(), "keys within entries reordered"
-    tree.write(STUDY, before[STUDY].replace("models:\n", "# a comment\nmodels: # another\n", 1))
+    tree.write(MODELS, before[MODELS].replace("models:\n", "# a comment\nmodels: # another\n", 1))
     tree.replace(SCALE, "threads: 1", "threads: 2")
     assert not tree.planned(), "comments and threads"
     for name, text in before.items():
@@ -46,14 +45,14 @@ def test_nothing_is_planned_after_a_run_nor_after_changes_without_meaning(tree):
 
 
 def test_a_new_attack_runs_alone(tree):
-    text = tree.replace(STUDY, "evaluations:\n", "evaluations:\n  - {attack: fresh, models: [digits-mlp-clean]}\n")
-    tree.replace(STUDY, "attacks:\n", "attacks:\n  fresh: {attack: deepfool, select: {images: 7}}\n")
+    text = tree.replace(ATTACKS, "evaluations:\n", "evaluations:\n  - {attack: fresh, models: [digits-mlp-clean]}\n")
+    tree.replace(ATTACKS, "attacks:\n", "attacks:\n  fresh: {attack: deepfool, select: {images: 7}}\n")
     try:
         assert set(tree.planned()) <= {"attack"}
         rows = "results/demo/attacks/digits-mlp-clean/seed-0/fresh.parquet"
         assert tree.planned(rows) == {"attack": 1}
     finally:
-        tree.write(STUDY, text)
+        tree.write(ATTACKS, text)
 
 
 CODE = "\n_MARK = 1\n"
@@ -88,18 +87,18 @@ MEANING = {
         {"table": 2, "figure": 1, **RULE_OF_STEP},
     ),
     "learning-rate-of-one-model": (
-        STUDY,
+        MODELS,
         "share: 0.3}\n    training: *training",
         "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
         PARSEVAL_ONLY,
     ),
     "parameter-of-a-model-from-scratch": (
-        STUDY,
+        MODELS,
         "{bound: 2.0}",
         "{bound: 3.0}",
         {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
     ),
-    "caption": (STUDY, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **RULE_OF_STEP}),
+    "caption": (ARTIFACTS, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **RULE_OF_STEP}),
 }
 
 
@@ -137,7 +136,7 @@ def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):
     folder = tree.folder / "results/demo/models/digits-mlp-parseval/seed-0"
     target = str((folder / "weights.safetensors").relative_to(tree.folder))
     tree.replace(
-        STUDY,
+        MODELS,
         "share: 0.3}\n    training: *training",
         "share: 0.3}\n    training: {<<: *training, epochs: 60}",
     )

@@ -67,11 +67,11 @@ class Artifacts:
         self._cells: dict[tuple[str, str], list[Cell]] = {}
         for name, study in files.studies.items():
             for key, raw in study.artifacts.items():
-                where = f"{study_file(name)}: artifacts.{key}"
+                where = f"{study_file(name, 'artifacts')}: artifacts.{key}"
                 options = checked("artifacts", raw.plot, raw.parameters, f"{where}.plot", f"{where}.parameters")
                 self.drawn[name, key] = Drawn(raw.kind, raw.plot, raw.title, raw.caption, options)
         for (name, key), drawn in self.drawn.items():
-            self._check(name, key, drawn, f"{study_file(name)}: artifacts.{key}")
+            self._check(name, key, drawn, f"{study_file(name, 'artifacts')}: artifacts.{key}")
 
     def cells(self, study: str, artifact: str) -> list[Cell]:
         """Return the rows that the CSV of an artifact will have, as far as they are known."""
@@ -136,7 +136,7 @@ class Artifacts:
         for model in shown:
             for label in LABELS:
                 if label not in model.labels:
-                    place = f"{study_file(model.study)}: models.{model.id}.labels"
+                    place = f"{study_file(model.study, 'models')}: models.{model.id}.labels"
                     raise RedoubtError(f"{place}: {label!r} is missing, which {where.rpartition('.')[2]} shows")
         for label in getattr(drawn.parameters, "show", ()):
             if not any(label in model.labels for model in shown):
@@ -150,7 +150,7 @@ class Artifacts:
         for name, study in self.files.studies.items():
             for key, claim in study.claims.items():
                 for number, check in enumerate(claim.checks):
-                    where = f"{study_file(name)}: claims.{key}.checks.{number}"
+                    where = f"{study_file(name, 'claims')}: claims.{key}.checks.{number}"
                     for artifact, asked, column in _addresses(check):
                         known(artifact, study.artifacts, f"{where}.artifact")
                         self._find(name, artifact, asked, column, where)

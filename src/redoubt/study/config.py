@@ -43,7 +43,7 @@ class Config(Strict):
     """`config/config.yaml`."""
 
     scale: Id = Field("demo", description="how much is run: a file of config/scales/")
-    studies: list[StudyId] = Field(["deepdefense"], description="files of config/studies/ that take part")
+    studies: list[StudyId] = Field(["deepdefense"], description="folders of config/studies/ that take part")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"
     )
@@ -102,7 +102,7 @@ class Evaluation(Strict):
     """An attack on some models."""
 
     attack: Id
-    models: list[str] = Field(description="ids, or patterns with *")
+    models: list[str] = Field(description="ids, patterns with *, or $name of a group")
     reads: list[Source] = Field([], description="rows that the attack builds on")
     crafted_on: Id | None = Field(
         None, description="model that the examples are made on, to be scored on `models`; the scored one when null"
@@ -194,18 +194,59 @@ class Deviation(Strict):
     alternatives: str = ""
 
 
-class Study(Strict):
-    """`config/studies/<study>.yaml`: everything about one paper."""
+class About(Strict):
+    """`config/studies/<study>/study.yaml`: what the paper is, and names for lists of its models."""
 
     title: str
     reference: str = Field(description="authors, venue, year")
-    baselines: dict[Id, Baseline]
-    models: dict[Id, Defended]
-    attacks: dict[Id, Attack]
-    evaluations: list[Evaluation]
-    artifacts: dict[Id, Artifact]
-    claims: dict[Id, Claim]
+    groups: dict[Id, list[str]] = Field({}, description="ids of models, and $name of groups above; used as $name")
+
+
+class Models(Strict):
+    """`config/studies/<study>/models.yaml`."""
+
+    baselines: dict[Id, Baseline] = {}
+    models: dict[Id, Defended] = {}
+
+
+class Attacks(Strict):
+    """`config/studies/<study>/attacks.yaml`."""
+
+    attacks: dict[Id, Attack] = {}
+    evaluations: list[Evaluation] = []
+
+
+class Artifacts(Strict):
+    """`config/studies/<study>/artifacts.yaml`."""
+
+    artifacts: dict[Id, Artifact] = {}
+
+
+class Claims(Strict):
+    """`config/studies/<study>/claims.yaml`."""
+
+    claims: dict[Id, Claim] = {}
+
+
+class Ledger(Strict):
+    """`config/studies/<study>/ledger.yaml`."""
+
     deviations: list[Deviation] = []
+
+
+class Study(About, Models, Attacks, Artifacts, Claims, Ledger):
+    """Everything about one paper: all files of its folder."""
+
+
+PARTS: dict[str, type[Strict]] = {
+    "study": About,
+    "models": Models,
+    "attacks": Attacks,
+    "artifacts": Artifacts,
+    "claims": Claims,
+    "ledger": Ledger,
+}
+"""The files of a study's folder, by their names without `.yaml`."""
 
 
 class Override(Strict):
@@ -243,4 +284,4 @@ class Scale(Strict):
     networks: dict[str, Method] = Field({}, description="network: network used in its place")
 
 
-ROOTS = {"config": Config, "study": Study, "scale": Scale, "changes": Changes}
+ROOTS: dict[str, type[Strict]] = {"config": Config, "scale": Scale, "changes": Changes, **PARTS}

@@ -24,7 +24,7 @@ def attacks(files: Files) -> dict[str, AttackEntry]:
     result: dict[str, AttackEntry] = {}
     for name, study in files.studies.items():
         for key, raw in study.attacks.items():
-            where = f"{study_file(name)}: attacks.{key}"
+            where = f"{study_file(name, 'attacks')}: attacks.{key}"
             if key in result:
                 raise RedoubtError(f"{where}: this id is taken by another study")
             result[key] = _attack(key, files.changed(name, key, raw, "attacks", where), where)
@@ -48,7 +48,7 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
     for name, study in files.studies.items():
         own = [*study.baselines, *study.models]
         for number, raw in enumerate(study.evaluations):
-            where = f"{study_file(name)}: evaluations.{number}"
+            where = f"{study_file(name, 'attacks')}: evaluations.{number}"
             known(raw.attack, attacks, f"{where}.attack")
             _check_reads(raw, models, attacks, where)
             reads = tuple((source.model, source.attack) for source in raw.reads)

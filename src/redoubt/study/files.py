@@ -11,8 +11,9 @@ from typing import Any
 
 from redoubt.errors import RedoubtError
 from redoubt.layout import changes_file, scale_file, study_file
-from redoubt.records import typed
-from redoubt.study.config import Changes, Config, Scale, Study
+from redoubt.records import Strict, typed
+from redoubt.study.config import PARTS, About, Changes, Config, Models, Scale, Study
+from redoubt.study.expand import resolved, with_groups
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
 
@@ -46,6 +47,27 @@ class Files:
         return next((cut.why for cut in self.changes[study].cuts if matches(key, cut.models)), None)
 
 
+def read_study(root: Path, name: str) -> Study:
+    """Read the files of a study's folder below `root`; one that is absent, beside study.yaml, has no entries.
+
+    Raises:
+        RedoubtError: one line that names file, key and what was expected.
+    """
+    places = {part: study_file(name, part) for part in PARTS}
+    for path in sorted((root / places["study"]).parent.glob("*.yaml")):
+        if path.stem not in PARTS:
+            files = ", ".join(f"{part}.yaml" for part in PARTS)
+            raise RedoubtError(f"{path.relative_to(root).as_posix()}: no file of a study; these are {files}")
+    values = {part: read_yaml(root, place) if (root / place).is_file() else {} for part, place in places.items()}
+    about = typed(About, values.pop("study"), places["study"])
+    models = typed(Models, values.pop("models"), places["models"])
+    groups = resolved(about.groups, [*models.baselines, *models.models], f"{places['study']}: groups")
+    parts: list[Strict] = [about, models]
+    for part, value in values.items():
+        parts.append(typed(PARTS[part], with_groups(value, groups, f"{places[part]}: "), places[part]))
+    return Study(**{key: value for part in parts for key, value in part})
+
+
 def _check_patterns(scale: str, name: str, study: Study, changes: Changes) -> None:
     """Refuse a pattern of a scale that matches nothing in its study."""
     ids = {"models": [*study.baselines, *study.models], "attacks": list(study.attacks)}
@@ -74,9 +96,9 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
     scale = typed(Scale, read_yaml(root, scale_file(config.scale)), scale_file(config.scale))
     studies, own = {}, {}
     for name in config.studies:
-        if not (root / study_file(name)).is_file():
-            raise RedoubtError(f"{file}: studies: {name!r}: there is no {study_file(name)}")
-        studies[name] = typed(Study, read_yaml(root, study_file(name)), study_file(name))
+        if not (root / study_file(name, "study")).is_file():
+            raise RedoubtError(f"{file}: studies: {name!r}: there is no {study_file(name, 'study')}")
+        studies[name] = read_study(root, name)
         place = changes_file(config.scale, name)
         own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
         _check_patterns(config.scale, name, studies[name], own[name])

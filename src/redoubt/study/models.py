@@ -20,7 +20,7 @@ def models(files: Files, mirrors: list[str]) -> dict[str, Model]:
     result: dict[str, Model] = {}
     for name, study in files.studies.items():
         for key, raw in [*study.baselines.items(), *study.models.items()]:
-            where = f"{study_file(name)}: {'baselines' if key in study.baselines else 'models'}.{key}"
+            where = f"{study_file(name, 'models')}: {'baselines' if key in study.baselines else 'models'}.{key}"
             if key in result:
                 raise RedoubtError(f"{where}: this id is taken by a model of study {result[key].study}")
             asked: Baseline | Defended = files.changed(name, key, raw, "models", where)
