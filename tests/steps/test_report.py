@@ -50,8 +50,18 @@ CLAIM = {
     "where": "section 4",
     "verdict": "fails",
     "published_verdict": "holds",
-    "evidence": "1 of 3 checks passed. failed: a 0.1 > b 0.2; c < d. not run: no data. passed: e",
+    "dataset": "all",
+    "check": "",
+    "here": "fails",
+    "evidence": "fails on Toys (1 of 2 checks)",
 }
+PART = CLAIM | {"dataset": "Toys", "evidence": "1 fail, 1 not run", "adjusted": "0.0002"}
+CHECKS = [
+    PART
+    | {"check": "table-1[a, x] > [b]", "effect": "-0.12345", "p": "0.0001", "adjusted": "0.0002", "n": "10000"}
+    | {"runs": "1", "test": "McNemar's test", "evidence": f"0.1 and 0.2 {HOSTILE}"},
+    PART | {"check": "table-1[a, y] > 2", "adjusted": "", "here": "not-run", "test": "no data", "evidence": ""},
+]
 ENTRY = {
     "scale": "demo",
     "stamp": "scale demo: NOT comparable",
@@ -100,7 +110,7 @@ def write_rows(path, rows, columns=None):
 @pytest.fixture
 def results(tmp_path):
     write_rows(tmp_path / "scorecard.csv", CELLS, COLUMNS)
-    write_rows(tmp_path / "claims.csv", [CLAIM])
+    write_rows(tmp_path / "claims.csv", [CLAIM, PART, *CHECKS], list(CHECKS[0]))
     write_rows(tmp_path / "toy" / "table-1.csv", CELLS, COLUMNS)
     write_rows(tmp_path / "toy" / "figure-2.csv", [{"epoch": "0", "test": "0.5"}, {"epoch": "1", "test": HOSTILE}])
     (tmp_path / "toy" / "figure-2.svg").write_text(SVG)
@@ -201,14 +211,28 @@ def test_headings_have_scopes_and_stamp_tells_the_scale(results):
     assert '<body class="scale-paper">' in text and "Not a reproduction" not in text
 
 
-def test_evidence_is_split_into_lists():
-    found = views.evidence(CLAIM["evidence"])
-    assert found["head"] == "1 of 3 checks passed"
-    assert [(part["label"], part["items"]) for part in found["lists"]] == [
-        ("failed", ["a 0.1 > b 0.2", "c < d"]),
-        ("not run", ["no data"]),
-        ("passed", ["e"]),
+def test_every_check_of_a_claim_shows_effect_p_and_n(results):
+    (view,) = views.claim_views(results / "claims.csv")
+    assert [part["dataset"] for part in view["parts"]] == ["Toys"] and view["here"] == "fails"
+    first, second = view["checks"]
+    assert [first[name] for name in ("effect", "adjusted", "n", "test")] == [
+        "-0.123",
+        "0.0002",
+        "10\u202f000",
+        "McNemar's test",
     ]
+    assert [second[name] for name in ("effect", "adjusted", "n", "here")] == ["—", "—", "—", "not-run"]
+    text = report_page(ENTRY, results)
+    for shown in ("table-1[a, x] &gt; [b]", "-0.123", "10\u202f000", "McNemar&#39;s test", "Toys: 1 fail, 1 not run"):
+        assert shown in text, shown
+
+
+def test_claims_of_an_older_run_are_read(results):
+    old = {key: CLAIM[key] for key in CLAIM if key not in ("dataset", "check", "here")}
+    write_rows(results / "claims.csv", [old])
+    (view,) = views.claim_views(results / "claims.csv")
+    assert (view["here"], view["parts"], view["checks"]) == ("fails", [], [])
+    assert "Defended is best" in report_page(ENTRY, results) and "fails" in summary(ENTRY, results)
 
 
 def test_long_data_are_cut_on_the_page_only(results):

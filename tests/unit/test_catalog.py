@@ -261,7 +261,10 @@ def test_a_mistake_in_a_model_from_scratch_is_told_with_its_key(tree, changes, t
             put("artifacts", "supp-table-1", "parameters", "models", value=["nobody"]),
             "supp-table-1.parameters: 'nobody'",
         ),
-        (put("claims", "claim-1", "checks", 0, "artifact", value="table-9"), "claims: claim-1"),
+        (
+            put("claims", "claim-9", "checks", 1, "compare", value="table-9[a, b] > 0"),
+            "claims.claim-9.checks.1: table-9",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_file_and_key(tree, change, told):

@@ -117,29 +117,53 @@ MISTAKES = {
         (STUDY, "artifacts", "extra-regulariser", "parameters", "show", ["netwrk"]),
         "artifacts.extra-regulariser.parameters.show: none of its models has a label 'netwrk'",
     ),
+    "an artifact of a claim": (
+        (STUDY, "claims", "claim-9", "checks", 1, "compare", "supp-table-9[a, b] > 0"),
+        "claims.claim-9.checks.1: supp-table-9[a, b]: 'supp-table-9' is not one of ",
+    ),
     "a row of a claim": (
-        (STUDY, "claims", "claim-2", "checks", 0, "left", "where", "row", "mnist-mlp"),
-        "claims.claim-2.checks.0: table-1 will have no cell where row = mnist-mlp, column = Acc.; its rows are mnist",
+        (STUDY, "claims", "claim-9", "checks", 1, "compare", "table-1[mnist-mlp, Acc.] > 0"),
+        "claims.claim-9.checks.1: table-1[mnist-mlp, Acc.]: table-1 will have no cell where row = mnist-mlp, column",
     ),
     "a column of a claim": (
-        (STUDY, "claims", "claim-2", "checks", 0, "left", "where", "column", "Acc"),
+        (STUDY, "claims", "claim-2", "checks", 0, "compare", "table-1[{net}-deepdefense, Acc] > 0"),
         "column = Acc; its columns are Acc., rho_2",
     ),
     "a key of a claim": (
-        (STUDY, "claims", "claim-2", "checks", 0, "left", "where", {"model": "mnist-mlp-deepdefense"}),
-        "claims.claim-2.checks.0: table-1 has no column 'model'; it has study, artifact, row",
+        (STUDY, "claims", "claim-9", "checks", 1, "compare", "table-1[mnist-mlp-clean, Acc., model=x] > 0"),
+        "table-1 has no column 'model'; it has study, artifact, row",
+    ),
+    "a key too few": (
+        (STUDY, "claims", "claim-9", "checks", 1, "compare", "table-1[mnist-mlp-deepdefense] > 0"),
+        "table-1[mnist-mlp-deepdefense]: a metric-table is asked for row, column, then name=value",
+    ),
+    "a plot that no address reads": (
+        (OTHER, "claims", "claim-9", "checks", 1, "compare", "figure-1[cifar10-resnet32-peernet, x] > 0"),
+        "figure-1[cifar10-resnet32-peernet, x]: a claim reads no numbers of a peer-graph",
     ),
     "what a claim reads": (
-        (OTHER, "claims", "claim-12", "checks", 0, "left", "column", "entropi"),
-        "claims.claim-12.checks.0: extra-localisation has no column 'entropi'; it has row, rho, ",
+        (OTHER, "claims", "claim-12", "checks", 0, "each", "column sign", [["entropi", "<"]]),
+        "claims.claim-12.checks.0: extra-localisation[cifar10-resnet32-peernet, entropi, rho=0.04]: extra-localisation",
     ),
     "a swept value of a claim": (
-        (OTHER, "claims", "claim-12", "checks", 0, "left", "where", "rho", 0.05),
-        ".checks.0: extra-localisation will have no cell where row = cifar10-resnet32-peernet, rho = 0.05",
+        (OTHER, "claims", "claim-12", "checks", 0, "each", "rho", [0.05]),
+        "extra-localisation will have no cell where row = cifar10-resnet32-peernet, rho = 0.05",
     ),
-    "a row of a best check": (
-        (STUDY, "claims", "claim-1", "checks", 0, "among", ["mnist-mlp-clean"]),
-        "claims.claim-1.checks.0: table-1 will have no cell where row = mnist-mlp-clean",
+    "several numbers of one address": (
+        (OTHER, "claims", "claim-9", "checks", 1, "compare", "figure-7[cifar10-resnet32-none, accuracy] > 0"),
+        "figure-7[cifar10-resnet32-none, accuracy]: it names several numbers; add one of ",
+    ),
+    "the column of a trend": (
+        (STUDY, "claims", "claim-7", "checks", 0, "over", "cc"),
+        "figure-4 has no column 'cc'; it has curve, model, c",
+    ),
+    "a name without values": (
+        (STUDY, "claims", "claim-2", "checks", 0, "each", {}),
+        "{net} has no values; give them as each: {net: [...]}",
+    ),
+    "a comparison": (
+        (STUDY, "claims", "claim-9", "checks", 1, "compare", "table-1[mnist-mlp-deepdefense, Acc.] beats 0"),
+        "claims.claim-9.checks.1: 'table-1[mnist-mlp-deepdefense, Acc.] beats 0' is no comparison",
     ),
     "a pattern of a scale": (
         (CHANGES, "overrides", 0, "models", ["mnist-*-referenc"]),

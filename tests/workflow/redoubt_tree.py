@@ -97,10 +97,7 @@ claims:
     statement: Accuracy is a share.
     where: table 1
     checks:
-      - check: compare
-        left: {artifact: table-1, where: {row: digits-mlp-clean, column: Acc.}}
-        relation: ">="
-        right: 0.0
+      - {compare: "table-1[digits-mlp-clean, Acc.] >= 0"}
 """
 SCALE = """\
 stamp: "scale demo: a test"

@@ -18,6 +18,8 @@ style = lazy("redoubt.artifacts._style")
 
 MEASURES = {"test_accuracy": "test accuracy", "test_rho_2": r"test $\rho_2$"}
 
+ADDRESS = ("model",)  # columns that name a number in a claim
+
 
 class Panel(Strict):
     """The models of one network."""

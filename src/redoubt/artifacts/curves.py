@@ -22,6 +22,8 @@ from redoubt.study.published import read_published
 
 style = lazy("redoubt.artifacts._style")
 
+ADDRESS = ("model", "measure")  # columns that name a number in a claim
+
 
 class Measure(Strict):
     """A metric that is drawn."""

@@ -19,6 +19,8 @@ style = lazy("redoubt.artifacts._style")
 COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
 COLUMNS += ["probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
 
+ADDRESS = ("model",)  # columns that name a number in a claim
+
 
 class Row(Strict):
     """The models of one network, and the model that is shown all examples."""

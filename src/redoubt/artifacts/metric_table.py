@@ -18,6 +18,8 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
 
+ADDRESS = ("row", "column")  # columns that name a number in a claim
+
 
 class Column(Strict):
     """A metric over the rows of an attack."""

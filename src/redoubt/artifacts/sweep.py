@@ -18,6 +18,8 @@ style = lazy("redoubt.artifacts._style")
 
 REFERENCE = "Reference"
 
+ADDRESS = ("curve",)  # columns that name a number in a claim
+
 
 class Curve(Strict):
     """The models of one curve."""

@@ -22,6 +22,8 @@ from redoubt.study.published import read_published
 METRIC = "time-ratio"
 MEASURED = ["seconds", "seconds_plain", "batch_size", "peers", "draws", "device", "threads"]
 
+ADDRESS = ("row", "column")  # columns that name a number in a claim
+
 
 class Column(Strict):
     """One kind of work."""

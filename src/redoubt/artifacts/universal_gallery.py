@@ -25,6 +25,8 @@ COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "se
 COLUMNS += ["adversarial_label", "predicted", "fooled", "l2", "linf", "amplification", "reason"]
 COPIED = ["rho", "index", "label", "clean_label", "adversarial_label"]
 
+ADDRESS = ("model",)  # columns that name a number in a claim
+
 
 class Parameters(Strict):
     """The attack that kept images with the perturbations added, its models from top to bottom, and what is shown."""

@@ -20,6 +20,8 @@ from redoubt.study.needs import ANY, Need, Swept
 
 COLUMNS = ["row", "rho", "seed", "l2", "outside", "evenly", "entropy", "reason"]
 
+ADDRESS = ("row",)  # columns that name a number in a claim
+
 
 class Parameters(Strict):
     """The attack that crafted the perturbations, and its models from top to bottom."""

@@ -247,12 +247,13 @@ class Jobs:
         scorecard = layout.scorecard_files(scale)
         published = tuple(layout.published_file(study) for study in catalog.studies)
         tables = tuple(file for group in files.values() for file in group if file.endswith(".csv"))
+        tested = tuple(file for need in catalog.tested for file in catalog.files_of(need))
         yield self._job(
             "scorecard",
-            [],
+            [metric for key in catalog.artifacts for metric in self._metrics(*key)],
             tuple(scorecard.values()),
             published,
-            inputs={"artifacts": tables},
+            inputs={"artifacts": tables, "rows": tested},
             entry=catalog.claims_hash(),
         )
         metrics = [metric for key in catalog.artifacts for metric in self._metrics(*key)]

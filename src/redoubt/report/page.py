@@ -14,8 +14,7 @@ from redoubt.report.views import (
     cell_counts,
     cell_view,
     claim_counts,
-    evidence,
-    read_claims,
+    claim_views,
     study_views,
 )
 
@@ -32,7 +31,7 @@ def page(entry: dict[str, Any], results: Path) -> str:
     Raises:
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
     """
-    cells, claims = read_scorecard(results / "scorecard.csv"), read_claims(results / "claims.csv")
+    cells, claims = read_scorecard(results / "scorecard.csv"), claim_views(results / "claims.csv")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -48,7 +47,7 @@ def page(entry: dict[str, Any], results: Path) -> str:
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
         cells=[cell_view(cell) for cell in cells],
         cell_counts=cell_counts(cells),
-        claims=[claim | {"evidence": evidence(claim["evidence"])} for claim in claims],
+        claims=claims,
         claim_counts=claim_counts(claims),
         studies=list(study_views(entry, results)),
     )

@@ -45,15 +45,19 @@ def _line(name: str, values: Iterable[str]) -> str:
 
 def _claim_lines(claims: list[dict[str, str]], statements: bool) -> list[str]:
     totals = ", ".join(f"{count} {name}" for name, count in claim_counts(claims).items())
-    lines = [f"Claims, on the numbers of this run: {totals}"]
+    lines = _wrapped(f"Claims, by what the numbers of this run say: {totals}")
     if statements:
         for claim in claims:
-            line = f"  {claim['verdict']:8} {claim['study']}/{claim['claim']}: {claim['statement']}"
+            line = f"  {claim['here'] or claim['verdict']:9} {claim['study']}/{claim['claim']}: {claim['statement']}"
             lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 3].rstrip()}...")
         return lines
     for study in dict.fromkeys(claim["study"] for claim in claims):
         for verdict in CLAIM_VERDICTS:
-            ids = [claim["claim"] for claim in claims if (claim["study"], claim["verdict"]) == (study, verdict)]
+            ids = [
+                claim["claim"]
+                for claim in claims
+                if (claim["study"], claim["here"] or claim["verdict"]) == (study, verdict)
+            ]
             lines += _wrapped(f"  {study} {verdict}: {' '.join(ids)}") if ids else []
     return lines
 

@@ -1,17 +1,17 @@
 """What the report shows, read from scorecard.csv, claims.csv and the files of all artifacts that are drawn."""
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from redoubt.errors import RedoubtError
 from redoubt.judging.cells import Cell, read_cells, shown
+from redoubt.judging.claims import ALL
+from redoubt.judging.decided import Row, totals
+from redoubt.judging.decided import read as read_decided
 from redoubt.judging.tables import read_csv
 
-CLAIM_COLUMNS = ["study", "claim", "statement", "where", "verdict", "published_verdict", "evidence"]
 NUMBERS = ("published", "reproduced", "difference", "ci_low", "ci_high")
 CELL_VERDICTS = {
     "reproduced": "✓",
@@ -19,7 +19,7 @@ CELL_VERDICTS = {
     "not-comparable": "○",
     "not-run": "–",
 }
-CLAIM_VERDICTS = {"holds": "✓", "fails": "✗", "not-run": "–"}
+CLAIM_VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?", "not-comparable": "○", "not-run": "–"}
 HEADINGS = {  # columns of the scorecard: heading, and whether its values are numbers
     "study": ("Study", False),
     "artifact": ("Artifact", False),
@@ -41,23 +41,39 @@ MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the d
 
 
 def read_claims(path: Path) -> list[dict[str, str]]:
-    """Return the decided claims; a file without any is blank.
+    """Return a row of text for each decided claim, all its datasets together; a file without any is blank.
 
     Raises:
         RedoubtError: the file is missing or broken.
     """
-    if path.is_file() and not path.read_bytes().strip():
-        return []
-    rows = read_csv(path, CLAIM_COLUMNS)
-    for number, row in enumerate(rows, start=1):
-        for name in ("verdict", "published_verdict"):
-            _known(row[name], CLAIM_VERDICTS, f"{path}: row {number}: {name}")
-    return rows
+    return [{name: _raw(value) for name, value in row.model_dump().items()} for row in totals(read_decided(path))]
 
 
-def _known(value: str, known: Iterable[str], place: str) -> None:
-    if value not in known:
-        raise RedoubtError(f"{place}: {value!r} is not one of {', '.join(known)}")
+def claim_views(path: Path) -> list[dict[str, Any]]:
+    """Return what the page shows of each claim: its row as text, with `parts` (datasets) and `checks`.
+
+    Raises:
+        RedoubtError: the file is missing or broken.
+    """
+    found, result = read_decided(path), []
+    for total in totals(found):
+        own = [row for row in found if (row.study, row.claim) == (total.study, total.claim) and row.dataset != ALL]
+        view: dict[str, Any] = _claim_text(total)
+        view["parts"] = [_claim_text(row) for row in own if not row.check]
+        view["checks"] = [_claim_text(row) for row in own if row.check]
+        result.append(view)
+    return result
+
+
+def _claim_text(row: Row) -> dict[str, str]:
+    texts = {name: _raw(value) for name, value in row.model_dump().items()}
+    texts["here"] = row.here or row.verdict
+    for name in ("effect", "p", "adjusted"):
+        value = getattr(row, name)
+        texts[name] = "—" if value is None else f"{value:.3g}"
+    texts["effect"] = f"+{texts['effect']}" if (row.effect or 0) > 0 else texts["effect"]
+    texts["n"] = _count(row.n) if row.n else "—"
+    return texts
 
 
 # -- cells ------------------------------------------------------------------------------------------------------------
@@ -96,8 +112,8 @@ def cell_counts(cells: Iterable[Cell]) -> dict[str, int]:
 
 
 def claim_counts(claims: Iterable[dict[str, str]]) -> dict[str, int]:
-    """Return how many claims have each verdict on our numbers."""
-    return counts((claim["verdict"] for claim in claims), CLAIM_VERDICTS)
+    """Return how many claims have each verdict on our numbers as they stand."""
+    return counts((claim["here"] or claim["verdict"] for claim in claims), CLAIM_VERDICTS)
 
 
 def wide(cells: list[Cell]) -> dict[str, Any]:
@@ -109,16 +125,6 @@ def wide(cells: list[Cell]) -> dict[str, Any]:
     lines = [{"name": name, "cells": [row.get(column, []) for column in columns]} for name, row in places.items()]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.verdict == "not-run" and cell.reason)
     return {"columns": columns, "lines": lines, "reasons": list(reasons)}
-
-
-def evidence(text: str) -> dict[str, Any]:
-    """Return a claim's evidence as its first sentence and lists: what failed, what was not run, what passed."""
-    head, *parts = re.split(r"\. (?=(?:failed|not run|passed): )", text)
-    lists = []
-    for part in parts:
-        label, _, items = part.partition(": ")
-        lists.append({"label": label, "items": items.split("; ")})
-    return {"head": head, "lists": lists}
 
 
 # -- artifacts --------------------------------------------------------------------------------------------------------

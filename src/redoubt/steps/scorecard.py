@@ -2,8 +2,8 @@
 
 The checks of all claims are too long for a command line, so this step reads the config itself.
 
-Reads the CSV files of all artifacts (run by hand, of those that are drawn); writes scorecard.csv and claims.csv, and
-metrics.json, the numbers of both for `dvc metrics`.
+Reads the CSV files of all artifacts and the rows of attacks behind the numbers of claims (run by hand, those that are
+there); writes scorecard.csv and claims.csv, and metrics.json, the numbers of both for `dvc metrics`.
 """
 
 import argparse
@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
+from redoubt.judging import decided
 from redoubt.judging.cells import Cell, frame, read_cells
-from redoubt.judging.claims import Numbers, decide
+from redoubt.judging.finished import Finished, Printed
+from redoubt.layout import published_file
 from redoubt.study import catalog
+from redoubt.study.published import read_published
 
 
 def scorecard(found: catalog.Catalog, results: Path) -> list[Cell]:
@@ -32,19 +33,17 @@ def scorecard(found: catalog.Catalog, results: Path) -> list[Cell]:
     return cells
 
 
-def claims(found: catalog.Catalog, results: Path) -> pd.DataFrame:
-    """Return one row per claim: verdict and evidence on our numbers, and the verdict on the printed ones."""
-    rows = []
+def claims(found: catalog.Catalog, results: Path) -> list[decided.Row]:
+    """Return the rows of all claims: what our numbers say and what the printed ones do, by dataset and by check."""
+    rows: list[decided.Row] = []
+    ours = Finished(found, results)
+    printed = {study: Printed(read_published(published_file(study), found.root)) for study in found.studies}
     for (study, key), claim in found.claims.items():
-        checked = claim.model_dump()
-        ours, evidence = decide(checked, Numbers(results / study))
-        printed, _ = decide(checked, Numbers(results / study, published=True))
-        facts = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
-        rows.append({**facts, "verdict": ours, "published_verdict": printed, "evidence": evidence})
-    return pd.DataFrame(rows)
+        rows += decided.rows(study, key, claim, ours, printed[study])
+    return rows
 
 
-def metrics(cells: list[Cell], decided: pd.DataFrame) -> dict[str, Any]:
+def metrics(cells: list[Cell], rows: list[decided.Row]) -> dict[str, Any]:
     """Return what two commits are compared by: verdicts counted, and our number of every cell by its place."""
     numbers: dict[str, Any] = {}
     for cell in cells:
@@ -53,7 +52,7 @@ def metrics(cells: list[Cell], decided: pd.DataFrame) -> dict[str, Any]:
             place[cell.column] = cell.reproduced
     return {
         "cells": numbers,
-        "claims": decided["verdict"].value_counts().to_dict() if len(decided) else {},
+        "claims": dict(Counter(row.here for row in decided.totals(rows))),
         "verdicts": dict(Counter(cell.verdict for cell in cells)),
     }
 
@@ -69,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(argv)
     found = catalog.load(options.root, parse_json(options.config, "--config"))
-    cells, decided = scorecard(found, options.results), claims(found, options.results)
-    texts = {options.scorecard: frame(cells), options.claims: decided}
+    cells, rows = scorecard(found, options.results), claims(found, options.results)
+    texts = {options.scorecard: frame(cells), options.claims: decided.frame(rows)}
     texts = {path: table.to_csv(index=False, lineterminator="\n") for path, table in texts.items()}
-    write_all({**texts, options.metrics: json_text(metrics(cells, decided))})
+    write_all({**texts, options.metrics: json_text(metrics(cells, rows))})
     return 0
 
 

@@ -1,8 +1,8 @@
 """Addresses of numbers, such as `table-1[mnist-mlp-deepdefense, rho_2]` or `figure-7[lenet5, fooling-rate, rho=0.04]`.
 
-Before the bracket stands an artifact of the study; in it the values of the columns that the plot names in `ADDRESS`, in
-order, then further columns by name. Where `ADDRESS` names a single column, the second value names the column of the
-number itself.
+Before the bracket is an artifact of the study; in it are the values of the columns that its plot names in `ADDRESS`, in
+order, then columns by name. Where `ADDRESS` names a single column, the last value names the column of the number. The
+right side of a comparison may leave out what it has in common with the left: `table-1[a, rho_2] > [b]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from redoubt.errors import RedoubtError
 
 NUMBER = "reproduced"
 """Column of the number where the address does not name one."""
-ADDRESS = re.compile(r"\s*(?P<artifact>[a-z0-9][a-z0-9.-]*)\[(?P<keys>[^][]*)\]\s*")
+ADDRESS = re.compile(r"\s*(?P<artifact>[a-z0-9][a-z0-9.-]*|)\[(?P<keys>[^][]*)\]\s*")
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Place:
     conditions: tuple[tuple[str, float | str], ...] = field(default=())
 
 
-def read_address(text: str) -> Address:
-    """Return an address.
+def read_address(text: str, left: Address | None = None) -> Address:
+    """Return an address; without an artifact it is `left`, the other side of a comparison, with some values changed.
 
     Raises:
         RedoubtError: it is none.
     """
     match = ADDRESS.fullmatch(text)
-    if match is None:
+    if match is None or (left is None and not match["artifact"]):
         raise RedoubtError(f"{text.strip()!r} is no address; write it as artifact[row, column, further=value]")
     values: list[str] = []
     named: list[tuple[str, float | str]] = []
@@ -78,7 +78,11 @@ def read_address(text: str) -> Address:
             named.append((name, _value(value)))
         else:
             values.append(part)
-    return Address(match["artifact"], tuple(values), tuple(named))
+    if left is None or match["artifact"]:
+        return Address(match["artifact"], tuple(values), tuple(named))
+    return Address(
+        left.artifact, (*values, *left.values[len(values) :]), tuple((dict(left.named) | dict(named)).items())
+    )
 
 
 def _value(text: str) -> float | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -16,10 +17,11 @@ from pydantic import BaseModel
 from redoubt import registry
 from redoubt.errors import RedoubtError, shortened
 from redoubt.layout import published_file, study_file
-from redoubt.study.config import Best, Check, Claim, Compare, Trend, Value
+from redoubt.study.addresses import NUMBER, Address, Place
+from redoubt.study.claims import Decidable, Resolved, decidable
 from redoubt.study.evaluations import Sweep
 from redoubt.study.files import Files
-from redoubt.study.needs import ANY, Model, Need, Run, Swept
+from redoubt.study.needs import ANY, Model, Need, Run, Sampled, Swept
 from redoubt.study.published import read_published
 from redoubt.study.reading import checked, known
 from redoubt.study.settings import settings
@@ -144,18 +146,61 @@ class Artifacts:
 
     # -- claims and printed numbers ------------------------------------------------------------------------------------
 
-    def claims(self) -> dict[tuple[str, str], Claim]:
-        """Return all claims by study and id; each of their numbers will be drawn."""
+    def claims(self) -> dict[tuple[str, str], Resolved]:
+        """Return all claims by study and id, with the checks that they stand for; each number will be drawn."""
         result = {}
         for name, study in self.files.studies.items():
             for key, claim in study.claims.items():
+                checks: list[Decidable] = []
                 for number, check in enumerate(claim.checks):
                     where = f"{study_file(name, 'claims')}: claims.{key}.checks.{number}"
-                    for artifact, asked, column in _addresses(check):
-                        known(artifact, study.artifacts, f"{where}.artifact")
-                        self._find(name, artifact, asked, column, where)
-                result[name, key] = claim
+                    try:
+                        checks += decidable(check, partial(self.place, name))
+                    except RedoubtError as error:
+                        raise RedoubtError(f"{where}: {error}") from None
+                result[name, key] = Resolved(claim.statement, claim.where, claim.open, tuple(checks))
         return result
+
+    def place(self, study: str, address: Address, over: str | None = None) -> Place:
+        """Return where an address of a study leads; for a trend over a column, several rows.
+
+        Raises:
+            RedoubtError: there will be no such number, or there will be several.
+        """
+        known(address.artifact, self.files.studies[study].artifacts, str(address))
+        plot = self.drawn[study, address.artifact].plot
+        names: tuple[str, ...] = getattr(registry.method("artifacts", plot), "ADDRESS", ())
+        if not names:
+            raise RedoubtError(f"{address}: a claim reads no numbers of a {plot}")
+        asked = [name for name in names if name not in dict(address.named)]
+        wanted = [*asked, "the column of the number"] if len(names) == 1 else asked
+        if len(address.values) != len(wanted):
+            raise RedoubtError(f"{address}: a {plot} is asked for {', '.join(wanted)}, then name=value")
+        where = dict(zip(asked, address.values, strict=False)) | dict(address.named)
+        value = NUMBER if wanted == asked else address.values[-1]
+        cell = self._find(study, address.artifact, where, value, str(address))
+        if over is not None and over not in cell:
+            raise RedoubtError(f"{address}: {address.artifact} has no column {over!r}; it has {', '.join(cell)}")
+        model = self.models[cell["model"] if "model" in cell else cell["row"]]
+        facts = (str(address), study, address.artifact, tuple(where.items()), value, model.id, model.labels["dataset"])
+        sampled = self._sampled(study, address, where) if value == NUMBER and over is None else None
+        if sampled is None:
+            return Place(*facts)
+        swept = [(sampled.along, where[sampled.along])] if sampled.along in where else []
+        return Place(*facts, sampled.attack, sampled.metric, (*sampled.where.items(), *swept))
+
+    def _sampled(self, study: str, address: Address, where: Mapping[str, Any]) -> Sampled | None:
+        """Return what a number is made of, None where its plot does not say so."""
+        sources: list[Sampled] = self.drawn[study, address.artifact].asked("samples")
+        fitting = [
+            each
+            for each in sources
+            if all(each.cell.get(name) == value for name, value in where.items() if name != each.along)
+        ]
+        if len(fitting) > 1 or (fitting and fitting[0].along not in (None, *where)):
+            keys = [name for name in (*fitting[0].cell, fitting[0].along) if name and name not in where]
+            raise RedoubtError(f"{address}: it names several numbers; add one of {', '.join(keys)}")
+        return fitting[0] if fitting else None
 
     def check_published(self) -> None:
         """Refuse a printed number that no table will set beside ours."""
@@ -211,19 +256,3 @@ def _records(value: Any, place: str) -> Iterator[tuple[str, BaseModel]]:
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             yield from _records(part, f"{place}.{number}")
-
-
-def _addresses(check: Check) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield artifact, columns with their values, and column of every number that a check reads."""
-    if isinstance(check, Best):
-        for model in dict.fromkeys([check.model, *check.among]):
-            for column in check.columns:
-                yield check.artifact, {"row": model, "column": column}, "reproduced"
-    elif isinstance(check, Trend):
-        yield check.artifact, check.where, check.x
-        yield check.artifact, check.where, check.y
-    else:
-        operands = [check.left, check.right] if isinstance(check, Compare) else [*check.ratio, check.value]
-        for operand in operands:
-            if isinstance(operand, Value):
-                yield operand.artifact, operand.where, operand.column

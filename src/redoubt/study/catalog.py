@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from redoubt.files import entry_digest
 from redoubt.layout import attack_file, model_file, published_file
 from redoubt.study import artifacts, evaluations, models, settings
 from redoubt.study.artifacts import Artifacts, Drawn
-from redoubt.study.config import Claim
+from redoubt.study.claims import Resolved
 from redoubt.study.entries.artifact import ArtifactEntry, Input, Shown
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.files import Files, read
@@ -84,9 +85,16 @@ class Catalog(Files):
         return list(dict.fromkeys(self.artifacts[study, artifact].asked("needs")))
 
     @cached_property
-    def claims(self) -> dict[tuple[str, str], Claim]:
-        """All claims by study and id."""
+    def claims(self) -> dict[tuple[str, str], Resolved]:
+        """All claims by study and id, with the checks that they stand for."""
         return self._artifacts.claims()
+
+    @property
+    def tested(self) -> list[Need]:
+        """The rows of attacks behind the numbers of claims, each once, those that are not available left out."""
+        places = [place for claim in self.claims.values() for check in claim.checks for place in check.places]
+        needs = dict.fromkeys(Need(place.model, place.attack) for place in places if place.attack)
+        return [need for need in needs if self.missing(need) is None]
 
     def check(self) -> Catalog:
         """Look at every entry once, so that a mistake is reported before any job starts; return the catalog."""
@@ -120,10 +128,7 @@ class Catalog(Files):
 
     def claims_hash(self) -> str:
         """Return a digest of what the scorecard reads of the config: all artifacts, and claims with their checks."""
-        claims = {
-            f"{study}/{key}": claim.model_dump(mode="json", exclude_defaults=True)
-            for (study, key), claim in self.claims.items()
-        }
+        claims = {f"{study}/{key}": asdict(claim) for (study, key), claim in self.claims.items()}
         return entry_digest([claims, [list(key) for key in self.artifacts]])
 
     def report_entry(self) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from redoubt.records import Count, Share, Strict
+from redoubt.records import Count, Strict
 from redoubt.study.entries.artifact import Verdict
 from redoubt.study.entries.attack import Attack
 from redoubt.study.entries.model import Training
@@ -119,63 +119,55 @@ class Artifact(Strict):
     parameters: dict[str, Any] = {}
 
 
-class Value(Strict):
-    """One number of an artifact's CSV: the row that all keys of `where` match, in `column`."""
-
-    artifact: Id
-    where: dict[str, Any]
-    column: str = "reproduced"
+Scalar = str | int | float
+Values = dict[str, list[Scalar | list[Scalar]]]
+"""Values by name; under several names, separated by spaces, lists of as many values that go together."""
 
 
-Operand = Value | float
+class Check(Strict):
+    """One check, or one for each combination of `each`; exactly one of `compare`, `best` and `trend` says what it asks.
+
+    Numbers are written as addresses, `table-1[mnist-mlp-deepdefense, rho_2]`; `{name}` stands for a value of `each`.
+    """
+
+    compare: str | None = Field(
+        None,
+        description="NUMBER > FACTOR * NUMBER + OFFSET; or >=, <, <=; or NUMBER = NUMBER within 0.01, within 10 %",
+    )
+    best: str | None = Field(None, description="a number that is the highest among the same column of some rows")
+    among: list[str] = Field([], description="for best: the rows")
+    lowest: bool = Field(False, description="for best: the lowest in place of the highest")
+    trend: str | None = Field(None, description="numbers of several rows, which rise or fall")
+    over: str | None = Field(None, description="for trend: with which column")
+    sign: Literal["rising", "falling"] | None = Field(None, description="for trend")
+    each: Values = Field({}, description="values of {name}, by name: one check for each combination")
+    some: Values = Field({}, description="for compare: values of {name}, by name: one of the combinations is asked for")
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Check:
+        asked = [name for name in ("compare", "best", "trend") if getattr(self, name) is not None]
+        if len(asked) != 1:
+            raise ValueError("give exactly one of compare, best, trend")
+        belong = {"compare": ("some",), "best": ("among", "lowest"), "trend": ("over", "sign")}
+        for kind, keys in belong.items():
+            for key in keys:
+                if kind != asked[0] and key in self.model_fields_set:
+                    raise ValueError(f"{key} comes with {kind}")
+                if kind == asked[0] and key not in ("lowest", "some") and not getattr(self, key):
+                    raise ValueError(f"{kind} needs {key}")
+        _check_values("each", self.each)
+        _check_values("some", self.some)
+        return self
 
 
-class Compare(Strict):
-    """`left` stands in a relation to `factor` times `right` plus `offset`."""
-
-    check: Literal["compare"]
-    left: Operand
-    relation: Literal[">", ">=", "<", "<="]
-    right: Operand
-    factor: float = 1.0
-    offset: float = 0.0
-
-
-class Best(Strict):
-    """One row has the highest value of every column among some rows."""
-
-    check: Literal["best"]
-    artifact: Id
-    model: Id
-    among: list[Id] = Field(description="rows it is compared with")
-    columns: list[str]
-    rank: Count = Field(1, description="place it takes: 1 is the highest")
-
-
-class Trend(Strict):
-    """Rank correlation of two columns over the rows that match."""
-
-    check: Literal["trend"]
-    artifact: Id
-    where: dict[str, Any] = {}
-    x: str
-    y: str
-    sign: Literal["rising", "falling", "flat"]
-    strength: Share = Field(0.5, description="least |rank correlation| for rising and falling, most for flat")
-
-
-class Consistent(Strict):
-    """The ratio exceeds `threshold` exactly when `value` exceeds `level`, or `value` is within `slack` of it."""
-
-    check: Literal["consistent"]
-    ratio: tuple[Operand, Operand]
-    threshold: float
-    value: Operand
-    level: float
-    slack: float = Field(0.0, description="values this near to the level agree with either side")
-
-
-Check = Annotated[Compare | Best | Trend | Consistent, Field(discriminator="check")]
+def _check_values(key: str, given: Values) -> None:
+    for name, values in given.items():
+        if not values:
+            raise ValueError(f"{key}.{name} has no values")
+        count = len(name.split())
+        for value in values:
+            if (len(value) if isinstance(value, list) else 1) != count:
+                raise ValueError(f"{key}.{name}: {value!r} is not {count} value{'s' if count > 1 else ''}")
 
 
 class Claim(Strict):
@@ -183,6 +175,9 @@ class Claim(Strict):
 
     statement: str = Field(description="what the paper claims, in our own words")
     where: str = Field(description="section, table or figure of the paper")
+    open: str | None = Field(
+        None, description="what the checks leave open, so that the claim is undecided where all of them hold"
+    )
     checks: list[Check] = Field(description="it holds when all hold")
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
-from redoubt.report.views import read_csv
+from redoubt.judging.claims import ALL
+from redoubt.judging.tables import read_csv
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
 COLUMNS = ("study", "claim", "statement", "where", "verdict", "published_verdict")
 MARKS = "<!-- claims: written by `make format` -->\n", "<!-- claims: end -->\n"
-WORDS = {"holds": "holds", "fails": "fails", "not-run": "is not run"}
+WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not-run": "is not run"}
 NAME = re.compile(r"\bclaims?[\s-]+\d\w*")
 SPELT = re.compile(r"`(?P<scale>[\w-]+)/(?P<study>[\w-]+)/(?P<claim>claim-\w+)`\s+(?P<words>[\w-]+(?:\s+[\w-]+){0,2})")
 
@@ -41,7 +42,17 @@ def word(verdict: str) -> str:
 def claims(reference: Path = REFERENCE) -> Claims:
     """Return the rows of claims.csv by scale, the published set-up first."""
     files = sorted(reference.glob("*/claims.csv"), key=lambda file: (file.parent.name != "paper", file.parent.name))
-    return {file.parent.name: read_csv(file, COLUMNS) for file in files}
+    return {file.parent.name: [_said(row) for row in read_csv(file, COLUMNS) if _of_all(row)] for file in files}
+
+
+def _of_all(row: dict[str, str]) -> bool:
+    """Return whether a row is of a claim on all its datasets; those of older runs have no other rows."""
+    return row.get("dataset", ALL) == ALL and not row.get("check")
+
+
+def _said(row: dict[str, str]) -> dict[str, str]:
+    """Return a row with what the numbers say as they stand for its verdict."""
+    return row | {"verdict": row.get("here") or row["verdict"]}
 
 
 def summary(found: Claims) -> str:

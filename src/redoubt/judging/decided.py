@@ -1,0 +1,113 @@
+"""The rows of claims.csv: a claim on all datasets, on each of them, and every check of it.
+
+A row of a claim on all datasets has `all` in `dataset` and nothing in `check`; a row of one dataset has nothing in
+`check`. `verdict` is on the paper's claim: `not-comparable` where our numbers may not be held against the paper's;
+`here` is what our numbers say as they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from redoubt.judging.claims import ALL, Decision, Outcome, Verdict, decide
+from redoubt.judging.evidence import Evidence
+from redoubt.judging.tables import read_csv
+from redoubt.lazily import pd
+from redoubt.records import Strict, typed
+from redoubt.study.claims import Resolved
+
+
+class Row(Strict):
+    """What is written of a claim or a check; its fields are the columns of the file, in their order.
+
+    `effect`, `p`, `adjusted`, `n`, `runs` and `test` of a claim are those of the check that decides it: of the least
+    sure one where it holds or is undecided, of the surest one against it where it fails.
+    """
+
+    study: str
+    claim: str
+    dataset: str = ALL
+    check: str = ""
+    statement: str
+    where: str
+    verdict: Verdict
+    here: Verdict | None = None
+    published_verdict: Verdict
+    effect: float | None = None
+    p: float | None = None
+    adjusted: float | None = None
+    n: int | None = None
+    runs: int | None = None
+    test: str = ""
+    evidence: str = ""
+
+
+COLUMNS = list(Row.model_fields)
+REQUIRED = [name for name, field in Row.model_fields.items() if field.is_required()]
+
+
+def rows(study: str, key: str, claim: Resolved, ours: Evidence, printed: Evidence) -> list[Row]:
+    """Decide a claim on our numbers and on the printed ones, and return its rows: all, datasets, checks."""
+    found, theirs = (decide(claim.checks, evidence, claim.open) for evidence in (ours, printed))
+    facts = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
+    result = []
+    for part, paper in zip([found[-1], *found[:-1]], [theirs[-1], *theirs[:-1]], strict=True):
+        numbers = _numbers(_deciding(part)) if part.outcomes else {}
+        texts = {"dataset": part.dataset, "evidence": part.summary, "published_verdict": paper.here}
+        result.append(Row(**facts, **texts, verdict=part.verdict, here=part.here, **numbers))
+        if part.dataset != ALL:
+            result += [_check(facts, *both) for both in zip(part.outcomes, paper.outcomes, strict=True)]
+    return result
+
+
+def _check(facts: dict[str, str], outcome: Outcome, paper: Outcome) -> Row:
+    apart = outcome.apart is not None and outcome.outcome != "not-run"
+    return Row(
+        **facts,
+        dataset=outcome.dataset,
+        check=outcome.text,
+        verdict="not-comparable" if apart else outcome.outcome,
+        here=outcome.outcome,
+        published_verdict=paper.outcome,
+        evidence=outcome.apart if apart and not outcome.numbers else outcome.numbers,
+        **_numbers(outcome),
+    )
+
+
+def _numbers(outcome: Outcome) -> dict[str, float | int | str | None]:
+    run = outcome.outcome != "not-run"
+    facts = {name: getattr(outcome, name) for name in ("effect", "p", "adjusted", "test")}
+    return facts | {"n": outcome.n if run else None, "runs": outcome.runs if run else None}
+
+
+def _deciding(part: Decision) -> Outcome:
+    wanted = [outcome for outcome in part.outcomes if outcome.outcome == part.here] or list(part.outcomes)
+    sure = min if part.here == "fails" else max
+    return sure(wanted, key=lambda outcome: -1.0 if outcome.adjusted is None else outcome.adjusted)
+
+
+def frame(found: Sequence[Row]) -> pd.DataFrame:
+    """Return rows as those of a CSV file, a column for each field."""
+    return pd.DataFrame([row.model_dump() for row in found], columns=COLUMNS).astype({"n": "Int64", "runs": "Int64"})
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of claims.csv; a blank file has none, and one of an older run lacks columns.
+
+    Raises:
+        RedoubtError: the file is missing or broken, or a value is not what its column asks for.
+    """
+    if path.is_file() and not path.read_bytes().strip():
+        return []
+    found = []
+    for number, row in enumerate(read_csv(path, REQUIRED), start=1):
+        given = {name: value for name, value in row.items() if value != "" and name in COLUMNS}
+        given |= {name: "" for name in REQUIRED if name not in given}
+        found.append(typed(Row, given, f"{path}: row {number}"))
+    return found
+
+
+def totals(found: Sequence[Row]) -> list[Row]:
+    """Return the rows of claims on all their datasets."""
+    return [row for row in found if row.dataset == ALL and not row.check]
