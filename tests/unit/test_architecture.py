@@ -81,7 +81,7 @@ def test_an_import_upward_a_circle_and_a_new_room_are_reported(package):
     source = package(
         data__fetch="import redoubt.study.config\n",
         study__config="import redoubt.data.fetch\n",
-        networks__mlp="import redoubt.study.config\n",
+        networks__mlp="if TYPE_CHECKING:\n    import redoubt.study.config\n",
         cellar__wine="",
         files="import redoubt.study.config\n",
     )

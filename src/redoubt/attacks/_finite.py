@@ -10,9 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-
 from redoubt.errors import RedoubtError
+from redoubt.lazily import torch
 
 REACHES = (1e-3, 1e-2)
 """Share of the way to a random image at which the gradient is taken; without bounds, of the largest input element."""
@@ -45,7 +44,8 @@ class Finite:
         if not (torch.is_grad_enabled() and inputs.requires_grad):
             return self._noted(self.network(inputs))
         point = inputs.view_as(inputs)  # a hook on the inputs themselves would stay there
-        logits, seen = self.network(point), {}
+        seen: dict[str, torch.Tensor] = {}
+        logits = self.network(point)
         if not logits.requires_grad:
             raise RedoubtError("the model's logits do not depend on its inputs by operations that have gradients")
         logits.register_hook(lambda slopes: seen.update(slopes=slopes.detach()))

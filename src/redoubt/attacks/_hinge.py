@@ -11,11 +11,9 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from redoubt.attacks import _losses as losses
-from redoubt.attacks import deepfool
+from redoubt.attacks import deepfool, interface
 from redoubt.attacks._geometry import like
-from redoubt.lazily import lazy, torch
-
-interface = lazy("redoubt.attacks.interface")
+from redoubt.lazily import torch
 
 CANDIDATES = 9  # wrong classes whose boundaries are compared
 OVERSHOOT = 1.001  # of the way to the nearest of them, where a search starts
@@ -25,6 +23,7 @@ SLACK = 1e-5  # relative to the logits: more than they change with the batch tha
 TINY = 1e-15  # below this a gradient counts as zero
 
 
+@dataclass
 class Rows:
     """A dataclass of tensors that have a row for each image which is still worked on."""
 

@@ -20,14 +20,16 @@ class _Convolution(torch.autograd.Function):
     """A convolution of grey images with stride 1; it is a constant in its weights, and differentiable once."""
 
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: tuple):
+    def forward(
+        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, padding: tuple[int, int]
+    ) -> torch.Tensor:
         ctx.save_for_backward(weight)
         ctx.padding, ctx.shape = padding, images.shape
         return torch.conv2d(images, weight, bias, 1, padding)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
         height, width = gradient.shape[2:]
         rows, columns = weight.shape[2:]
@@ -56,7 +58,15 @@ class InputGradients(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _convolution(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def _convolution(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     grey = input.dim() == 4 and input.shape[1] == weight.shape[1] == 1 and input.device.type == "cpu"
     plain = all(value in (1, (1, 1)) for value in (stride, dilation))
     sides = (padding, padding) if isinstance(padding, int) else padding

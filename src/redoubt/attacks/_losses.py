@@ -8,11 +8,14 @@ above 16.6 the label's term is lost and signs are wrong, above 103 all terms are
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from redoubt.lazily import lazy, torch
 
-input_gradients = lazy("redoubt.attacks._input_gradients")
+if TYPE_CHECKING:
+    from redoubt.attacks import _input_gradients as input_gradients
+else:
+    input_gradients = lazy("redoubt.attacks._input_gradients")
 
 Name = Literal["cross-entropy", "log-odds", "margin"]
 
@@ -67,7 +70,9 @@ class Goal:
             return self.loss(logits, labels)
         return -self.loss(logits, torch.full_like(labels, self.target))
 
-    def gradient(self, network: Callable, inputs: torch.Tensor, labels: torch.Tensor) -> tuple:
+    def gradient(
+        self, network: Callable, inputs: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return logits (B, classes), height (B,) and the height's gradient (B, ...) at `inputs`.
 
         Cost: one forward and one backward pass.

@@ -29,12 +29,11 @@ from typing import Annotated
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.attacks._geometry import clip, like
 from redoubt.attacks._hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "l2, minimum norm"
@@ -286,7 +285,9 @@ def attack(
     return best
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield l2 Carlini-Wagner examples, away from the true class."""
     for start, inputs, labels in batches:
         yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

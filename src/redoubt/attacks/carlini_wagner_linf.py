@@ -24,12 +24,11 @@ from typing import Annotated
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.attacks._geometry import clip, like
 from redoubt.attacks._hinge import LARGEST_C, OVERSHOOT, Found, Rows, linearise, ranges, shorten, shortfall
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "l-infinity, minimum norm"
@@ -85,7 +84,12 @@ class Live(Rows):
 
 
 def enter(
-    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, parameters: Parameters, bounds
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    logits: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None,
 ) -> Live:
     """Return all images of a batch at the beginning, each at the nearest boundary of the linearised model."""
     distances, slopes, _ = linearise(network, inputs, labels, logits, parameters.confidence, 1)
@@ -136,7 +140,14 @@ def judge(live: Live, maxima: torch.Tensor, wrong: torch.Tensor, steps: int) -> 
     live.reach = torch.where(failure, torch.minimum(GROWTH * live.reach, live.widest), live.reach)
 
 
-def step(live: Live, moved: torch.Tensor, slopes: torch.Tensor, wrong: torch.Tensor, steps: int, bounds) -> None:
+def step(
+    live: Live,
+    moved: torch.Tensor,
+    slopes: torch.Tensor,
+    wrong: torch.Tensor,
+    steps: int,
+    bounds: tuple[float, float] | None,
+) -> None:
     """Move the points by one step down the objective.
 
     Args:
@@ -202,7 +213,9 @@ def attack(
     return found
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield l-infinity Carlini-Wagner examples, away from the true class."""
     for start, inputs, labels in batches:
         yield attack(network, inputs, labels, parameters, context.bounds).crafted(start)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from redoubt.attacks import interface
 from redoubt.attacks._geometry import clip, like
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-interface = lazy("redoubt.attacks.interface")
-input_gradients = lazy("redoubt.attacks._input_gradients")
+if TYPE_CHECKING:
+    from redoubt.attacks import _input_gradients as input_gradients
+else:
+    input_gradients = lazy("redoubt.attacks._input_gradients")
 
 NEEDS = "gradients"
 THREAT = "l2, minimum norm"
@@ -128,7 +131,9 @@ def perturb(
     return stretch * total, predicted, steps
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield DeepFool examples, away from the class that the model predicts (right or wrong)."""
     for start, inputs, _ in batches:
         adversarial = inputs + perturb(network, inputs, parameters, bounds=context.bounds)[0]

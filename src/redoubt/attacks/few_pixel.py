@@ -15,11 +15,10 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import _querying as querying
+from redoubt.attacks import interface
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"
 THREAT = "l0, at most `pixels` positions, any value within the bounds"
@@ -52,7 +51,9 @@ class Parameters(Strict):
         return self
 
 
-def first(draws: list[torch.Generator], population: int, pixels: int, shape, bounds) -> torch.Tensor:
+def first(
+    draws: list[torch.Generator], population: int, pixels: int, shape: tuple[int, ...], bounds: tuple[float, float]
+) -> torch.Tensor:
     """Draw the first candidates of images: positions uniform, values normal around the middle of the bounds.
 
     The standard deviation is half of the range, N(128, 127) in the paper, so that almost a third of the values are
@@ -88,7 +89,9 @@ def triples(draws: list[torch.Generator], population: int) -> torch.Tensor:
     return torch.stack([one, (one + 1 + two) % population, (one + 1 + three) % population], 1)
 
 
-def breed(points: torch.Tensor, chosen: torch.Tensor, weight: float, shape, bounds) -> torch.Tensor:
+def breed(
+    points: torch.Tensor, chosen: torch.Tensor, weight: float, shape: tuple[int, ...], bounds: tuple[float, float]
+) -> torch.Tensor:
     """Return the children, x1 + weight (x2 - x3): positions mirrored into the image, values clipped to the bounds.
 
     Args:
@@ -192,7 +195,9 @@ def search(
     return found, spent
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield few-pixel examples, all images of one pixel count before the next.
 
     An image on which the attack fails comes back with the best pixels found; one that is misclassified as it is comes

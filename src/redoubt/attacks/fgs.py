@@ -8,17 +8,20 @@ formula (`redoubt.probes.gradient_signs` measures how many); `loss: log-odds` fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy, torch
 from redoubt.records import Positive, Strict
 
-interface = lazy("redoubt.attacks.interface")
-input_gradients = lazy("redoubt.attacks._input_gradients")
+if TYPE_CHECKING:
+    from redoubt.attacks import _input_gradients as input_gradients
+else:
+    input_gradients = lazy("redoubt.attacks._input_gradients")
 
 NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"
@@ -67,7 +70,9 @@ def direction(
         return torch.autograd.grad(total, inputs)[0].sign().to(torch.int8)
 
 
-def perturb(inputs: torch.Tensor, signs: torch.Tensor, epsilon: float, bounds=None) -> torch.Tensor:
+def perturb(
+    inputs: torch.Tensor, signs: torch.Tensor, epsilon: float, bounds: tuple[float, float] | None = None
+) -> torch.Tensor:
     """Return `inputs` moved by `epsilon` along `signs`, clipped to `bounds` where the space has them."""
     moved = inputs + epsilon * signs
     return moved if bounds is None else moved.clamp(*bounds)
@@ -103,7 +108,9 @@ def smallest_epsilon(wrong: Callable[[float], int], count: int, share: float, li
     return high
 
 
-def epsilons_of(network: Callable, batches, parameters: Parameters, context, move: Move) -> list[tuple[float, dict]]:
+def epsilons_of(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context, move: Move
+) -> list[tuple[float, dict[str, float]]]:
     """Return the epsilons to apply, each with the columns that say where it comes from; see `sweep`."""
     if parameters.epsilons is not None:
         return [(epsilon, {}) for epsilon in parameters.epsilons]
@@ -123,11 +130,14 @@ def epsilons_of(network: Callable, batches, parameters: Parameters, context, mov
                 total += int((network(moved).argmax(1) != labels).sum())
         return total
 
+    assert parameters.error is not None, "one of the three keys is set"
     reach = max(float(inputs.abs().max()) for _, inputs, _ in batches)
     return [(smallest_epsilon(wrong, len(batches), parameters.error, 4.0 * reach), {})]
 
 
-def sweep(network: Callable, batches, parameters: Parameters, context, move: Move) -> Iterator[interface.Crafted]:
+def sweep(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context, move: Move
+) -> Iterator[interface.Crafted]:
     """Yield the examples of every engine, all images of one epsilon before the next.
 
     Args:
@@ -142,7 +152,9 @@ def sweep(network: Callable, batches, parameters: Parameters, context, move: Mov
             yield interface.Crafted(start, move(start, inputs, labels, epsilon), {"epsilon": epsilon, **origin})
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield fast-gradient-sign examples, see `sweep`; each image's gradient is computed once."""
     signs = {start: direction(network, inputs, labels, parameters.loss) for start, inputs, labels in batches}
 

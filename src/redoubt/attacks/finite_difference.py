@@ -14,12 +14,10 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import _querying as querying
-from redoubt.attacks import fgs
+from redoubt.attacks import fgs, interface
 from redoubt.attacks._geometry import clip, like
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"  # of the attack that the paper means; `gradient: exact` is its white-box twin, and needs gradients
 THREAT = "l-infinity ball of radius epsilon"
@@ -137,8 +135,8 @@ def direction(
     orders = None
     if parameters.group > 1:
         draws = context.generators(places, "finite-difference", step)
-        orders = [torch.randperm(points[0].numel(), generator=draw) for draw in draws]
-        orders = torch.stack(orders).to(points.device)
+        drawn = [torch.randperm(points[0].numel(), generator=draw) for draw in draws]
+        orders = torch.stack(drawn).to(points.device)
     delta, bounds, group = parameters.delta, context.bounds, parameters.group
     return estimate(network, points, labels, parameters.loss, delta, bounds, group, orders).sign().to(torch.int8)
 
@@ -191,7 +189,9 @@ def ascend(
     return moved, taken
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield finite-difference examples, all images of one epsilon before the next.
 
     The clean query and the first gradient do not depend on epsilon: a sweep makes them once. The fact `queries` holds
@@ -208,9 +208,9 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     for epsilon in parameters.epsilons:
         for (start, inputs, labels), (rows, places, signs) in zip(batches, starts, strict=True):
             moved, taken = inputs.clone(), torch.zeros_like(labels)
-            if places:
-                own = inputs[rows], labels[rows], signs, epsilon
-                moved[rows], taken[rows] = ascend(network, *own, parameters, context, places)
+            if signs is not None:
+                known = inputs[rows], labels[rows], signs, epsilon
+                moved[rows], taken[rows] = ascend(network, *known, parameters, context, places)
             exact = parameters.gradient == "exact"
             gradient = 1 if exact else 2 * -(-inputs[0].numel() // parameters.group)
             facts = {

@@ -13,16 +13,18 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.attacks._geometry import clip, like, unit
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "one step, minimum length up to the limit"
 COST = "one backward pass, at most scan + refine + 2 forward passes"
 ENGINES = ("redoubt", "foolbox")
+
+Move = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
+"""Rows (A,) and lengths (A,) to points (A, ...)."""
 
 
 class Parameters(Strict):
@@ -94,7 +96,12 @@ def shortest(
     return points, found, tried
 
 
-def scan(network: Callable, batches, parameters: Parameters, stepper: Callable) -> Iterator[interface.Crafted]:
+def scan(
+    network: Callable,
+    batches: interface.Batches,
+    parameters: Parameters,
+    stepper: Callable[[torch.Tensor, torch.Tensor], Move],
+) -> Iterator[interface.Crafted]:
     """Yield the shortest successful steps of any engine; see `run`.
 
     Args:
@@ -110,7 +117,10 @@ def scan(network: Callable, batches, parameters: Parameters, stepper: Callable) 
         inputs, labels = images[own], truth[own]
         move = stepper(inputs, labels) if len(own) else None
 
-        def step(rows, lengths, labels=labels, move=move):
+        def step(
+            rows: torch.Tensor, lengths: torch.Tensor, labels: torch.Tensor = labels, move: Move | None = move
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            assert move is not None, "there are rows"
             points = move(rows, lengths)
             with torch.no_grad():
                 return points, goal.reached(network(points), labels[rows])
@@ -122,14 +132,16 @@ def scan(network: Callable, batches, parameters: Parameters, stepper: Callable) 
         yield interface.Crafted(start, points, {"epsilon": epsilons.numpy(), "queries": queries.numpy()})
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the shortest successful steps; images on which all fail, or that are wrong as they are, stay as they are.
 
     Facts: epsilon, the length, 0 for images that are wrong as they are and NaN where all fail; queries, forward passes.
     """
     goal = losses.Goal(parameters.loss, parameters.target)
 
-    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Callable:
+    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Move:
         steps = direction_of(goal.gradient(network, inputs, labels)[2], parameters.direction)
         return lambda rows, lengths: clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
 

@@ -12,12 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
-from redoubt.attacks import pgd
+from redoubt.attacks import interface, pgd
 from redoubt.attacks._geometry import like
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2, minimum norm"
@@ -39,7 +37,13 @@ class Parameters(Strict):
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
 
 
-def search(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters: Parameters, bounds) -> tuple:
+def search(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the smallest ball around each image in which PGD, started at the image, succeeds.
 
     Returns:
@@ -87,7 +91,9 @@ def search(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parame
     return points, high, taken
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the examples of the smallest balls found."""
     for start, inputs, labels in batches:
         points, epsilons, taken = search(network, inputs, labels, parameters, context.bounds)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from redoubt.errors import RedoubtError
+from redoubt.lazily import torch
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,11 @@ class Batches:
 
 def module_of(network: Callable) -> torch.nn.Module | None:
     """Return the module inside a callable that wraps one as its attribute `network`; None where there is none."""
-    while not isinstance(network, torch.nn.Module):
-        if (network := getattr(network, "network", None)) is None:
+    inner: Any = network
+    while not isinstance(inner, torch.nn.Module):
+        if (inner := getattr(inner, "network", None)) is None:
             return None
-    return network
+    return inner
 
 
 def thin_now(iteration: int, device: torch.device) -> bool:

@@ -7,18 +7,18 @@ Source: Madry et al. (ICLR 2018), section 2.1; Kurakin et al. (ICLR 2017 worksho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.attacks._geometry import TINY, like, unit
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2 ball of radius epsilon"
@@ -68,7 +68,9 @@ def step_along(gradient: torch.Tensor, norm: str) -> torch.Tensor:
     return unit(gradient)
 
 
-def project(points: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor, norm: str, bounds) -> torch.Tensor:
+def project(
+    points: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor, norm: str, bounds: tuple[float, float] | None
+) -> torch.Tensor:
     """Return `points` (B, ...) moved into the balls around `centres`, then into the bounds.
 
     The bounds hold the centres, so clipping to them never leaves the ball.
@@ -84,7 +86,7 @@ def project(points: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor, no
 
 
 def random_start(
-    inputs: torch.Tensor, radii: torch.Tensor, norm: str, context: interface.Context, rows, tag: tuple
+    inputs: torch.Tensor, radii: torch.Tensor, norm: str, context: interface.Context, rows: Iterable[int], tag: tuple
 ) -> torch.Tensor:
     """Return points (B, ...) drawn uniformly from the balls around `inputs`, unclipped; one draw per image."""
     shape = tuple(inputs.shape[1:])
@@ -204,8 +206,8 @@ def attack(
     """
     goal = losses.Goal(parameters.loss, parameters.target)
     full = inputs.new_full((len(inputs),), epsilon)
-    options = {"norm": parameters.norm, "bounds": context.bounds, "stop": parameters.stop}
-    best = before or ascend(network, inputs, labels, inputs, full, full, goal, steps=0, **options)
+    climb = partial(ascend, norm=parameters.norm, bounds=context.bounds, stop=parameters.stop)
+    best = before or climb(network, inputs, labels, inputs, full, full, goal, steps=0)
     if not parameters.stop:
         best.fooled[:], best.heights[:] = False, float("-inf")
     for restart in range(parameters.restarts):
@@ -218,9 +220,7 @@ def attack(
             starts = random_start(starts, radii, parameters.norm, context, rows, ("pgd", epsilon, restart))
             starts = project(starts, inputs[left], radii, parameters.norm, context.bounds)
         lengths = inputs.new_full((len(left),), parameters.length(epsilon))
-        new = ascend(
-            network, inputs[left], labels[left], starts, radii, lengths, goal, steps=parameters.steps, **options
-        )
+        new = climb(network, inputs[left], labels[left], starts, radii, lengths, goal, steps=parameters.steps)
         old = Found(best.points[left], best.fooled[left], best.heights[left], best.iterations[left])
         wins = better(new, old)
         best.points[left] = torch.where(like(wins, starts), new.points, old.points)
@@ -230,7 +230,9 @@ def attack(
     return best
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield PGD examples, all images of one epsilon before the next.
 
     With `stop` an example for a smaller epsilon is kept for the larger ones, in whose balls it lies too.

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from redoubt.attacks import universal
+from redoubt.attacks import interface, universal
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 from redoubt.rows import rho_of
 
 numpy = lazy("numpy")
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "examples"
 THREAT = "that of the attack that made the examples"
@@ -28,7 +27,9 @@ class Parameters(Strict):
     """It has none; the evaluation's `reads` names what is replayed."""
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the stored examples of each source, in the order in which they are read.
 
     A source without images that holds universal perturbations has them added to this model's own images, in the space
@@ -41,6 +42,7 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
         raise RedoubtError(
             "replay: needs an evaluation whose `reads` names attacks with `keep_images: true`, or universal ones"
         )
+    assert context.positions is not None, "stored examples are those of known images"
     for source, rows in context.reads.groupby("model", sort=False):
         if rows["index"].tolist() != context.positions.tolist():
             raise RedoubtError(
@@ -54,7 +56,7 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
             yield interface.Crafted(start, examples, {"source": source})
 
 
-def _universal(batches, context) -> Iterator[interface.Crafted]:
+def _universal(batches: interface.Batches, context: interface.Context) -> Iterator[interface.Crafted]:
     sources = context.reads.attrs["shared"]
     for source, perturbations in sources.items():
         for name, v in perturbations.items():

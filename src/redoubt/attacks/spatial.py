@@ -14,10 +14,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
-from redoubt.lazily import lazy, torch
+from redoubt.attacks import interface
+from redoubt.lazily import torch
 from redoubt.records import Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "logits"  # and gradients for first-order
 THREAT = "rotation and translation, bounded"
@@ -128,7 +127,13 @@ class Worst:
 
 
 def measure(
-    network: Callable, inputs, labels, moves: torch.Tensor, parameters: Parameters, bounds, slope: bool = False
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    moves: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None,
+    slope: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Return loss and misclassification of moved images, (A, K) each, and the gradient of the loss in the moves.
 
@@ -156,7 +161,14 @@ def measure(
     return loss.view(shape), wrong.view(shape), gradient.view_as(moves) if slope else None
 
 
-def search(network: Callable, inputs, labels, moves: torch.Tensor, parameters: Parameters, bounds=None) -> Worst:
+def search(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    moves: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None = None,
+) -> Worst:
     """Try movements (B, K, 3) on images (B, C, H, W) in their order; fooled images leave if `parameters.stop`.
 
     Cost: at most K forward passes for an image. Twice as many are tried at every look, since most images leave soon.
@@ -170,7 +182,14 @@ def search(network: Callable, inputs, labels, moves: torch.Tensor, parameters: P
     return worst
 
 
-def climb(network: Callable, inputs, labels, starts: torch.Tensor, parameters: Parameters, bounds=None) -> Worst:
+def climb(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    starts: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None = None,
+) -> Worst:
     """Ascend the loss from starts (B, S, 3) by signs of the gradient; every movement passed through is tried.
 
     Cost: at most S (steps + 1) forward and backward passes for an image.
@@ -193,14 +212,21 @@ def climb(network: Callable, inputs, labels, starts: torch.Tensor, parameters: P
     return worst
 
 
-def drawn(parameters: Parameters, count: int, rows: range, context) -> torch.Tensor:
+def drawn(parameters: Parameters, count: int, rows: range, context: interface.Context) -> torch.Tensor:
     """Return no movement and `count` uniform ones within the limits, (images, 1 + count, 3), for images at `rows`."""
     limits = torch.tensor([parameters.rotation, parameters.translation, parameters.translation])
     moves = limits * (2.0 * context.rand(rows, (count, 3), "spatial", parameters.method) - 1.0)
     return torch.cat([moves.new_zeros(len(rows), 1, 3), moves], 1)
 
 
-def find(network: Callable, inputs, labels, parameters: Parameters, rows: range, context) -> Worst:
+def find(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: Parameters,
+    rows: range,
+    context: interface.Context,
+) -> Worst:
     """Return the worst movements of images (B, C, H, W) at `rows` by the method that the parameters name."""
     bounds = context.bounds
     if parameters.method == "grid":
@@ -219,7 +245,9 @@ def crafted(start: int, moved: torch.Tensor, moves: torch.Tensor, queries: torch
     return interface.Crafted(start, moved, {"rotation": rotation, "tx": tx, "ty": ty, "queries": queries.cpu().numpy()})
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield moved images; one that stays right is moved to where its loss is highest.
 
     Facts: rotation in degrees, tx (to the right) and ty (down) in pixels; queries: forward passes of the image.

@@ -11,12 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from redoubt.attacks import deepfool
+from redoubt.attacks import deepfool, interface
 from redoubt.attacks._geometry import unit
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "one l2-bounded perturbation for all images"
@@ -75,7 +73,7 @@ def project(v: torch.Tensor, radius: float | torch.Tensor, onto: Literal["ball",
     return v * (scale.clamp(max=1.0) if onto == "ball" else scale).to(v.dtype)
 
 
-def apply(inputs: torch.Tensor, v: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
+def apply(inputs: torch.Tensor, v: torch.Tensor | float, bounds: tuple[float, float] | None) -> torch.Tensor:
     """Return inputs (N, ...) plus v (...), clipped to `bounds` where the space has them."""
     moved = inputs + v
     return moved if bounds is None else moved.clamp(*bounds)
@@ -97,7 +95,9 @@ def combined(steps: torch.Tensor, radius: float) -> torch.Tensor:
     return project(step, mean.clamp(min=radius / 4))
 
 
-def predictions(network: Callable, images: torch.Tensor, v: torch.Tensor | float, bounds) -> torch.Tensor:
+def predictions(
+    network: Callable, images: torch.Tensor, v: torch.Tensor | float, bounds: tuple[float, float] | None
+) -> torch.Tensor:
     """Return the predicted classes (N,) of images (N, ...) plus v."""
     with torch.no_grad():
         return torch.cat([network(apply(part, v, bounds)).argmax(1) for part in images.split(256)])
@@ -152,17 +152,23 @@ def craft(
 
 
 def sweep(
-    network: Callable, images: torch.Tensor, parameters: Parameters, generator, bounds=None
+    network: Callable,
+    images: torch.Tensor,
+    parameters: Parameters,
+    generator: torch.Generator,
+    bounds: tuple[float, float] | None = None,
 ) -> Iterator[Universal]:
     """Yield one perturbation for each radius, ascending, crafted on images (M, ...); see `craft`."""
     mean = float(images.flatten(1).double().norm(dim=1).mean())
-    rhos = parameters.rhos or [radius / mean if mean else float("nan") for radius in parameters.radii]
+    rhos = parameters.rhos or [radius / mean if mean else float("nan") for radius in parameters.radii or ()]
     for rho, radius in zip(rhos, parameters.radii or [rho * mean for rho in rhos], strict=True):
         v, history = craft(network, images, parameters, radius, generator, bounds)
         yield Universal(v, rho, radius, history)
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield perturbed images, all of one radius before the next.
 
     The crafting images are `context.crafting` (M, ...) where it is given, and the attacked ones otherwise. Facts: rho

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import eagerpy
 import foolbox
@@ -16,8 +17,13 @@ from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
 
 from redoubt.attacks import fgs, gradient_scan, spatial
 from redoubt.attacks._geometry import like
-from redoubt.attacks.interface import Context, Crafted, module_of
+from redoubt.attacks.interface import Batches, Context, Crafted, module_of
 from redoubt.errors import RedoubtError
+
+if TYPE_CHECKING:  # so that the code of one attack here does not depend on that of the others
+    from redoubt.attacks.carlini_wagner import Parameters as CarliniWagner
+    from redoubt.attacks.deepfool import Parameters as DeepFool
+    from redoubt.attacks.pgd import Parameters as PGD
 
 
 class _Callable(torch.nn.Module):
@@ -53,13 +59,15 @@ def model(network: Callable, inputs: torch.Tensor, bounds: tuple[float, float] |
     return foolbox.PyTorchModel(_Callable(network).eval(), bounds=bounds, device=inputs.device)
 
 
-def deepfool(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def deepfool(network: Callable, batches: Batches, parameters: DeepFool, context: Context) -> Iterator[Crafted]:
     """Yield Foolbox's l2 DeepFool examples, away from the predicted class."""
     for start, inputs, _ in batches:
         yield Crafted(start, _deepfool(network, inputs, parameters, context.bounds))
 
 
-def _deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> torch.Tensor:
+def _deepfool(
+    network: Callable, inputs: torch.Tensor, parameters: DeepFool, bounds: tuple[float, float] | None
+) -> torch.Tensor:
     with torch.no_grad():
         predicted = network(inputs).argmax(1)
     attack = foolbox.attacks.L2DeepFoolAttack(
@@ -69,7 +77,9 @@ def _deepfool(network: Callable, inputs: torch.Tensor, parameters, bounds) -> to
         return attack.run(model(network, inputs, bounds), inputs, foolbox.criteria.Misclassification(predicted))
 
 
-def fast_gradient_sign(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def fast_gradient_sign(
+    network: Callable, batches: Batches, parameters: fgs.Parameters, context: Context
+) -> Iterator[Crafted]:
     """Yield Foolbox's fast-gradient-sign examples, epsilon by epsilon.
 
     Raises:
@@ -87,7 +97,7 @@ def fast_gradient_sign(network: Callable, batches, parameters, context: Context)
     yield from fgs.sweep(network, batches, parameters, context, move)
 
 
-def pgd(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def pgd(network: Callable, batches: Batches, parameters: PGD, context: Context) -> Iterator[Crafted]:
     """Yield Foolbox's PGD examples, epsilon by epsilon, each after all steps of one start.
 
     Raises:
@@ -102,11 +112,18 @@ def pgd(network: Callable, batches, parameters, context: Context) -> Iterator[Cr
 
 
 def _pgd(
-    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, epsilon: float, parameters, context, first: int
-):
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    epsilon: float,
+    parameters: PGD,
+    context: Context,
+    first: int,
+) -> torch.Tensor:
     """Foolbox draws a start from torch's global generator: it is seeded for the batch that begins at image `first`."""
     kind = foolbox.attacks.LinfPGD if parameters.norm == "linf" else foolbox.attacks.L2PGD
     attack = kind(abs_stepsize=parameters.length(epsilon), steps=parameters.steps, random_start=parameters.random_start)
+    criterion: foolbox.criteria.Criterion
     if parameters.target is None:
         criterion = foolbox.criteria.Misclassification(labels)
     else:
@@ -117,7 +134,9 @@ def _pgd(
         return attack.run(model(network, inputs, context.bounds), inputs, criterion, epsilon=epsilon)
 
 
-def scan(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def scan(
+    network: Callable, batches: Batches, parameters: gradient_scan.Parameters, context: Context
+) -> Iterator[Crafted]:
     """Yield the shortest of Foolbox's single steps that succeed.
 
     Raises:
@@ -126,13 +145,20 @@ def scan(network: Callable, batches, parameters, context: Context) -> Iterator[C
     if parameters.loss != "cross-entropy" or parameters.target is not None:
         raise RedoubtError("gradient-scan: Foolbox's engine needs `loss: cross-entropy` and `target: null`")
 
-    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Callable:
+    def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> gradient_scan.Move:
         return lambda rows, lengths: _one_step(network, inputs[rows], labels[rows], lengths, parameters, context.bounds)
 
     yield from gradient_scan.scan(network, batches, parameters, stepper)
 
 
-def _one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, parameters, bounds):
+def _one_step(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    lengths: torch.Tensor,
+    parameters: gradient_scan.Parameters,
+    bounds: tuple[float, float] | None,
+) -> torch.Tensor:
     """Return Foolbox's single steps of the given lengths (B,), along signs or gradients of unit root mean square."""
     sign = parameters.direction == "sign"
     kind = foolbox.attacks.LinfFastGradientAttack if sign else foolbox.attacks.L2FastGradientAttack
@@ -147,7 +173,9 @@ def _one_step(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, len
     return moved
 
 
-def grid_search(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def grid_search(
+    network: Callable, batches: Batches, parameters: spatial.Parameters, context: Context
+) -> Iterator[Crafted]:
     """Yield images drawn by Foolbox's transformation at the first movement of the grid that fools.
 
     Foolbox's own search is not used: its grid translates before it rotates, and a shift of one pixel is one of
@@ -162,7 +190,13 @@ def grid_search(network: Callable, batches, parameters, context: Context) -> Ite
         yield spatial.crafted(start, *_first_that_fools(network, inputs, labels, parameters, context.bounds))
 
 
-def _first_that_fools(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> tuple:
+def _first_that_fools(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: spatial.Parameters,
+    bounds: tuple[float, float] | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return moved images (B, C, H, W), their movements (B, 3) and forward passes (B,)."""
     fill, side = 0.0 if bounds is None else bounds[0], inputs.shape[3]
     found, moved = inputs.new_zeros(len(inputs), 3), inputs.clone()
@@ -184,7 +218,9 @@ def _first_that_fools(network: Callable, inputs: torch.Tensor, labels: torch.Ten
     return moved, found, queries
 
 
-def carlini_wagner(network: Callable, batches, parameters, context: Context) -> Iterator[Crafted]:
+def carlini_wagner(
+    network: Callable, batches: Batches, parameters: CarliniWagner, context: Context
+) -> Iterator[Crafted]:
     """Yield Foolbox's l2 Carlini-Wagner examples; what it fails on, or need not change, comes back as it is.
 
     Its steps are taken in the space of tanh. Where there are no bounds, that of `model` is all but linear, and its
@@ -194,7 +230,13 @@ def carlini_wagner(network: Callable, batches, parameters, context: Context) -> 
         yield Crafted(start, _carlini_wagner(network, inputs, labels, parameters, context.bounds))
 
 
-def _carlini_wagner(network: Callable, inputs: torch.Tensor, labels: torch.Tensor, parameters, bounds) -> torch.Tensor:
+def _carlini_wagner(
+    network: Callable,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: CarliniWagner,
+    bounds: tuple[float, float] | None,
+) -> torch.Tensor:
     victim, rate = model(network, inputs, bounds), parameters.learning_rate
     if bounds is None:
         rate *= float(inputs.max() - inputs.min()) / victim.bounds.upper or 1.0 / victim.bounds.upper

@@ -82,6 +82,6 @@ def craft(
         frames.append({name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in facts.items()})
         crafted.append(part.inputs)
     rows = pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True)
-    if kind == "attacks":
+    if isinstance(victim, Finite):
         rows.attrs["nonfinite_gradients"] = victim.share_checked()
     return Result(torch.cat(crafted), rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def _attacked(
         frames += rows_of(victim, part, batch, entry)
         shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
     frame, metadata = pd.concat(frames, ignore_index=True), {}
-    if kind == "attacks":
+    if isinstance(network, Finite):
         frame.attrs[NONFINITE] = network.share_checked()
         metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])
     return frame, metadata | ({SHARED: safetensors.torch.save(shared)} if shared else {})
@@ -181,6 +181,6 @@ def _attacked(
 
 def _crafted_on(source: Victim, entry: AttackEntry) -> Finite:
     """Return the model that examples are crafted on, with the gradients and the number of draws that the entry asks."""
-    network = StraightThrough(source.network) if entry.gradient == "straight-through" else source.network
+    network: Callable = StraightThrough(source.network) if entry.gradient == "straight-through" else source.network
     network = network if entry.draws == 1 else Expectation(network, entry.draws, not entry.draws_apart)
     return Finite(network, source.bounds)

@@ -6,9 +6,18 @@ identity as the approximation.
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 
 from redoubt.errors import RedoubtError
+
+
+@runtime_checkable
+class _Switched(Protocol):
+    """A layer that gradients can be asked to pass by."""
+
+    straight_through: bool
 
 
 class StraightThrough(torch.nn.Module):
@@ -24,7 +33,7 @@ class StraightThrough(torch.nn.Module):
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
         self.network, self.training = network, network.training
-        self.layers = [layer for layer in network.modules() if hasattr(layer, "straight_through")]
+        self.layers = [layer for layer in network.modules() if isinstance(layer, _Switched)]
         if not self.layers:
             raise RedoubtError("gradient: straight-through: the model has no layer that gradients could pass by")
 

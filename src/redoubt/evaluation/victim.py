@@ -102,12 +102,13 @@ class Victim:
 
     def detected(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return which attacked inputs the model's own detector reports, bool (N,)."""
+        assert self.detector is not None, "the model has a detector"
         return self.detector(inputs if self.preprocessed else self.layer(inputs))
 
     def pictures(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return attacked inputs as images, in [0, 1] where the attack left that box alone."""
         if not self.preprocessed:
             return inputs
-        if not hasattr(self.layer, "to_images"):
+        if (to_images := getattr(self.layer, "to_images", None)) is None:
             raise RedoubtError(f"keep_images: {type(self.layer).__name__} cannot be turned back into images")
-        return self.layer.to_images(inputs)
+        return to_images(inputs)

@@ -1,8 +1,9 @@
 """Which source code a job runs, and one digest of what it means.
 
-The code of a job is the modules that it names and all that they import, found by reading import statements. Its digest
-is taken over their text without comments, docstrings, layout and the wording of errors and descriptions, so that it
-changes only where a result could. It is the same for every minor version of Python and wherever the checkout lies.
+The code of a job is the modules that it names and all that they import, found by reading import statements; those that
+only type checkers follow are left out. Its digest is taken over their text without comments, docstrings, layout and the
+wording of errors and descriptions, so that it changes only where a result could. It is the same for every minor version
+of Python and wherever the checkout lies.
 """
 
 from __future__ import annotations
@@ -55,9 +56,17 @@ def module_file(name: str, source: Path = SOURCE) -> Path | None:
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
-def imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
-    """Yield the names that a module imports, and what may be modules among the names that it imports from others."""
-    for node in ast.walk(tree):
+def imported(name: str, tree: ast.Module, is_package: bool, types: bool = True) -> Iterator[str]:
+    """Yield the names that a module imports, and what may be modules among the names that it imports from others.
+
+    Args:
+        name: of the module.
+        tree: its syntax.
+        is_package: its file is that of a package.
+        types: follow what is imported for type checkers alone, too: what stands below `if TYPE_CHECKING:`.
+    """
+    parts = (part for each in tree.body for part in ([each] if types else _run(each)))
+    for node in (node for part in parts for node in ast.walk(part)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -70,13 +79,20 @@ def imported(name: str, tree: ast.Module, is_package: bool) -> Iterator[str]:
             yield str(node.args[0].value)
 
 
+def _run(statement: ast.stmt) -> list[ast.stmt]:
+    """Return what Python runs of a statement of a module: of `if TYPE_CHECKING:`, what stands below its `else:`."""
+    if isinstance(statement, ast.If) and getattr(statement.test, "id", None) == "TYPE_CHECKING":
+        return statement.orelse
+    return [statement]
+
+
 @cache
 def _direct(name: str, source: Path) -> frozenset[str]:
     file = module_file(name, source)
     parts = name.split(".")
     parents = {".".join(parts[:end]) for end in range(1, len(parts))}
     assert file is not None, name
-    found = imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py")
+    found = imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py", types=False)
     return frozenset({*found, *parents})
 
 

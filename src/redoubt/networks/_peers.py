@@ -256,7 +256,7 @@ class PeerNetwork(torch.nn.Module):
         self,
         network: torch.nn.Module,
         layers: dict[str, PeerRegularization],
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         peers: int = 50,
         draws: int = 10,
         average: Literal["outputs", "layers"] = "outputs",

@@ -17,12 +17,10 @@ import copy
 from collections.abc import Callable, Iterator
 
 from redoubt.attacks import _losses as losses
-from redoubt.attacks import fgs
+from redoubt.attacks import fgs, interface
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.records import Strict
-
-interface = lazy("redoubt.attacks.interface")
 
 NEEDS = "gradients"
 THREAT = "none: it perturbs nothing"
@@ -45,7 +43,9 @@ def shares(signs: torch.Tensor, exact: torch.Tensor) -> tuple[torch.Tensor, torc
     return lost.flatten(1).double().mean(1), (signs * exact < 0).flatten(1).double().mean(1)
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the images as they are.
 
     Facts (B,): zero_signs and wrong_signs, shares of the image's elements, see `shares`; margin, the label's logit less

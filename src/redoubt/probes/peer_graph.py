@@ -17,16 +17,19 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from redoubt.attacks import interface
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy, torch
 from redoubt.records import Strict
 
-interface = lazy("redoubt.attacks.interface")
-peers = lazy("redoubt.networks._peers")
+if TYPE_CHECKING:
+    from redoubt.networks import _peers as peers
+else:
+    peers = lazy("redoubt.networks._peers")
 
 NEEDS = "the network"
 THREAT = "none: it perturbs nothing"
@@ -87,7 +90,7 @@ def chosen(network: peers.PeerNetwork, parameters: Parameters) -> tuple[str, pee
     name = parameters.layer
     if isinstance(name, int) and name < len(names):
         name = names[name]
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise RedoubtError(f"layer: {name!r} is not one of {', '.join(names)} or 0 to {len(names) - 1}")
     if parameters.draw >= network.draws:
         raise RedoubtError(f"draw: {parameters.draw} asked for, but the model has draws 0 to {network.draws - 1}")
@@ -153,7 +156,7 @@ def _carry_coordinates(module: torch.nn.Module) -> None:
         module.reset_running_stats()
         module.reset_parameters()
     elif isinstance(module, peers.PeerRegularization):
-        module.forward = lambda maps: maps
+        module.forward = lambda maps: maps  # type: ignore[method-assign]  # features pass, in this copy alone
 
 
 def nearest_centre(positions: torch.Tensor, middles: torch.Tensor) -> torch.Tensor:
@@ -207,7 +210,9 @@ def pictures_of(model: Callable, inputs: torch.Tensor) -> torch.Tensor:
     return layer.to_images(inputs).clamp(0, 1)
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the images as they are, with their links.
 
     Facts, P being the chosen pixels, K the neighbours, nearest first, and d the channels; each is one flat row:
@@ -240,9 +245,11 @@ class _View:
         self.model, self.parameters = model, parameters
         self.network = peer_network(model)
         self.layer, _ = chosen(self.network, parameters)
-        self.middles = tuple(part.to(self.network.peers.dtype) for part in centres(self.network, self.layer))
+        rows, columns = centres(self.network, self.layer)
+        self.middles = rows.to(self.network.peers.dtype), columns.to(self.network.peers.dtype)
         self.pictures = pictures_of(model, self.network.peers.split(self.network.count)[parameters.draw])
-        self.shape = tuple(self.pictures.shape[2:])
+        height, width = self.pictures.shape[2:]
+        self.shape = height, width
         steps = (part[1:2] - part[:1] for part in self.middles)
         self.cell = torch.cat([step if len(step) else step.new_ones(1) for step in steps])
         self.picked = _picked(parameters.pixels, self.middles, self.shape)
@@ -273,7 +280,9 @@ class _View:
         return torch.stack([self.middles[0][places // width], self.middles[1][places % width]], -1)
 
 
-def _picked(pixels: list[tuple[int, int]], middles, shape: tuple[int, int]) -> torch.Tensor:
+def _picked(
+    pixels: list[tuple[int, int]], middles: tuple[torch.Tensor, torch.Tensor], shape: tuple[int, int]
+) -> torch.Tensor:
     """Return the map's pixels (P,) nearest to pixels of the image."""
     for row, column in pixels:
         if row >= shape[0] or column >= shape[1]:

@@ -6,11 +6,10 @@ and 5 show it.
 
 from __future__ import annotations
 
+from redoubt.attacks import _finite as finite
 from redoubt.attacks import deepfool
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import torch
 from redoubt.probes.interface import View
-
-finite = lazy("redoubt.attacks._finite")
 
 
 class Parameters(deepfool.Parameters):

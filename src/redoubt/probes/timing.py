@@ -13,18 +13,21 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from redoubt.attacks import interface
 from redoubt.errors import RedoubtError
 from redoubt.lazily import lazy, torch
 from redoubt.probes import peer_graph
 from redoubt.records import Strict
 
-interface = lazy("redoubt.attacks.interface")
-peers = lazy("redoubt.networks._peers")
+if TYPE_CHECKING:
+    from redoubt.networks import _peers as peers
+else:
+    peers = lazy("redoubt.networks._peers")
 
 NEEDS = "the network"
 THREAT = "none: it perturbs nothing"
@@ -111,7 +114,10 @@ def recomputed(network: peers.PeerNetwork, inputs: torch.Tensor) -> Callable[[],
 
 
 def in_turn(
-    works: dict[str, Callable[[], object]], repetitions: int, device: torch.device, clock=time.perf_counter
+    works: Mapping[str, Callable[[], object]],
+    repetitions: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Return the seconds of several pieces of work, done in turn, in opposite order every other time.
 
@@ -143,7 +149,9 @@ def ratio(times: list[float], base: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(times, base, strict=True))
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the first images as they are, three times, each image with one measurement.
 
     Facts: what (`training`, `inference`, or `inference, peers recomputed`), seconds and seconds_plain of one
@@ -172,7 +180,11 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
 
 
 def _measured(
-    peer: peers.PeerNetwork, inputs: torch.Tensor, labels: torch.Tensor, parameters: Parameters, generator
+    peer: peers.PeerNetwork,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    parameters: Parameters,
+    generator: torch.Generator,
 ) -> dict[str, tuple[list[float], list[float]]]:
     """Return by what is timed the seconds with peer layers, and those without."""
     own, plain = pair(peer, inputs, parameters, generator)
