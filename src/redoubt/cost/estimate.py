@@ -86,6 +86,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
         return _download(job)
     if job.model is None:
         return Cost(start, 0.0)
+    assert job.dataset is not None, "a job of a model has a dataset"
     counts = dict(sources.source(job.dataset).counts) or _published(catalog, job.dataset)
     entry = catalog.models[job.model].entry
     speed = rates.get(model_key(entry))
@@ -95,7 +96,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
     passes = rates.get(attack_key(attack, read, job.dataset)) if attack else None
     if job.attack is None:
         return Cost(start + _training(entry.training, counts, speed, passes), speed["bytes"])
-    if passes is None:
+    if attack is None or passes is None:
         return Cost(None, None, "its passes cannot be counted")
     shape, classes = facts(job.dataset)
     images = selected(attack.select, counts["test"], classes)
@@ -108,6 +109,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
 
 def asked(catalog: Catalog, job: Job) -> tuple[AttackEntry | None, list[AttackEntry]]:
     """Return the attack of a job (that which measures rho_2 where a training has one), and the attacks it reads."""
+    assert job.model is not None, "a job of a model"
     if job.attack is None:
         return tracking(catalog.models[job.model].entry), []
     run = catalog.runs[job.model, job.attack]
@@ -115,6 +117,7 @@ def asked(catalog: Catalog, job: Job) -> tuple[AttackEntry | None, list[AttackEn
 
 
 def _download(job: Job) -> Cost:
+    assert job.dataset is not None, "a download has a dataset"
     source = sources.source(job.dataset)
     images = sum(source.counts.values())
     size = float(images * math.prod(source.shape)) if images else None

@@ -79,7 +79,7 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
     where = device.choose(name, threads)
     device.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
-    model = model.to(where, memory_format=classifier.memory_format(model.network, shape))
+    model = classifier.moved(model, where, classifier.memory_format(model.network, shape))
     schedule = entry.training.model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
     options = registry.parameters("defenses", entry.defense.name, entry.defense.parameters)
     defense = registry.method("defenses", entry.defense.name).Defense(options, model.network)
@@ -147,7 +147,7 @@ class _Counted(torch.autograd.Function):
         return inputs.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         ctx.passes["backward"] += len(gradient)
         return 1e6 * gradient, None
 
@@ -227,7 +227,7 @@ def of_attack(
         wider = _total(entry, sources, shape, classes, (1, 4)) if entry.crafting is not None else few
     except RedoubtError:
         return None
-    image = {kind: more[kind] - few[kind] for kind in few}
+    image: dict[str, float] = {kind: more[kind] - few[kind] for kind in few}
     crafting = {kind: (wider[kind] - few[kind]) / 2 for kind in few}
     fixed = {kind: max(0.0, few[kind] - image[kind] - 2 * crafting[kind]) for kind in few}
     return {"fixed": fixed, "image": image, "crafting": crafting}

@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, Protocol, cast
 
 from redoubt.errors import RedoubtError
 
@@ -48,7 +48,7 @@ def members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
     seen: set[str] = set()
     with _reported(path), _decompressed(path) as stream:
         bounded = _Bounded(stream, limit, path)
-        with tarfile.open(fileobj=bounded, mode="r|") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|") as archive:  # which is read, and no more
             for member in archive:
                 _refuse_unsafe(member, path)
                 if member.isdir():
@@ -56,21 +56,27 @@ def members(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
                 if member.name in seen:
                     raise RedoubtError(f"{path.name}: holds {member.name!r} twice; the archive is refused")
                 seen.add(member.name)
-                yield member.name, archive.extractfile(member).read()
+                content = archive.extractfile(member)
+                assert content is not None, "a plain file"
+                yield member.name, content.read()
         # tarfile stops at the end mark; the checksum of the whole stream comes after it.
         while bounded.read(_CHUNK):
             pass
 
 
-def _decompressed(path: Path) -> BinaryIO:
+def _decompressed(path: Path) -> lzma.LZMAFile | gzip.GzipFile:
     with path.open("rb") as stream:
         return lzma.open(path) if stream.read(len(_XZ_MAGIC)) == _XZ_MAGIC else gzip.open(path)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _Bounded:
     """A stream that raises an error beyond `limit` bytes, whatever a header says."""
 
-    def __init__(self, stream: BinaryIO, limit: int, path: Path) -> None:
+    def __init__(self, stream: _Readable, limit: int, path: Path) -> None:
         self._stream, self._left, self._path, self._limit = stream, limit, path, limit
 
     def read(self, size: int) -> bytes:

@@ -17,7 +17,7 @@ _PIXELS = 3 * 32 * 32
 # Space for the headers and the few text files of an archive.
 _SLACK = 2**20
 # Per dataset: label bytes of a record (the last is the class used here) and the members of each split.
-_LAYOUTS = {
+_LAYOUTS: dict[str, tuple[int, dict[str, tuple[str, ...]]]] = {
     "cifar10": (
         1,
         {

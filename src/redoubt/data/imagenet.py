@@ -60,6 +60,7 @@ def scan(folder: Path | str | None) -> tuple[dict[str, dict[str, np.ndarray]], t
     """
     if problem := imagenet_problem(folder):
         raise RedoubtError(problem)
+    assert folder is not None, "which were a problem"
     root = local(folder)
     classes = _classes(root / "train")
     if not classes:
@@ -135,14 +136,15 @@ def _check_pictures(root: Path, paths: list[str]) -> None:
 
 def _problem(path: Path) -> str | None:
     """Return why a picture cannot be used, as far as that shows without decoding it, or None."""
+    most = Image.MAX_IMAGE_PIXELS or math.inf
     try:
         with _opened(path) as picture:
             short, long = sorted(picture.size)
-            if short * long <= Image.MAX_IMAGE_PIXELS:
+            if short * long <= most:
                 _check_end(picture, path)
     except RedoubtError as error:
         return str(error)
-    if short * long > Image.MAX_IMAGE_PIXELS or long > _SLIMMEST * short:
+    if short * long > most or long > _SLIMMEST * short:
         return f"{path}: {picture.width}x{picture.height} pixels are too many, or too slim"
     return None
 

@@ -31,10 +31,10 @@ def check(path: Path, file: SourceFile) -> None:
         if expected is not None:
             _compare(name, file_digest(path, name), expected)
     if file.content_sha256 is not None:
-        _check_content(path, file)
+        _check_content(path, file, file.content_sha256)
 
 
-def _check_content(path: Path, file: SourceFile) -> None:
+def _check_content(path: Path, file: SourceFile, expected: str) -> None:
     digest, size = hashlib.sha256(), 0
     # Without a known size, gzip's maximum compression ratio bounds the content.
     limit = file.content_size if file.content_size is not None else 1100 * path.stat().st_size
@@ -43,7 +43,7 @@ def _check_content(path: Path, file: SourceFile) -> None:
         size += len(chunk)
     if file.content_size is not None and size != file.content_size:
         raise RedoubtError(f"its content has {size} bytes; expected {file.content_size}")
-    _compare("sha256 of the content", digest.hexdigest(), file.content_sha256)
+    _compare("sha256 of the content", digest.hexdigest(), expected)
 
 
 def _compare(name: str, found: str, expected: str) -> None:

@@ -51,6 +51,7 @@ def run(
     meta: dict[str, Any] = {"name": source.name, "title": source.title, "shape": list(source.shape)}
     if source.layout == "imagenet":
         splits, classes = imagenet.scan(imagenet_folder)
+        assert imagenet_folder is not None, "scanned"
         root = imagenet.as_utf8(sources.local(imagenet_folder).resolve())
         weights = [vision.fetch(name) for name in vision.PUBLISHED]  # of the networks that are trained on it elsewhere
         meta |= {"classes": list(classes), "root": root, "sources": weights}

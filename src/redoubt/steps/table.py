@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--text", type=Path, required=True, help="Markdown file to write")
     options = parser.parse_args(argv)
     drawing = draw(parse_json(options.entry, "--entry"))
+    assert drawing.text is not None, "a table has a text"
     write_all({options.text: drawing.text, options.data: data(drawing)})
     return 0
 

@@ -6,7 +6,7 @@ is plain or waits (`lazy("redoubt...")`). Each room stands on a floor of `FLOORS
 
 import ast
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -83,9 +83,11 @@ def problems(source: Path = SOURCE) -> list[str]:
     return lines + [f"{' -> '.join(cycle)}: imports run in a circle" for cycle in cycles(modules(source))]
 
 
-def cycles(graph: dict[str, Iterable[str]]) -> list[list[str]]:
+def cycles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """Return the circles that a walk over a graph finds, each once, as lists that end where they begin."""
-    found, done, path = [], set(), []
+    found: list[list[str]] = []
+    done: set[str] = set()
+    path: list[str] = []
 
     def visit(name: str) -> None:
         if name in path:
@@ -101,7 +103,7 @@ def cycles(graph: dict[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
-def reach(graph: dict[str, Iterable[str]], name: str) -> set[str]:
+def reach(graph: Mapping[str, Iterable[str]], name: str) -> set[str]:
     """Return all that can be reached from a name, itself left out where there is no circle."""
     seen, todo = set(), list(graph[name])
     while todo:
@@ -128,10 +130,10 @@ def _rows(graph: dict[str, set[str]]) -> tuple[list[list], list[tuple]]:
     rows: list[list] = [[name for name in names if name in graph] for names in FLOORS[1:]]
     pieces = []
     for name, other in drawn(graph):
-        way = [name, *((name, other, floor) for floor in range(height[name] - 1, height[other], -1)), other]
-        for passing in way[1:-1]:
-            rows[passing[2] - 1].append(passing)
-        pieces += [(above, below, (name, other)) for above, below in pairwise(way)]
+        passing = [(name, other, floor) for floor in range(height[name] - 1, height[other], -1)]
+        for place in passing:
+            rows[place[2] - 1].append(place)
+        pieces += [(above, below, (name, other)) for above, below in pairwise([name, *passing, other])]
     return rows[::-1], pieces
 
 

@@ -77,6 +77,7 @@ def _parameters(jobs: Jobs, job: Job) -> dict[str, str]:
 
     `given` is an optional key if it is there, else a mandatory one, because DVC fails on missing parameters.
     """
+    assert job.model is not None, "a training has a model"
     name = jobs.catalog.models[job.model].study
     study = jobs.catalog.studies[name]
     kind, method, optional = ("baselines", "network", "preprocessing")

@@ -24,7 +24,12 @@ from redoubt.graph.jobs import NAMES, STEPS, Job, Jobs
 from redoubt.progress import progress
 from redoubt.study import catalog as catalogs
 from redoubt.study.catalog import Catalog
+from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.model import ModelEntry
 from redoubt.tools.reference import seconds as benchmarks
+
+Facts = tuple[tuple[int, int, int], int]
+"""Shape of a dataset's images, and the number of its classes."""
 
 MODEL_STEPS = ("pretrain", "defend", "attack")
 BASIS = """\
@@ -57,9 +62,10 @@ def works(jobs: Jobs) -> dict[str, Any]:
         result[f"start {job.step}"] = partial(start_seconds, STEPS.get(job.step, job.step))
         if job.model is None:
             continue
+        assert job.dataset is not None, "a job of a model has a dataset"
         facts, entry = estimate.facts(job.dataset), catalog.models[job.model].entry
 
-        def speed(entry=entry, facts=facts):
+        def speed(entry: ModelEntry = entry, facts: Facts = facts) -> dict[str, float]:
             from redoubt.cost import measure as rates
 
             return rates.of_model(entry, *facts, device, threads)
@@ -69,7 +75,9 @@ def works(jobs: Jobs) -> dict[str, Any]:
         if attack is None:
             continue
 
-        def passes(attack=attack, read=read, facts=facts):
+        def passes(
+            attack: AttackEntry = attack, read: list[AttackEntry] = read, facts: Facts = facts
+        ) -> dict[str, dict[str, float]] | None:
             from redoubt.cost import measure as rates
 
             return rates.of_attack(attack, read, *facts)
@@ -166,8 +174,8 @@ def report(everything: Jobs, rates: dict[str, Any], ran: dict[str, float]) -> st
     cores = 1 if gpu else os.cpu_count() or 1
     where = "one GPU" if gpu else f"{cores} cores"
     lines.append(f"\nAt best {hours(total / cores)} hours on {where}. The longest of those left:")
-    longest = sorted((pair for pair in left if pair[1].seconds), key=lambda pair: -pair[1].seconds)[:3]
-    lines += [f"  {hours(cost.seconds)} h  {job.name}" for job, cost in longest]
+    longest = sorted((pair for pair in left if pair[1].seconds), key=lambda pair: -(pair[1].seconds or 0.0))[:3]
+    lines += [f"  {hours(cost.seconds or 0.0)} h  {job.name}" for job, cost in longest]
     unknown: dict[str, list[str]] = {}
     for job, cost in left:
         if cost.seconds is None:

@@ -66,7 +66,8 @@ def keep(found: catalog.Catalog, out: Path) -> list[str]:
         RedoubtError: nothing is drawn at this scale.
     """
     results = Path("results") / found.config.scale
-    drawn, absent = [], []
+    drawn: list[str] = []
+    absent: list[str] = []
     for study, artifact in found.artifacts:
         files = [path for suffix in SUFFIXES if (path := results / study / f"{artifact}.{suffix}").exists()]
         (drawn if files else absent).append(f"{study}/{artifact}")

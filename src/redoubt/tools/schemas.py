@@ -100,7 +100,7 @@ def _probe(method: ModuleType) -> list[str]:
 
 
 def _first_line(method: ModuleType) -> str:
-    return method.__doc__.strip().split("\n")[0]
+    return (method.__doc__ or "").strip().split("\n")[0]
 
 
 PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
@@ -110,7 +110,7 @@ PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
 }
 
 
-def _choices(annotation) -> str:
+def _choices(annotation: object) -> str:
     literal = re.search(r"Literal\[(.*?)\]", str(annotation))
     return " \\| ".join(re.findall(r"'([^']+)'", literal[1])) if literal else ""
 
@@ -135,7 +135,7 @@ def page(kind: str) -> str:
         rows.append(f"| [{name}](#{name}) | {' | '.join(cells)} |")
     sections = []
     for name, method in methods.items():
-        sections += ["", f"## {name}", "", method.__doc__.strip(), ""]
+        sections += ["", f"## {name}", "", (method.__doc__ or "").strip(), ""]
         if lines := _parameters(method):
             sections += ["| parameter | default | meaning |", "| --- | --- | --- |", *lines]
         else:
