@@ -177,14 +177,14 @@ def test_table_sets_paper_beside_ours(entry):
     given = entry("metric-table", {"models": ["a", "gone"], "columns": columns, "show": ["network", "method"]})
     made = drawing.draw(given)
     cells = made.data.set_index(["row", "column"])
-    assert cells.loc[("a", "Acc."), "reproduced"] == 1.0 and cells.loc[("a", "Acc."), "n"] == 60
-    assert cells.loc[("a", "Acc."), "seeds"] == 2 and cells.loc[("a", "rho_2"), "n"] == 20
+    assert cells.loc[("a", "Acc."), "reproduced"] == 1.0 and cells.loc[("a", "Acc."), "n"] == 30
+    assert cells.loc[("a", "Acc."), "seeds"] == 2 and cells.loc[("a", "rho_2"), "n"] == 10
     assert cells["verdict"].tolist() == ["reproduced", "not-comparable", "not-run", "not-run"]
     assert cells["reason"].tolist()[2:] == [REASON] * 2
     lines = made.text.splitlines()
     assert lines[0] == "# A title" and "_NOT comparable_" in lines
     assert next(line for line in lines if line.startswith("| MLP | Reference")).count("|") == 5
-    assert "99.00 % → **100.00 %**" in made.text and f"- not run: {REASON}" in lines and "+1.00 %" in made.text
+    assert "99.00 % → **100.00 % ± 0.00 %**" in made.text and f"- not run: {REASON}" in lines and "+1.00 %" in made.text
 
 
 def test_where_that_matches_nothing_is_refused(entry):

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, frame, read_cells, read_scorecard, shown, verdict
+from redoubt.judging.cells import COLUMNS, cell, frame, read_cells, read_scorecard, shown, verdict, with_spread
 from redoubt.judging.estimate import Estimate
 from redoubt.study.entries.artifact import ArtifactEntry, Verdict
 from redoubt.study.published import Published, read_published
@@ -45,6 +45,16 @@ def test_bad_numbers_are_refused_with_their_line(digits, tmp_path):
     with pytest.raises(RedoubtError, match=r"published\.csv: line 3: '.*' is not a number") as caught:
         read(tmp_path, "table-1,a,b,1.0,ratio,", f'table-1,a,c,"{digits}",ratio,')
     assert "\n" not in str(caught.value)
+
+
+def test_a_printed_standard_deviation_is_read_in_its_unit(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text("artifact,row,column,value,unit,note,std\nt,a,b,98.31,percent,,0.12\nt,a,c,1.0,ratio,,\n")
+    found = read_published(path)
+    assert found["t", "a", "b"].std == pytest.approx(0.0012) and found["t", "a", "c"].std is None
+    path.write_text("artifact,row,column,value,unit,std\nt,a,b,98.31,percent,small\n")
+    with pytest.raises(RedoubtError, match="line 2: std: 'small' is not a number"):
+        read_published(path)
 
 
 def test_cells_given_twice_are_refused_with_their_line(tmp_path):
@@ -104,8 +114,18 @@ def test_verdict_compares_nothing_where_it_should_not():
 def test_a_cell_holds_all_columns():
     rows = pd.DataFrame({"label": [0] * 10, "clean_label": [0] * 9 + [1], "seed": [0, 1] * 5})
     found = cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.95, 0.005))
-    assert (found.reproduced, found.n, found.seeds, found.verdict) == (0.9, 10, 2, "reproduced")
+    assert (found.reproduced, found.n, found.seeds, found.verdict) == (0.9, 5, 2, "reproduced")
     assert found.difference == pytest.approx(-0.05) and found.ci_low < 0.9 < found.ci_high
+
+
+def test_a_cell_of_several_runs_shows_how_they_differ():
+    rows = pd.DataFrame({"l2": [1.0, 2.0, 3.0, 1.2, 2.2, 3.2], "x_l2": 10.0, "index": [0, 1, 2] * 2})
+    rows["seed"] = [0, 0, 0, 1, 1, 1]
+    found = cell(ENTRY, ("m", "rho_2"), "rho-2", rows, None, Published(0.21, 0.005, std=0.03))
+    assert (found.seeds, found.n, found.over) == (2, 3, "test images and training runs")
+    assert found.std == pytest.approx(0.02 / 2**0.5) and found.published_std == 0.03
+    assert found.ci_low < found.ci90_low < found.reproduced < found.ci90_high < found.ci_high
+    assert with_spread("rho-2", found.reproduced, found.std) == "2.10e-01 ± 1.41e-02"
 
 
 def test_a_missing_cell_tells_its_reason():

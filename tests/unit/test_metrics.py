@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
-from redoubt.judging.estimate import NoValue, bootstrap, estimate, wilson
+from redoubt.judging.estimate import NoValue, estimate
+from redoubt.judging.intervals import bootstrap, wilson
 
 ROWS = pd.DataFrame(
     {

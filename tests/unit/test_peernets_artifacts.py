@@ -254,7 +254,7 @@ def test_panels_of_a_column_have_one_range(entry):
 
 def test_curves_put_seeds_together(entry):
     data = drawing.draw(entry("curves", curves("a"), seeds=(0, 3))).data
-    assert set(data["n"]) == {40} and set(data["seeds"]) == {2}
+    assert set(data["n"]) == {20} and set(data["seeds"]) == {2}
 
 
 def test_a_panel_shows_other_models_under_attacks_of_their_own(entry):

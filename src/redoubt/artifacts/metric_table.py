@@ -11,7 +11,7 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown
+from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown, with_spread
 from redoubt.judging.samples import picked
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
@@ -84,7 +84,11 @@ def markdown(entry: ArtifactEntry, cells: list[Cell]) -> str:
     for model in options.models:
         labels, own = entry.models[model].labels, [cell for cell in cells if cell.row == model]
         rows.append([*(labels.get(key, "") for key in options.show), *map(_text, own)])
-    notes = ["", "Cells: paper → ours [95 % interval], difference, n images, verdict."]
+    notes = [
+        "",
+        "Cells: paper → ours ± deviation between runs [95 % interval], difference, n images, verdict.",
+    ]
+    notes += [f"- intervals are over {over}" for over in dict.fromkeys(cell.over for cell in cells if cell.over)]
     notes += [f"- not run: {reason}" for reason in dict.fromkeys(_reasons(cells))]
     return table(entry, [*options.show, *(column.label for column in options.columns)], rows, notes)
 
@@ -95,11 +99,12 @@ def _reasons(cells: list[Cell]) -> list[str]:
 
 def _text(cell: Cell) -> str:
     metric = cell.metric
-    paper = shown(metric, cell.published)
+    paper = with_spread(metric, cell.published, cell.published_std)
     if cell.verdict == "not-run":
         return f"{paper} → not run"
     interval = f"[{shown(metric, cell.ci_low)}, {shown(metric, cell.ci_high)}]"
     sign = "" if cell.difference is None or cell.difference < 0 else "+"
     difference = sign + shown(metric, cell.difference)
-    ours = shown(metric, cell.reproduced)
-    return f"{paper} → **{ours}** {interval}, {difference}, n={cell.n}, {cell.verdict}"
+    ours = f"**{with_spread(metric, cell.reproduced, cell.std)}**"
+    runs = f", {cell.seeds} runs" if cell.seeds > 1 else ""
+    return f"{paper} → {ours} {interval}, {difference}, n={cell.n}{runs}, {cell.verdict}"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.judging.cells import COLUMNS, cell, shown
+from redoubt.judging.cells import COLUMNS, cell, shown, with_spread
 from redoubt.judging.samples import picked
 from redoubt.lazily import pd
 from redoubt.records import Strict
@@ -115,5 +115,5 @@ def _cells(row: dict[str, Any]) -> list[str]:
     sizes = [f"{row[name]:.0f}" for name in ("batch_size", "peers", "draws")]
     seconds = [f"{row[name]:.3g}" for name in ("seconds", "seconds_plain")]
     interval = f"[{shown(METRIC, row['ci_low'])}, {shown(METRIC, row['ci_high'])}]"
-    ours = f"**{shown(METRIC, row['reproduced'])}** {interval}"
-    return [*sizes, *seconds, shown(METRIC, row["published"]), ours, row["verdict"]]
+    ours = f"**{with_spread(METRIC, row['reproduced'], row['std'])}** {interval}"
+    return [*sizes, *seconds, with_spread(METRIC, row["published"], row["published_std"]), ours, row["verdict"]]

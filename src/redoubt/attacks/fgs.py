@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface
+from redoubt.attacks._searched import Columns, Seen, part, search_of
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy, torch
+from redoubt.lazily import lazy, np, torch
 from redoubt.records import Positive, Strict
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ else:
 
 NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"
-COST = "one forward and one backward pass, a forward pass per epsilon, some 20 for the search by `error`"
+COST = (
+    "one forward and one backward pass, a forward pass per epsilon, some 20 for the search by `error`, "
+    "7 near each searched epsilon"
+)
 ENGINES = ("redoubt", "foolbox")
 SWEEP = {"epsilon": "epsilons", "fraction": "fractions"}
 
@@ -108,37 +112,40 @@ def smallest_epsilon(wrong: Callable[[float], int], count: int, share: float, li
     return high
 
 
-def epsilons_of(
-    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context, move: Move
-) -> list[tuple[float, dict[str, float]]]:
+def epsilons_of(seen: Seen, parameters: Parameters, context: interface.Context) -> list[tuple[float, Columns]]:
     """Return the epsilons to apply, each with the columns that say where it comes from; see `sweep`."""
     if parameters.epsilons is not None:
         return [(epsilon, {}) for epsilon in parameters.epsilons]
     if parameters.fractions is not None:
-        if context.reads is None:
-            raise RedoubtError("fgs: `fractions` needs an evaluation with `reads: {model: ..., attack: ...}`")
-        if len(found := context.reads["epsilon"].unique()) != 1:
-            raise RedoubtError(f"fgs: `fractions` needs rows of one epsilon; those of `reads` have {len(found)}")
-        reference = float(found[0])
-        return [(fraction * reference, {"fraction": fraction}) for fraction in parameters.fractions]
+        return _fractions(seen, parameters.fractions, context)
+    share = parameters.error
+    assert share is not None, "one of the three keys is set"
+    reach = max(float(inputs.abs().max()) for _, inputs, _ in seen.batches)
+    epsilon = smallest_epsilon(seen.wrong, len(seen.batches), share, 4.0 * reach)
+    return [(epsilon, {**seen.near(epsilon), **seen.search(share)} if epsilon else {})]
 
-    def wrong(epsilon: float) -> int:
-        total = 0
-        for start, inputs, labels in batches:
-            moved = move(start, inputs, labels, epsilon)
-            with torch.no_grad():
-                total += int((network(moved).argmax(1) != labels).sum())
-        return total
 
-    assert parameters.error is not None, "one of the three keys is set"
-    reach = max(float(inputs.abs().max()) for _, inputs, _ in batches)
-    return [(smallest_epsilon(wrong, len(batches), parameters.error, 4.0 * reach), {})]
+def _fractions(seen: Seen, fractions: list[float], context: interface.Context) -> list[tuple[float, Columns]]:
+    if context.reads is None:
+        raise RedoubtError("fgs: `fractions` needs an evaluation with `reads: {model: ..., attack: ...}`")
+    if len(found := context.reads["epsilon"].unique()) != 1:
+        raise RedoubtError(f"fgs: `fractions` needs rows of one epsilon; those of `reads` have {len(found)}")
+    reference, positions = float(found[0]), context.positions
+    places = np.arange(len(seen.batches)) if positions is None else positions.cpu().numpy()
+    search = search_of(context.reads, places)
+    return [
+        (fraction * reference, {"fraction": fraction, **(seen.near(fraction * reference) | search if search else {})})
+        for fraction in fractions
+    ]
 
 
 def sweep(
     network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context, move: Move
 ) -> Iterator[interface.Crafted]:
     """Yield the examples of every engine, all images of one epsilon before the next.
+
+    Where epsilon is searched, here or by the attack that `reads` names, the rows keep the search and what is near it,
+    see `redoubt.attacks._searched`: columns `searched`, `searched_wrong`, `search_share`, `near` and `near_label`.
 
     Args:
         network: inputs (B, ...) to logits (B, classes).
@@ -147,9 +154,10 @@ def sweep(
         context: what the attack is given.
         move: first place of a batch, its inputs, its labels and an epsilon to the examples (B, ...).
     """
-    for epsilon, origin in epsilons_of(network, batches, parameters, context, move):
+    for epsilon, origin in epsilons_of(Seen(network, batches, move), parameters, context):
         for start, inputs, labels in batches:
-            yield interface.Crafted(start, move(start, inputs, labels, epsilon), {"epsilon": epsilon, **origin})
+            own = part(origin, slice(start, start + len(inputs)))
+            yield interface.Crafted(start, move(start, inputs, labels, epsilon), {"epsilon": epsilon, **own})
 
 
 def run(

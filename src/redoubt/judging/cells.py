@@ -29,11 +29,27 @@ class Found(Strict):
     ci_high: float | None = None
     n: int = 0
     seeds: int = 0
+    std: float | None = None
+    std_repetitions: float | None = None
+    over: str | None = None
     reason: str | None = None
 
 
 class Cell(Strict):
-    """A cell of a table; its fields are the columns of the file, in their order."""
+    """A cell of a table; its fields are the columns of the file, in their order.
+
+    Attributes:
+        published, published_std: the printed number, and its standard deviation where the paper prints one.
+        reproduced: our number, the mean over training runs.
+        difference: ours less the printed one.
+        ci_low, ci_high: the 95 % interval of ours, over what `over` says.
+        ci90_low, ci90_high: the 90 % interval.
+        n: number of images.
+        seeds: number of training runs.
+        std: standard deviation between training runs (n - 1); None with one run.
+        std_repetitions: standard deviation between repetitions of a random model; None with one.
+        reason: of a verdict that the numbers do not give.
+    """
 
     study: str
     artifact: str
@@ -41,12 +57,18 @@ class Cell(Strict):
     column: str
     metric: str
     published: float | None = None
+    published_std: float | None = None
     reproduced: float | None = None
     difference: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    ci90_low: float | None = None
+    ci90_high: float | None = None
     n: int = 0
     seeds: int = 0
+    std: float | None = None
+    std_repetitions: float | None = None
+    over: str | None = None
     verdict: Judgement
     reason: str | None = None
 
@@ -116,7 +138,9 @@ def _estimated(metric: str, rows: pd.DataFrame | None, missing: str | None) -> E
 
 
 def _facts(found: Estimate) -> Found:
-    return Found(reproduced=found.value, ci_low=found.low, ci_high=found.high, n=found.n, seeds=found.seeds)
+    number = {"reproduced": found.value, "ci_low": found.low, "ci_high": found.high}
+    spread = {"std": found.std, "std_repetitions": found.std_repetitions, "over": found.over}
+    return Found(**number, n=found.n, seeds=found.seeds, **spread)
 
 
 def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Found:
@@ -152,7 +176,8 @@ def cell(
         apart: why our number may not be compared with the printed one, if so.
     """
     known: dict[str, Any] = {"study": entry.study, "artifact": entry.id, "row": place[0], "column": place[1]}
-    known |= {"metric": metric, "published": published.value if published else None}
+    known |= {"metric": metric}
+    known |= {"published": published.value, "published_std": published.std} if published else {}
     found = _estimated(metric, rows, missing)
     if isinstance(found, Found):
         return Cell(**known, **found.model_dump(), verdict="not-run")
@@ -160,7 +185,7 @@ def cell(
     if apart is not None:
         judged, reason = "not-comparable", apart
     difference = found.value - published.value if published else None
-    facts = _facts(found).model_dump(exclude={"reason"})
+    facts = _facts(found).model_dump(exclude={"reason"}) | {"ci90_low": found.low_90, "ci90_high": found.high_90}
     return Cell(**known, **facts, difference=difference, verdict=judged, reason=reason)
 
 
@@ -172,3 +197,8 @@ def shown(metric: str, value: float | None) -> str:
     if unit == "percent":
         return f"{100 * value:.2f} %"
     return f"{value:.2e}" if unit == "scientific" else f"{value:.4g}"
+
+
+def with_spread(metric: str, value: float | None, std: float | None) -> str:
+    """Return a value as it is printed, with a standard deviation where there is one."""
+    return shown(metric, value) if std is None or pd.isna(std) else f"{shown(metric, value)} ± {shown(metric, std)}"

@@ -1,17 +1,33 @@
-"""A metric's value with its 95 % confidence interval."""
+"""A metric's value with its 95 % confidence interval, which knows its sources of error.
+
+Test images: Wilson's interval for a rate, a bootstrap for another mean or summary. All runs see the same images, so a
+draw of images is drawn once for all runs: their errors are not independent. An epsilon that was searched is searched
+again in every draw (`redoubt.judging.search`).
+
+Training runs, where there are several: the value is the mean over runs, and Student's interval from the standard
+deviation between them is added to that of images. (To draw the runs again, too, is too little for few runs: three runs
+have 27 draws, none of which lies outside their range, and that holds the mean in 75 of 100 cases.) The deviation
+between runs holds a little of the error of images, so that the interval is rather too wide than too narrow.
+
+Repetitions of a random model, where there are several and one run: draws of an image alone are in the error of images
+already; what draws that images share add to the deviation between repetitions is added as Student's interval. With
+several runs it is in the deviation between runs.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from redoubt import registry
 from redoubt.errors import RedoubtError
+from redoubt.judging.intervals import LEVELS, Interval, percentiles, resampled, student, together, wilson
+from redoubt.judging.search import Search, moved, search_of
 from redoubt.lazily import np, pd
 
-Z = 1.959963984540054  # two-sided 95 % of the normal distribution
-RESAMPLES = 1000
+GIVEN = "given these weights"
 
 
 class NoValue(RedoubtError):
@@ -20,33 +36,29 @@ class NoValue(RedoubtError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval, and the numbers of images and of training runs behind it."""
+    """A value with its intervals.
+
+    Attributes:
+        value: the mean over runs of the metric.
+        low, high: ends of the 95 % interval.
+        n: number of images that count.
+        seeds: number of training runs.
+        over: what the interval is over, such as "test images, given these weights".
+        low_90, high_90: ends of the 90 % interval, for the test of equivalence.
+        std: standard deviation between runs (n - 1); None with one run.
+        std_repetitions: standard deviation between repetitions (n - 1) of a random model; None with one.
+    """
 
     value: float
     low: float
     high: float
     n: int
     seeds: int = 1
-
-
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Return Wilson's score interval of a rate (Wilson 1927), two numbers in [0, 1]."""
-    rate, z2 = successes / n, Z * Z
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # The interval holds the rate; rounding must not put it outside.
-    return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
-
-
-def bootstrap(values: np.ndarray, summary: Callable[[np.ndarray], float] | None = None) -> tuple[float, float]:
-    """Return the percentile bootstrap interval (Efron 1979) of the mean of `values` (n,), or of another summary.
-
-    The draws are always the same.
-    """
-    generator, summary = np.random.default_rng(0), summary or np.mean
-    found = [summary(values[generator.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
+    over: str = f"test images, {GIVEN}"
+    low_90: float = field(default=math.nan)
+    high_90: float = field(default=math.nan)
+    std: float | None = None
+    std_repetitions: float | None = None
 
 
 def per_image(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -59,6 +71,17 @@ def per_image(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
         NoValue: it applies to none of them.
         RedoubtError: there are no rows, they lack a column, an image has several rows, or a value is not finite.
     """
+    found = _per_row(metric, rows)
+    if "repetition" in rows:
+        found = found.groupby(["seed", "index"], as_index=False)["value"].mean()
+    if not len(found) or not np.isfinite(found["value"]).all():
+        odd = int((~np.isfinite(found["value"])).sum())
+        raise RedoubtError(f"{metric}: {len(found)} rows, {odd} of them not finite")
+    return found[["seed", "index", "value"]]
+
+
+def _per_row(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return seed, index, repetition and value of each row that counts."""
     module = registry.method("metrics", metric)
     image = [name for name in ("seed", "index", "repetition") if name in rows]
     if "index" in rows and rows.duplicated(image).any():
@@ -77,22 +100,148 @@ def per_image(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
     seeds = rows["seed"].to_numpy() if "seed" in rows else np.zeros(len(rows), dtype=np.int64)
     numbers = pd.Series(seeds).groupby(seeds).cumcount().to_numpy()
     found = pd.DataFrame({"seed": seeds, "index": rows["index"].to_numpy() if "index" in rows else numbers})
-    found["value"] = values
-    if "repetition" in rows:
-        found = found.groupby(["seed", "index"], as_index=False)["value"].mean()
-    if not len(found) or not np.isfinite(found["value"]).all():
-        odd = int((~np.isfinite(found["value"])).sum())
-        raise RedoubtError(f"{metric}: {len(found)} rows, {odd} of them not finite")
-    return found
+    found["repetition"] = rows["repetition"].to_numpy() if "repetition" in rows else 0
+    return found.assign(value=values)
 
 
 def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
-    """Return a metric over the rows of an attack, `n` being the number of images.
+    """Return a metric over the rows of an attack, see above.
 
     Raises:
         NoValue, RedoubtError: as `per_image`.
     """
     found, module = per_image(metric, rows), registry.method("metrics", metric)
-    values, summary = found["value"].to_numpy(), getattr(module, "summary", np.mean)
-    interval = wilson(values.sum(), len(values)) if module.KIND == "rate" else bootstrap(values, summary)
-    return Estimate(float(summary(values)), *interval, len(values), int(found["seed"].nunique()))
+    summary = getattr(module, "summary", np.mean)
+    runs = {seed: part for seed, part in found.groupby("seed", sort=False)}
+    values = np.array([float(summary(part["value"].to_numpy())) for part in runs.values()])
+    value = float(values.mean())
+    searches = _searches(rows) if summary is np.mean else {}
+    images = _images(metric, rows, runs, searches, module.KIND == "rate", summary)
+    std = float(values.std(ddof=1)) if len(runs) > 1 else None
+    repeated = _repetitions(metric, rows, summary)
+    ends = []
+    for level in LEVELS:
+        own = images(level)
+        halves = [] if std is None else [student(std, len(runs), level)]
+        if repeated is not None and std is None:
+            halves.append(student(repeated.shared, repeated.count, level))
+        low, high = together(value, (min(own[0], value), max(own[1], value)), halves)
+        ends.append((max(0.0, low), min(1.0, high)) if module.KIND == "rate" else (low, high))
+    (low, high), (low_90, high_90) = ends
+    over = _over(rows, len(runs), repeated is not None, bool(searches))
+    n = int(found["index"].nunique())
+    return Estimate(value, low, high, n, len(runs), over, low_90, high_90, std, repeated.std if repeated else None)
+
+
+def _over(rows: pd.DataFrame, runs: int, repeated: bool, searched: bool) -> str:
+    """Return what the interval is over, in words."""
+    sources = ["measurements" if "seconds" in rows else "test images"]
+    sources += ["training runs"] if runs > 1 else []
+    sources += ["repetitions"] if repeated else []
+    given = ["these weights"] if runs == 1 else []
+    given += ["this epsilon"] if "search_share" in rows and not searched else []
+    listed = sources[0] if len(sources) == 1 else f"{', '.join(sources[:-1])} and {sources[-1]}"
+    return f"{listed}, given {' and '.join(given)}" if given else listed
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """The deviation of a metric between repetitions, the part of it that images share, and how many there are."""
+
+    std: float
+    shared: float
+    count: int
+
+
+def _repetitions(metric: str, rows: pd.DataFrame, summary: Callable) -> _Repeated | None:
+    """Return how a metric differs between repetitions within runs; None where there is one."""
+    if "repetition" not in rows or (count := rows["repetition"].nunique()) < 2:
+        return None
+    scored = _per_row(metric, rows)
+    repeated = scored.groupby(["seed", "repetition"])["value"].agg(lambda part: summary(part.to_numpy()))
+    total = float(repeated.groupby("seed").var(ddof=1).mean())
+    images = scored.groupby(["seed", "index"])["value"].var(ddof=1).dropna()
+    alone = float(images.mean()) / len(images.index.unique("index")) if len(images) and summary is np.mean else 0.0
+    return _Repeated(math.sqrt(total), math.sqrt(max(0.0, total - alone)), int(count))
+
+
+# -- images -----------------------------------------------------------------------------------------------------------
+
+
+def _images(
+    metric: str,
+    rows: pd.DataFrame,
+    runs: dict[int, pd.DataFrame],
+    searches: dict[int, Search],
+    rate: bool,
+    summary: Callable,
+) -> Callable[[float], Interval]:
+    """Return a function from a confidence to the interval over images of the mean over runs."""
+    values = [part["value"].to_numpy() for part in runs.values()]
+    mean = float(np.mean([part.mean() for part in values]))
+    fewest = min(map(len, values))
+    if rate and (not searches or mean in (0.0, 1.0)):
+        # Of runs that agree image by image this is exact; of others it is wider than needed.
+        successes = float(values[0].sum()) if len(values) == 1 else mean * fewest
+        return lambda level: wilson(successes, fewest, level)
+    if searches:
+        found = _searched(metric, rows, searches)
+    elif len(values) == 1:
+        found = resampled(len(values[0]), lambda places: float(summary(values[0][places])))
+    else:
+        found = _jointly(runs, summary)
+    return partial(percentiles, found)
+
+
+def _jointly(runs: dict[int, pd.DataFrame], summary: Callable) -> np.ndarray:
+    """Return the mean over runs of a summary, of draws of images that all runs share."""
+    table = pd.concat(runs.values()).pivot(index="index", columns="seed", values="value").to_numpy()
+
+    def of(places: np.ndarray) -> float:
+        drawn = table[places]
+        parts = [part[~np.isnan(part)] for part in drawn.T]
+        return float(np.mean([summary(part) for part in parts if len(part)]))
+
+    return resampled(len(table), of)
+
+
+def _searches(rows: pd.DataFrame) -> dict[int, Search]:
+    """Return the search behind the rows of each run; nothing unless all runs have one."""
+    if "search_share" not in rows or "index" not in rows or "repetition" in rows:
+        return {}
+    parts = rows.groupby("seed", sort=False) if "seed" in rows else [(0, rows)]
+    found = {seed: search_of(part) for seed, part in parts}
+    return {seed: each for seed, each in found.items() if each} if all(found.values()) else {}
+
+
+def _searched(metric: str, rows: pd.DataFrame, searches: dict[int, Search]) -> np.ndarray:
+    """Return the mean over runs of a metric, of draws of images in which epsilon is searched again."""
+    images = np.unique(rows["index"])
+    runs = []
+    for seed, search in searches.items():
+        own = rows[rows["seed"] == seed] if "seed" in rows else rows
+        where = np.searchsorted(images, search.index)
+        runs.append((search, where, *_near(metric, own, search), search.found(np.ones(len(own)))))
+
+    def of(places: np.ndarray) -> float:
+        counts, means = np.bincount(places, minlength=len(images)).astype(np.float64), []
+        for search, where, values, counted, usual in runs:
+            weights = counts[where]
+            near = (weights @ values) / np.maximum(weights @ counted, 1.0)
+            factor = search.found(weights) / usual if usual else 1.0
+            means.append(np.interp(factor, search.factors, near))
+        return float(np.mean(means))
+
+    return resampled(len(images), of)
+
+
+def _near(metric: str, rows: pd.DataFrame, search: Search) -> tuple[np.ndarray, np.ndarray]:
+    """Return a metric on each image (n, K) at each epsilon near its own, 0 where it does not apply; and where not."""
+    module, values = registry.method("metrics", metric), np.zeros((len(rows), len(search.factors)))
+    counted = np.ones_like(values)
+    for place, factor in enumerate(search.factors):
+        there = moved(rows, place, factor)
+        if hasattr(module, "applies"):
+            counted[:, place] = np.asarray(module.applies(there), dtype=np.float64)
+        values[:, place] = np.asarray(module.values(there), dtype=np.float64) * counted[:, place]
+    return values, counted

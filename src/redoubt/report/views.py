@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from redoubt.judging.cells import Cell, read_cells, shown
+from redoubt.judging.cells import Cell, read_cells, shown, with_spread
 from redoubt.judging.claims import ALL
 from redoubt.judging.decided import Row, totals
 from redoubt.judging.decided import read as read_decided
 from redoubt.judging.tables import read_csv
 
-NUMBERS = ("published", "reproduced", "difference", "ci_low", "ci_high")
+NUMBERS = ("difference", "ci_low", "ci_high")
 CELL_VERDICTS = {
     "reproduced": "✓",
     "deviates": "✗",
@@ -31,7 +31,8 @@ HEADINGS = {  # columns of the scorecard: heading, and whether its values are nu
     "interval": ("95 % interval", True),
     "verdict": ("Verdict", False),
     "n": ("n", True),
-    "seeds": ("Seeds", True),
+    "seeds": ("Runs", True),
+    "over": ("Interval over", False),
     "reason": ("Reason", False),
 }
 MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the download has all
@@ -90,7 +91,9 @@ def _raw(value: Any) -> str:
 def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
     """Return what the page shows of a cell: for each of `HEADINGS` the text and the raw value that it is sorted by."""
     numbers = {name: shown(cell.metric, getattr(cell, name)) for name in NUMBERS}
-    texts = {name: numbers[name] for name in ("published", "reproduced", "difference")}
+    texts = {"difference": numbers["difference"]}
+    texts["published"] = with_spread(cell.metric, cell.published, cell.published_std)
+    texts["reproduced"] = with_spread(cell.metric, cell.reproduced, cell.std)
     if (cell.difference or 0) > 0:
         texts["difference"] = f"+{texts['difference']}"
     texts["interval"] = f"{numbers['ci_low']} – {numbers['ci_high']}" if cell.ci_low is not None else "—"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,16 +19,18 @@ UNITS = {unit: Decimal(1) for unit in ("plain", "ratio", "0-255", "epsilon")} | 
 
 @dataclass(frozen=True)
 class Published:
-    """A printed number and half a unit of its last digit."""
+    """A printed number, half a unit of its last digit, and its standard deviation where one is printed."""
 
     value: float
     half_unit: float
+    std: float | None = None
 
 
 def read_published(path: Path | str, root: Path = ROOT) -> dict[tuple[str, str, str], Published]:
     """Return a study's printed numbers by artifact, row and column.
 
-    The file keeps the printed digits, so that the precision is known; percents become fractions. A relative path
+    The file keeps the printed digits, so that the precision is known; percents become fractions. A column `std` may
+    hold printed standard deviations, in the same unit. A relative path
     starts at `root`, where the code lies by default, so that a run reads the numbers that it has started with.
 
     Raises:
@@ -45,7 +47,10 @@ def read_published(path: Path | str, root: Path = ROOT) -> dict[tuple[str, str, 
             raise RedoubtError(f"{where}: unit {row['unit']!r} is not one of {', '.join(UNITS)}")
         if key in result:
             raise RedoubtError(f"{where}: {', '.join(key)} is given twice")
-        result[key] = _number(row["value"], UNITS[row["unit"]], where)
+        number = _number(row["value"], UNITS[row["unit"]], where)
+        if printed := row.get("std"):
+            number = replace(number, std=_number(printed, UNITS[row["unit"]], f"{where}: std").value)
+        result[key] = number
     return result
 
 

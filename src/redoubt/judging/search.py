@@ -1,0 +1,84 @@
+"""Epsilons that were found by a search, searched again on other draws of the images.
+
+Rows of such an attack keep for each image at which epsilons the search saw it misclassified, and which class the model
+sees near the epsilon that is applied (`redoubt.attacks._searched`). A draw of images has another error rate, and
+thereby another epsilon; a metric on it is that near this epsilon, by a straight line between two that were looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from redoubt.lazily import np, pd
+
+COLUMNS = {"epsilon", "label", "adversarial_label", "searched", "searched_wrong", "search_share", "near", "near_label"}
+SIZES = ("epsilon", "l2", "linf")
+
+
+def crossing(grid: np.ndarray, rate: np.ndarray, share: float) -> float:
+    """Return the smallest epsilon at which an error rate reaches a share, by straight lines between grid points.
+
+    Args:
+        grid: epsilons (G,), ascending.
+        rate: of errors (G,) at each.
+        share: that is asked for; the ends of the grid where the rate is never below it, or never reaches it.
+    """
+    reached = np.flatnonzero(rate >= share)
+    if not len(reached):
+        return float(grid[-1])
+    place = int(reached[0])
+    if place == 0:
+        return float(grid[0])
+    (low, high), (before, after) = grid[place - 1 : place + 1], rate[place - 1 : place + 1]
+    return float(low + (high - low) * (share - before) / (after - before))
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search behind the rows of one run.
+
+    Attributes:
+        index: of the images (n,).
+        grid: epsilons (G,) that were tried, ascending.
+        wrong: whether an image was misclassified at each (n, G), float64.
+        share: that was asked for.
+        factors: multiples (K,) of the applied epsilon, ascending, that were looked at.
+    """
+
+    index: np.ndarray
+    grid: np.ndarray
+    wrong: np.ndarray
+    share: float
+    factors: np.ndarray
+
+    def found(self, weights: np.ndarray) -> float:
+        """Return the epsilon of a draw in which each image counts by its weight (n,)."""
+        return crossing(self.grid, weights @ self.wrong / weights.sum(), self.share)
+
+
+def search_of(rows: pd.DataFrame) -> Search | None:
+    """Return the search behind the rows of one run (an image once), or None.
+
+    None too where the rows were scored by another model than the search, or by another draw of a random one: the class
+    near an epsilon must be that of the row at the epsilon itself.
+    """
+    if not {*rows} >= COLUMNS or rows["near"].isna().any():
+        return None
+    grid, near = (np.asarray(rows[name].iloc[0], dtype=np.float64) for name in ("searched", "near"))
+    own = int(np.argmin(np.abs(near - rows["epsilon"].iloc[0])))
+    if (np.stack(rows["near_label"].to_numpy())[:, own] != rows["adversarial_label"].to_numpy()).any():
+        return None
+    wrong = np.stack(rows["searched_wrong"].to_numpy()).astype(np.float64)
+    return Search(rows["index"].to_numpy(), grid, wrong, float(rows["search_share"].iloc[0]), near / near[own])
+
+
+def moved(rows: pd.DataFrame, place: int, factor: float) -> pd.DataFrame:
+    """Return the rows as they would be at another epsilon near their own.
+
+    Args:
+        rows: of one run.
+        place: of that epsilon among those that were looked at.
+        factor: that epsilon over the applied one. Sizes are taken as proportional to it, as they are without bounds.
+    """
+    seen = np.stack(rows["near_label"].to_numpy())[:, place]
+    return rows.assign(adversarial_label=seen, **{name: factor * rows[name] for name in SIZES if name in rows})
