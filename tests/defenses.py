@@ -27,9 +27,14 @@ CASES = {
     "bounded-relu": Case({"bound": 2.0}, start=False, schedule=SCRATCH),
     "clean": Case(),
     "deepdefense": Case({"guard": 5e-6}),
+    "fgsm-training": Case({"epsilon": 0.1, "clean": 0.25}, start=False, schedule=SCRATCH, own_logits=False),
+    "logit-pairing": Case(
+        {"epsilon": 0.02, "steps": 2, "step_size": 0.02, "weight": 0.1}, start=False, schedule=SCRATCH
+    ),
     "magnet": Case(schedule={"optimizer": "adam"}, accuracy=0.0, frozen="network."),
     "parseval": Case(),
     "peernet": Case(PEERS, "lenet5", start=False, schedule={**SCRATCH, "epochs": 6}),
+    "perceptual-prior": Case({"pairs": ["sign", "spatial"], "xi": 0.1, "lambda": 1e-3}, start=False, schedule=SCRATCH),
     "pgd-training": Case(
         {"epsilon": 0.05, "steps": 2, "step_size": 0.04}, start=False, schedule=SCRATCH, own_logits=False
     ),

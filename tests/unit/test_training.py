@@ -114,7 +114,9 @@ def test_models_of_one_sweep_see_the_same_order_and_have_other_draws(data, train
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("defense", ["clean", "parseval", "alternating"])
+@pytest.mark.parametrize(
+    "defense", ["clean", "parseval", "alternating", "fgsm-training", "logit-pairing", "perceptual-prior"]
+)
 def test_interrupted_at_random_steps_gives_the_same_bytes(optimizer, defense, data, trainer, weights_bytes, tmp_path):
     options = {
         "optimizer": optimizer,

@@ -27,13 +27,33 @@ class InnerAttack(Strict):
     mode: Literal["train", "eval"] = Field(
         "train", description="mode of the network while examples are made; running statistics stay as they are in both"
     )
+
+
+class Mixed(InnerAttack):
+    """The examples that are trained on beside clean images; lengths are in units of images in [0, 1]."""
+
     clean: Share = Field(0.0, description="share of the images of a batch that stay clean")
+
+
+def mixed(
+    network: Callable,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    options: InnerAttack,
+    modules: torch.nn.Module,
+    clean: float,
+) -> torch.Tensor:
+    """Return a batch (B, C, H, W) in [0, 1] whose first share, `clean`, is as given and whose others are `examples`."""
+    kept = round(clean * len(images))
+    if kept == len(images):
+        return images
+    return torch.cat([images[:kept], examples(network, images[kept:], labels[kept:], options, modules)])
 
 
 def examples(
     network: Callable, images: torch.Tensor, labels: torch.Tensor, options: InnerAttack, modules: torch.nn.Module
 ) -> torch.Tensor:
-    """Return a batch (B, C, H, W) in [0, 1] whose first `clean` share is as given and whose others are examples.
+    """Return an example (B, C, H, W) in [0, 1] for every image of a batch.
 
     Args:
         network: images (B, C, H, W) in [0, 1] to logits (B, classes).
@@ -46,21 +66,17 @@ def examples(
 
     Cost: `steps` forward and backward passes, and a forward pass where `label` is predicted.
     """
-    kept = round(options.clean * len(images))
-    if kept == len(images):
-        return images
-    clean, labels = images[kept:], labels[kept:]
     with _mode(modules, options.mode):
         if options.label == "predicted":
             with torch.no_grad():
-                labels = network(clean).argmax(1)
-        found = _start(clean, options)
+                labels = network(images).argmax(1)
+        found = _start(images, options)
         for _ in range(options.steps):
             found = found.detach().requires_grad_()
             entropy = torch.nn.functional.cross_entropy(network(found), labels, reduction="sum")
             (gradient,) = torch.autograd.grad(entropy, found)
-            found = _projected(found.detach() + options.step_size * _direction(gradient, options), clean, options)
-    return torch.cat([images[:kept], found])
+            found = _projected(found.detach() + options.step_size * _direction(gradient, options), images, options)
+    return found
 
 
 def _start(images: torch.Tensor, options: InnerAttack) -> torch.Tensor:

@@ -9,47 +9,29 @@ batch normalisation as they are; the pass that trains updates them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from redoubt.defenses import _examples
-from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment, Setting
-from redoubt.lazily import lazy, torch
-
-if TYPE_CHECKING:
-    from redoubt.preprocessing import _layers as layers
-else:
-    layers = lazy("redoubt.preprocessing._layers")
+from redoubt.defenses._on_images import OnImages
+from redoubt.defenses.interface import Batch, Declaration, Moment
+from redoubt.lazily import torch
 
 DECLARES = Declaration(pretrained=False)
 
 
-class Parameters(_examples.InnerAttack):
+class Parameters(_examples.Mixed):
     """The examples that are trained on; lengths are in units of images in [0, 1]."""
 
 
-class Defense(BaseDefense):
+class Defense(OnImages):
     """The cross-entropy on adversarial examples, and on clean images where a share of them is kept."""
 
     parameters: Parameters
-    pixels: layers.Pixels | None = None
-
-    def begin(self, setting: Setting) -> None:
-        """Learn the way between images and inputs."""
-        self.pixels = layers.Pixels(setting.shape).to(setting.device).learn(setting.preprocessing)
 
     def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss and the logits (B, classes) of the examples."""
-        inputs = batch.inputs
-        if self.pixels is None:
-            inputs = self.examples(inputs, batch.labels)
-        else:
-            images = self.pixels.images(inputs).clamp(0.0, 1.0)
-            inputs = self.pixels.inputs(self.examples(images, batch.labels))
+        inputs = self.inputs(self.examples(self.images(batch.inputs), batch.labels))
         return super().loss(Batch(inputs, batch.labels, batch.positions), moment)
 
     def examples(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return a batch of PGD examples (B, C, H, W) of images in [0, 1]; draws are torch's global generator's."""
-        return _examples.examples(self._logits, images, labels, self.parameters, self.network)
-
-    def _logits(self, images: torch.Tensor) -> torch.Tensor:
-        return self.network(images if self.pixels is None else self.pixels.inputs(images))
+        options = self.parameters
+        return _examples.mixed(self.logits, images, labels, options, self.network, options.clean)
