@@ -153,6 +153,18 @@ MISTAKES = {
         (OTHER, "claims", "claim-9", "checks", 1, "compare", "figure-7[cifar10-resnet32-none, accuracy] > 0"),
         "figure-7[cifar10-resnet32-none, accuracy]: it names several numbers; add one of ",
     ),
+    "several attacks of one address": (
+        (
+            OTHER,
+            "claims",
+            "claim-9",
+            "checks",
+            1,
+            "compare",
+            "extra-straight-through[mnist-lenet5-peernet, accuracy, epsilon=0.3] > 0",
+        ),
+        "extra-straight-through[mnist-lenet5-peernet, accuracy, epsilon=0.3]: it names several numbers; add one of ",
+    ),
     "the column of a trend": (
         (STUDY, "claims", "claim-7", "checks", 0, "over", "cc"),
         "figure-4 has no column 'cc'; it has curve, model, c",

@@ -19,8 +19,6 @@ from redoubt.judging.evidence import Evidence, NoNumber, Sample
 from redoubt.study.claims import Comparison, Decidable, Either, Trend
 
 LEVEL = 0.05
-LEAST = 5
-"""Points that a trend needs: with fewer, chance alone gives rank correlations of one too often."""
 Verdict = Literal["holds", "fails", "undecided", "not-run", "not-comparable"]
 ORDER: tuple[Verdict, ...] = ("fails", "not-run", "undecided", "holds")
 SAID: dict[Verdict, str] = {
@@ -200,16 +198,15 @@ def _trend(check: Trend, evidence: Evidence) -> Outcome:
     if len(points) < 3:
         raise NoNumber("fewer than three points")
     effect, p = spearman(*zip(*points, strict=True))
-    few = len(points) < LEAST
     return Outcome(
         dataset=check.dataset,
         text=check.text,
         numbers=f"rank correlation {effect:.2f}",
         effect=effect,
-        p=1.0 if few else p,
+        p=p,
         n=len(points),
         runs=1,
-        test=f"fewer than {LEAST} points" if few else "permutation of ranks",
+        test="permutation of ranks",
         agrees=effect > 0 if check.sign == "rising" else effect < 0,
         apart=evidence.apart(check.place),
     )
