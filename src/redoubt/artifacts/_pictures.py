@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from redoubt.lazily import np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def picture(values: np.ndarray, shape: list[int]) -> np.ndarray:
@@ -20,7 +25,7 @@ def amplified(perturbation: np.ndarray, shape: list[int]) -> tuple[np.ndarray, f
     return picture(0.5 + factor * np.asarray(perturbation, dtype=float), shape), factor
 
 
-def show(axis, image: np.ndarray | None) -> None:
+def show(axis: Axes, image: np.ndarray | None) -> None:
     """Show a picture in an axis pixel for pixel, without ticks and frame; None leaves the axis empty."""
     axis.grid(False)
     axis.spines[:].set_visible(False)

@@ -16,6 +16,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import colors, ticker
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -68,7 +69,7 @@ RC = {
     "font.family": "DejaVu Sans",
 }
 matplotlib.use("agg")
-matplotlib.rcParams.update(RC)
+matplotlib.rcParams.update(matplotlib.RcParams(RC))
 
 # -- looks ------------------------------------------------------------------------------------------------------------
 
@@ -157,7 +158,9 @@ def panels(data: pd.DataFrame, width: float, height: float, **facets: Any) -> sn
     return panel_grid
 
 
-def lines(axis, data: pd.DataFrame, x: str, y: str, looks: dict[str, dict[str, Any]], by: str, **options: Any) -> None:
+def lines(
+    axis: Axes, data: pd.DataFrame, x: str, y: str, looks: dict[str, dict[str, Any]], by: str, **options: Any
+) -> None:
     """Draw a line for each value of the column `by`, in the order and with the looks of `looks`."""
     if (data := data.dropna(subset=[y])).empty:
         return
@@ -187,18 +190,24 @@ def handles(
         names: what the legend calls each key, when that is not the key itself.
         printed: whether hollow markers show printed numbers.
     """
-    edge = {"markeredgecolor": "#ffffff", "markeredgewidth": 0.75}
+    edge: dict[str, Any] = {"markeredgecolor": "#ffffff", "markeredgewidth": 0.75}
     entries = []
     for key, look in looks.items():
         label = key if names is None else names[key]
         entries.append(Line2D([], [], label=label if key in drawn else f"{label} (not run)", **edge, **look))
     if printed:
-        hollow = {"color": "#666666", "marker": "o", "linestyle": "none", "fillstyle": "none", "markersize": 7}
+        hollow: dict[str, Any] = {
+            "color": "#666666",
+            "marker": "o",
+            "linestyle": "none",
+            "fillstyle": "none",
+            "markersize": 7,
+        }
         entries.append(Line2D([], [], label="as printed", **hollow))
     return entries
 
 
-def in_percent(axis) -> None:
+def in_percent(axis: Axes) -> None:
     """Write the values of the y axis, shares in [0, 1], in percent."""
     axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
 
@@ -206,13 +215,13 @@ def in_percent(axis) -> None:
 # -- figures ----------------------------------------------------------------------------------------------------------
 
 
-def grid(rows: int, columns: int, width: float, height: float):
+def grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes (rows, columns); sizes are inches of one panel."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def gallery(rows: int, columns: int, side: float, gaps: tuple[float, float], top: float):
+def gallery(rows: int, columns: int, side: float, gaps: tuple[float, float], top: float) -> tuple[Figure, np.ndarray]:
     """Return a figure and its axes (rows, columns), all blank, for square pictures at fixed places.
 
     Args:
@@ -238,21 +247,22 @@ def stamp(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7, color="#666666", x=0.99, ha="right")
 
 
-def absent(axis, reasons: list[str]) -> None:
+def absent(axis: Axes, reasons: list[str]) -> None:
     """Write into an empty panel why it is empty, without an effect on the layout."""
+    assert isinstance(axis.figure, Figure)
     points = axis.get_position().width * axis.figure.get_figwidth() * 72
     text = ["not run", *(textwrap.fill(reason, max(16, int(points / 4))) for reason in dict.fromkeys(reasons))]
-    place = {"transform": axis.transAxes, "ha": "center", "va": "center", "in_layout": False}
+    place: dict[str, Any] = {"transform": axis.transAxes, "ha": "center", "va": "center", "in_layout": False}
     axis.text(0.5, 0.5, "\n".join(text), fontsize=7, color="#666666", **place)
     axis.grid(False)
     axis.tick_params(bottom=False, left=False, labelbottom=False, labelleft=False)
 
 
-def absent_picture(axis, reason: str, width: int) -> None:
+def absent_picture(axis: Axes, reason: str, width: int) -> None:
     """Write in place of a small picture why it is missing, in lines of `width` characters, outside of the layout."""
     axis.set_axis_off()
     text = textwrap.fill(f"not run: {reason}", width)
-    place = {"transform": axis.transAxes, "ha": "left", "va": "top", "in_layout": False}
+    place: dict[str, Any] = {"transform": axis.transAxes, "ha": "left", "va": "top", "in_layout": False}
     axis.text(0.0, 1.0, text, fontsize=6, color="#666666", **place)
 
 

@@ -79,7 +79,7 @@ def compare(
     return {**rates, **norms, "agrees": agrees}
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return the pairs' facts and their table as Markdown."""
     options, rows, reasons = entry.parameters, [], []
     for pair in options.pairs:
@@ -118,7 +118,7 @@ def rounded(size: float) -> str:
     return f"{size:.{max(0, places)}f}"
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame, reasons: list[str]) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame, reasons: list[str]) -> str:
     """Return the table as Markdown."""
     notes = [f"\n- not run: {reason}" for reason in dict.fromkeys(reasons)]
     return table(entry, HEADER, map(_cells, data.to_dict("records")), notes)

@@ -6,7 +6,7 @@ Source: PeerNets, figure 5, which plots its table 2.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -23,14 +23,20 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 seaborn = lazy("seaborn")
 lines = lazy("matplotlib.lines")
 patches = lazy("matplotlib.patches")
 ticker = lazy("matplotlib.ticker")
 
 HATCHES = ["", "///", "...", "xxx"]
-PRINTED = {"color": "#ffffff", "marker": "D", "linestyle": "none", "markeredgecolor": "#000000", "markersize": 5}
+PRINTED: dict[str, Any] = {"color": "#ffffff", "marker": "D", "linestyle": "none"}
+PRINTED |= {"markeredgecolor": "#000000", "markersize": 5}
 
 
 class Bar(Strict):
@@ -107,7 +113,7 @@ def samples(parameters: Parameters) -> list[Sampled]:
     ]
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> pd.DataFrame:
     """Return one row per panel, bar and model, with a number or the reason why there is none."""
     options, rows, published = entry.parameters, [], read_published(entry.published)
     columns = {column.label: column for column in options.columns}
@@ -119,7 +125,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
             for model in options.models:
                 missing = inputs.missing(model, column.attack)
                 images = None if missing else picked(inputs.rows(model, column.attack), column.where)
-                printed = published.get((options.printed, model, column.label))
+                printed = published.get((options.printed or "", model, column.label))
                 place = {"panel": panel.title, "bar": bar.label, "model": model, "column": column.label}
                 facts = {"metric": column.metric, "published": printed.value if printed else None}
                 rows.append(place | facts | measured(column.metric, images, missing).model_dump())
@@ -128,7 +134,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> pd.DataFrame:
     return data
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw the bars, each with its value."""
     data, options = collect(entry, inputs), entry.parameters
     titles = [panel.title for panel in options.panels]
@@ -153,7 +159,7 @@ def _face(look: dict[str, Any], place: int) -> dict[str, Any]:
     return {"facecolor": look["color"], "edgecolor": look["color"], "alpha": 0.55, "hatch": HATCHES[place % 4]}
 
 
-def _bars(axis, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> None:
+def _bars(axis: Axes, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> None:
     if data["reproduced"].isna().all():
         return style.absent(axis, data["reason"].dropna().tolist())
     labels, models = [bar.label for bar in panel.bars], list(looks)
@@ -167,9 +173,9 @@ def _bars(axis, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> Non
         for bar in bars:
             bar.set(**_face(look, place))
     for facts in data.to_dict("records"):
-        place = labels.index(facts["bar"]) + 0.8 * ((models.index(facts["model"]) + 0.5) / len(models) - 0.5)
-        axis.plot([place], [facts["published"]], zorder=3, **PRINTED)
-        _write(axis, place, facts)
+        middle = labels.index(facts["bar"]) + 0.8 * ((models.index(facts["model"]) + 0.5) / len(models) - 0.5)
+        axis.plot([middle], [facts["published"]], zorder=3, **PRINTED)
+        _write(axis, middle, facts)
     axis.set_xlim(-0.5, len(labels) - 0.5)
     axis.grid(axis="x", visible=False)
     if panel.log:
@@ -183,15 +189,17 @@ def _bars(axis, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) -> Non
         style.in_percent(axis)
 
 
-def _write(axis, place: float, facts: dict[str, Any]) -> None:
+def _write(axis: Axes, place: float, facts: dict[str, Any]) -> None:
     """Write the value over its bar's interval, or in its place why there is none."""
-    text = {"ha": "center", "va": "bottom", "fontsize": 6, "textcoords": "offset points", "xytext": (0, 4)}
+    text: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 6}
+    text |= {"textcoords": "offset points", "xytext": (0, 4)}
     if pd.isna(facts["reproduced"]):
         reason = facts["reason"] if len(facts["reason"]) < 25 else "not run"
-        foot = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
+        foot: dict[str, Any] = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
         axis.annotate(reason, (place, 0.02), **text, **foot)
         return
     percent = registry.method("metrics", facts["metric"]).UNIT == "percent"
     value = f"{100 * facts['reproduced']:.1f}" if percent else shown(facts["metric"], facts["reproduced"])
-    ground = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}  # a diamond may lie under it
+    # A diamond may lie under it.
+    ground: dict[str, Any] = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}
     axis.annotate(value, (place, facts["ci_high"]), color="#222222", bbox=ground, zorder=4, **text)

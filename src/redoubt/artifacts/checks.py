@@ -89,18 +89,19 @@ def samples(parameters: Parameters) -> list[Sampled]:
 
 def passes(check: Check, values: list[float | None]) -> bool | None:
     """Return whether numbers stand in the relation of a check; None where one of them is missing."""
-    if any(value is None for value in values):
+    found = [value for value in values if value is not None]
+    if len(found) < len(values):
         return None
     if check.relation == "reaches":
-        return all(value >= check.level - check.slack for value in values)
-    return all(after >= before - check.slack for before, after in pairwise(values))
+        return all(value >= check.level - check.slack for value in found)
+    return all(after >= before - check.slack for before, after in pairwise(found))
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return one row per number, `passed` being 1 or 0 for its whole check, and the checks as Markdown."""
     rows = []
     for check in entry.parameters.checks:
-        numbers = []
+        numbers: list[dict[str, Any]] = []
         for place, number in enumerate(check.numbers, start=1):
             missing = inputs.missing(number.model, number.attack)
             attacked = None if missing else picked(inputs.rows(number.model, number.attack), number.where)
@@ -113,7 +114,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each check, its numbers in order."""
     rows = [_cells(check, data[data["check"] == check.title].to_dict("records")) for check in entry.parameters.checks]
     notes = [f"\n- not run: {reason}" for reason in data["reason"].dropna().unique()]

@@ -7,7 +7,7 @@ Source: PeerNets, figures 6 and 9 (arXiv v1: 5 and 10).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,12 @@ from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 
 FACTS = ["index", "label", "class", "clean_label", "seen", "adversarial_label", "predicted", "fooled", "l2", "linf"]
 COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"]
@@ -74,7 +79,7 @@ def chosen(frames: list[pd.DataFrame], count: int, choose: str) -> list[int]:
     return sorted(order["index"].head(count).tolist())
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFrame, dict, dict]:
     """Return one row per attack, model and image, and the pictures of clean images (by index) and examples.
 
     An example's pictures are those of itself and of its perturbation, by attack, model and index. An attack that was
@@ -82,7 +87,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, d
     """
     options, rows, frames = entry.parameters, [], {}
     for need in needs(options):
-        if inputs.missing(need.model, need.attack) is None:
+        if need.attack is not None and inputs.missing(need.model, need.attack) is None:
             frame = inputs.rows(need.model, need.attack)
             attrs = frame.attrs
             if frame.duplicated(["seed", "index"]).any():
@@ -115,13 +120,13 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict, d
     return pd.DataFrame(rows).reindex(columns=COLUMNS), clean, examples
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw the examples: the clean image at the left, then those of each attack, a column for each model."""
     data, clean, examples = collect(entry, inputs)
     options = entry.parameters
     needed = needs(options)
     figure, axes = style.gallery(2 * max(1, len(clean)), 1 + len(needed), 1.0, (0.14, 0.34), 0.35)
-    titles = {shown.attack: shown.title for shown in options.attacks}
+    titles: dict[str | None, str] = {shown.attack: shown.title for shown in options.attacks}
     for column, need in enumerate(needed, start=1):
         part = data[(data["attack"] == need.attack) & (data["model"] == need.model)]
         axes[0][column].set_title(f"{titles[need.attack]}\n{part['name'].iloc[0]}", fontsize=7)
@@ -144,7 +149,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=figure)
 
 
-def _example(above, below, row: pd.Series, examples: dict) -> None:
+def _example(above: Axes, below: Axes, row: pd.Series, examples: dict) -> None:
     """Show an example over its perturbation; an image that was not fooled has neither norms nor a perturbation."""
     image, perturbation = examples[row["attack"], row["model"], row["index"]]
     for axis in (above, below):

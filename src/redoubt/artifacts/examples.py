@@ -5,7 +5,7 @@ Source: DeepDefense, figure 3.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redoubt.artifacts._pictures import picture, show
 from redoubt.artifacts.interface import Drawing, Inputs
@@ -14,7 +14,10 @@ from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
 COLUMNS += ["probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
@@ -50,12 +53,14 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | {"panel": title, "model": model} for title, model in models]
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Return one row per model and the pictures (H, W) or (H, W, 3) by model, the clean one under `clean`."""
-    options, rows, pictures = entry.parameters, [], {}
+    options = entry.parameters
+    rows: list[dict[str, Any]] = []
+    pictures: dict[str, np.ndarray] = {}
     for row in options.rows:
         for model in row.models:
-            facts = {"panel": row.title, "model": model, "method": entry.models[model].labels["method"]}
+            facts: dict[str, Any] = {"panel": row.title, "model": model, "method": entry.models[model].labels["method"]}
             if (reason := inputs.missing(model, options.attack)) is not None:
                 rows.append({**facts, "reason": reason})
                 continue
@@ -79,7 +84,7 @@ def _judged(inputs: Inputs, judge: str, replay: str, model: str) -> dict:
     return {"judge": judge, "judge_label": first["adversarial_label"], "judge_clean_label": first["clean_label"]}
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw the clean image at the left, then the examples; arrows name the class that the model sees."""
     data, pictures = collect(entry, inputs)
     rows = entry.parameters.rows

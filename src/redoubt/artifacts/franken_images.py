@@ -7,7 +7,7 @@ Source: PeerNets, figure 3. It reads the inspection `peer-graph`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -19,7 +19,10 @@ from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 
 COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]
 COLUMNS = ["model", "name", *COPIED, "class", "seen", "predicted", "difference", "reason"]
@@ -43,7 +46,7 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | {"model": model} for model in parameters.models]
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict]:
     """Return one row per model and image, of a model's first seed, and the pictures: images and Franken-images.
 
     Those are by index, and by model and index. `difference` is the root mean square over the elements of an image, in
@@ -71,7 +74,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[in
     return pd.DataFrame(rows).reindex(columns=COLUMNS), images, frankens
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw the images in the first line, and a line of Franken-images for each model."""
     data, images, frankens = collect(entry, inputs)
     models = entry.parameters.models

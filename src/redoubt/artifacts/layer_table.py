@@ -65,7 +65,7 @@ def beside(printed: list[str], ours: list[str]) -> list[tuple[str | None, int | 
     return pairs
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return one row for each layer of each network, and the table as Markdown."""
     rows = []
     for network in entry.parameters.networks:
@@ -79,7 +79,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, text=markdown(entry, data))
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown, networks beside each other."""
     columns = {
         entry.models[model].labels["network"]: [_text(row) for row in data[data["model"] == model].to_dict("records")]

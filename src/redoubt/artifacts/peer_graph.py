@@ -6,7 +6,7 @@ Source: PeerNets, figure 1. It reads the inspection `peer-graph`.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -18,7 +18,12 @@ from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 patches = lazy("matplotlib.patches")
 
 COLORS = ["#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's red, green, blue first
@@ -48,7 +53,7 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys([*FACTS, *LINK, "reason"], ANY) | {"model": parameters.model}]
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return one row for each chosen pixel (rank 0) and each of its neighbours, and what is drawn.
 
     That is `image` and `peers`, pictures, and `cell`, rows and columns that a pixel of the map stands for.
@@ -104,7 +109,7 @@ def span(centre: float, cell: float) -> tuple[int, int]:
     return math.floor(centre - cell / 2) + 1, math.floor(centre + cell / 2)
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw the image with the chosen pixels at the left, and for each a line of its neighbours over their features."""
     data, drawn = collect(entry, inputs)
     if not drawn:
@@ -113,8 +118,8 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
         style.stamp(figure, entry.stamp)
         return Drawing(data, figure=figure)
     pixels, ranks = int(data["pixel"].max()) + 1, int(data["rank"].max()) + 1
-    figure = style.Figure(figsize=(2.6 + 1.15 * ranks, 1.8 * pixels), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.01, w_pad=0.03, hspace=0.0, wspace=0.0)
+    figure = style.Figure(figsize=(2.6 + 1.15 * ranks, 1.8 * pixels))
+    figure.set_layout_engine("constrained", h_pad=0.01, w_pad=0.03, hspace=0.0, wspace=0.0)
     ratios = {"width_ratios": [2.2, *[1.0] * ranks], "height_ratios": [2.0, 1.0] * pixels}
     lines = figure.add_gridspec(2 * pixels, 1 + ranks, **ratios)
     centre = figure.add_subplot(lines[:, 0])
@@ -137,7 +142,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=figure)
 
 
-def _patch(axis, link: pd.Series, drawn: dict[str, Any], color: str, window: int | None) -> None:
+def _patch(axis: Axes, link: pd.Series, drawn: dict[str, Any], color: str, window: int | None) -> None:
     """Show the place of a neighbour in its peer under its attention score, or for rank 0 the pixel itself."""
     chosen = link["rank"] == 0
     row, column = (link["row"], link["column"]) if chosen else (link["peer_row"], link["peer_column"])
@@ -150,7 +155,7 @@ def _patch(axis, link: pd.Series, drawn: dict[str, Any], color: str, window: int
     axis.set_title("pixel" if chosen else f"{link['attention']:.3f}", fontsize=7, color=color)
 
 
-def _mark(axis, row: float, column: float, cell: list[float], color: str) -> None:
+def _mark(axis: Axes, row: float, column: float, cell: list[float], color: str) -> None:
     """Frame the image pixels that a pixel of the map stands for, so that they stay visible."""
     (top, bottom), (left, right) = span(row, cell[0]), span(column, cell[1])
     place = ((left - 1.0, top - 1.0), right - left + 2.0, bottom - top + 2.0)
@@ -159,7 +164,7 @@ def _mark(axis, row: float, column: float, cell: list[float], color: str) -> Non
         axis.add_patch(frame)
 
 
-def _features(axis, values: np.ndarray, query: np.ndarray, color: str) -> None:
+def _features(axis: Axes, values: np.ndarray, query: np.ndarray, color: str) -> None:
     """Plot a pixel's features over those of the chosen pixel, in grey."""
     axis.bar(range(len(query)), query, width=1.0, color="#cccccc")
     axis.step(range(len(values)), values, where="mid", color=color, linewidth=0.9)

@@ -55,7 +55,7 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return the settings, and their table as Markdown."""
     rows, printed = [], read_published(entry.published)
     for cell in cells(entry.parameters):
@@ -85,7 +85,7 @@ def _number(value: Any) -> str:
         return str(value)
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown."""
     show, rows = entry.parameters.show, []
     for model in entry.parameters.models:

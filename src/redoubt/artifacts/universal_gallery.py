@@ -6,8 +6,9 @@ amplified, each by the factor shown: zero is mid-grey. Source: PeerNets, figures
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -19,7 +20,12 @@ from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 
 COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]
 COLUMNS += ["adversarial_label", "predicted", "fooled", "l2", "linf", "amplification", "reason"]
@@ -59,7 +65,7 @@ class Pictures:
     perturbations: dict[tuple[str, float], tuple[np.ndarray, float]] = field(default_factory=dict)  # with their factors
 
 
-def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
+def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFrame, Pictures]:
     """Return one row per model, image and radius, of a model's first seed, and the pictures.
 
     A model that was not run has one row with its reason.
@@ -90,7 +96,7 @@ def collect(entry: ArtifactEntry, inputs: Inputs) -> tuple[pd.DataFrame, Picture
     return pd.DataFrame(rows).reindex(columns=COLUMNS), pictures
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Draw one line of pictures for each image and model: the clean image, perturbations, perturbed images."""
     data, pictures = collect(entry, inputs)
     options, run = entry.parameters, data[data["reason"].isna()]
@@ -117,7 +123,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=figure)
 
 
-def _clean(axis, row: pd.Series, pictures: Pictures | None, named: bool) -> None:
+def _clean(axis: Axes, row: pd.Series, pictures: Pictures | None, named: bool) -> None:
     """Show the clean image over its class in the line of the first model, and the prediction of each line's model.
 
     The name of the model is at the left.
@@ -134,7 +140,7 @@ def _clean(axis, row: pd.Series, pictures: Pictures | None, named: bool) -> None
         axis.set_ylabel(row["name"], fontsize=6)
 
 
-def _perturbations(axes, pictures: Pictures, model: str, rhos: list[float], top: bool) -> None:
+def _perturbations(axes: Iterable[Axes], pictures: Pictures, model: str, rhos: list[float], top: bool) -> None:
     for axis, rho in zip(axes, rhos, strict=True):
         if (model, rho) not in pictures.perturbations:
             continue
@@ -146,7 +152,7 @@ def _perturbations(axes, pictures: Pictures, model: str, rhos: list[float], top:
             axis.set_title(f"v, ρ = {rho:g}", fontsize=7)
 
 
-def _moved(axes, pictures: Pictures, part: pd.DataFrame, top: bool) -> None:
+def _moved(axes: Iterable[Axes], pictures: Pictures, part: pd.DataFrame, top: bool) -> None:
     for axis, (rho, row) in zip(axes, part.iterrows(), strict=False):
         axis.set_axis_on()
         show(axis, pictures.moved[row["model"], row["index"], rho])

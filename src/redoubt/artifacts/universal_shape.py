@@ -70,9 +70,10 @@ def entropy(v: np.ndarray) -> float:
     return float(-(shares * np.log(shares)).sum() / math.log(len(sums))) + 0.0
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return one row per model, seed and radius, and their table as Markdown."""
-    options, rows = entry.parameters, []
+    options = entry.parameters
+    rows: list[dict[str, Any]] = []
     for model in options.models:
         if (reason := inputs.missing(model, options.attack)) is not None:
             rows.append({"row": model, "reason": reason})
@@ -94,7 +95,7 @@ def _facts(v: np.ndarray, centre: float) -> dict[str, Any]:
 HEADER = ["ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", "entropy"]
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown, a line for each perturbation."""
     show = entry.parameters.show
     rows = [

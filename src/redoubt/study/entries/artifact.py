@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, model_validator
 
 from redoubt import registry
 from redoubt.records import Share, Strict
 from redoubt.study.entries.base import Entry
+
+Plot = TypeVar("Plot", bound=Strict)
+"""The parameters of a plot."""
 
 
 class Verdict(Strict):
@@ -38,7 +41,7 @@ class Input(Strict):
     files: list[str]
 
 
-class ArtifactEntry(Entry):
+class ArtifactEntry(Entry, Generic[Plot]):
     """What drawing a table or figure reads."""
 
     study: str
@@ -48,7 +51,7 @@ class ArtifactEntry(Entry):
     plot: str
     title: str
     caption: str
-    parameters: SerializeAsAny[Strict]
+    parameters: SerializeAsAny[Plot]
     """Those of the plot: an instance of `Parameters` of its module."""
     published: str
     """File of the study's printed numbers."""
