@@ -11,6 +11,7 @@ from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, per_image
 from redoubt.judging.evidence import NoNumber, Run, Sample
 from redoubt.judging.samples import picked
+from redoubt.judging.search import with_search
 from redoubt.lazily import np, pd
 from redoubt.rows import read_rows
 from redoubt.study.addresses import NUMBER, Place
@@ -28,6 +29,13 @@ UNSAMPLED = ("time-ratio", "largest-epsilon")
 def _size_of_all(rows: pd.DataFrame) -> bool:
     """Return whether a search over all images gave those of a run one size, whose error their values do not tell."""
     return "epsilon" in rows and len(rows) > 1 and bool((rows.groupby("seed")["epsilon"].nunique() == 1).all())
+
+
+def _searched(rows: pd.DataFrame, found: pd.DataFrame) -> np.ndarray | None:
+    """Return the values of a run with the error of the epsilon that was searched; None where it is not known."""
+    if len(rows) != len(found) or (rows["index"].to_numpy() != found["index"].to_numpy()).any():
+        return None
+    return with_search(rows, found["value"].to_numpy(dtype=np.float64))
 
 
 class Finished:
@@ -61,15 +69,18 @@ class Finished:
         if place.metric in UNSAMPLED:
             return None
         rows = picked(self._rows(place.model, place.attack), dict(place.conditions))
-        if module.KIND != "rate" and _size_of_all(rows):
-            return None
         try:
             found = per_image(place.metric, rows)
         except NoValue as reason:
             raise NoNumber(str(reason)) from None
         runs = {}
         for seed, own in found.sort_values(["seed", "index"]).groupby("seed"):
-            runs[int(str(seed))] = Run(own["index"].to_numpy(), own["value"].to_numpy(dtype=np.float64))
+            values: np.ndarray | None = own["value"].to_numpy(dtype=np.float64)
+            if module.KIND != "rate" and _size_of_all(rows):
+                values = _searched(rows[rows["seed"] == seed].sort_values("index"), own)
+            if values is None:
+                return None
+            runs[int(str(seed))] = Run(own["index"].to_numpy(), values)
         whole = all(np.isin(run.values, (0.0, 1.0)).all() for run in runs.values())
         return Sample(runs, module.KIND == "rate" and whole, getattr(module, "summary", None))
 

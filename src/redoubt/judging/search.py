@@ -13,6 +13,8 @@ from redoubt.lazily import np, pd
 
 COLUMNS = {"epsilon", "label", "adversarial_label", "searched", "searched_wrong", "search_share", "near", "near_label"}
 SIZES = ("epsilon", "l2", "linf")
+CLOSE = 0.2
+"""Multiples of the applied epsilon this near to one tell the slope of the error rate."""
 
 
 def crossing(grid: np.ndarray, rate: np.ndarray, share: float) -> float:
@@ -70,6 +72,29 @@ def search_of(rows: pd.DataFrame) -> Search | None:
         return None
     wrong = np.stack(rows["searched_wrong"].to_numpy()).astype(np.float64)
     return Search(rows["index"].to_numpy(), grid, wrong, float(rows["search_share"].iloc[0]), near / near[own])
+
+
+def with_search(rows: pd.DataFrame, values: np.ndarray) -> np.ndarray | None:
+    """Return values (n,) with the mean of `values` whose variance also has that of the searched epsilon, or None.
+
+    By the delta method: an image that is misclassified lowers the epsilon of its draw by the share that it adds to the
+    error rate, over the slope of that rate; sizes are proportional to epsilon.
+
+    Args:
+        rows: of one run, an image once, with a search behind them.
+        values: a size (n,) of each image, in the order of the rows.
+    """
+    search = search_of(rows)
+    if search is None:
+        return None
+    close = np.abs(search.factors - 1.0) <= CLOSE
+    labels = rows["label"].to_numpy()
+    rates = (np.stack(rows["near_label"].to_numpy())[:, close] != labels[:, None]).mean(0)
+    slope = float(np.polyfit(search.factors[close], rates, 1)[0])
+    if slope <= 0.0:
+        return None
+    wrong = (rows["adversarial_label"].to_numpy() != labels).astype(np.float64)
+    return np.asarray(values - values.mean() * (wrong - wrong.mean()) / slope)
 
 
 def moved(rows: pd.DataFrame, place: int, factor: float) -> pd.DataFrame:
