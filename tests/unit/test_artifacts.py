@@ -179,7 +179,7 @@ def test_table_sets_paper_beside_ours(entry):
     cells = made.data.set_index(["row", "column"])
     assert cells.loc[("a", "Acc."), "reproduced"] == 1.0 and cells.loc[("a", "Acc."), "n"] == 30
     assert cells.loc[("a", "Acc."), "seeds"] == 2 and cells.loc[("a", "rho_2"), "n"] == 10
-    assert cells["verdict"].tolist() == ["reproduced", "not-comparable", "not-run", "not-run"]
+    assert cells["verdict"].tolist() == ["undecided", "not-comparable", "not-run", "not-run"]
     assert cells["reason"].tolist()[2:] == [REASON] * 2
     lines = made.text.splitlines()
     assert lines[0] == "# A title" and "_NOT comparable_" in lines

@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, cell, frame, read_cells, read_scorecard, shown, verdict, with_spread
-from redoubt.judging.estimate import Estimate
+from redoubt.judging.cells import COLUMNS, Print, cell, frame, read_cells, read_scorecard, shown, with_spread
 from redoubt.study.entries.artifact import ArtifactEntry, Verdict
 from redoubt.study.published import Published, read_published
 
@@ -83,63 +82,49 @@ def test_a_file_without_the_columns_is_refused(text, tmp_path):
         read_published(tmp_path / "published.csv")
 
 
-@pytest.mark.parametrize(
-    ("published", "kind", "expected"),
-    [
-        (0.55, "rate", "reproduced"),  # inside
-        (0.6149, "rate", "reproduced"),  # 0.60 + half a unit of 0.005 + tolerance of 0.01
-        (0.6151, "rate", "deviates"),
-        (0.4851, "rate", "reproduced"),
-        (0.4849, "rate", "deviates"),
-        (0.67, "mean", "reproduced"),  # 0.60 + 0.005 + 0.067
-        (0.6723, "mean", "deviates"),
-        (0.451, "mean", "reproduced"),  # 0.50 - 0.005 - 0.0451
-        (0.449, "mean", "deviates"),
-    ],
-)
-def test_verdict_widens_the_interval_by_precision_and_tolerance(published, kind, expected):
-    found = Estimate(0.55, 0.50, 0.60, 100)
-    assert verdict(Published(published, 0.005), found, kind, ENTRY) == (expected, None)
-
-
-def test_verdict_compares_nothing_where_it_should_not():
-    found = Estimate(0.5, 0.4, 0.6, 10)
-    assert verdict(None, found, "rate", ENTRY) == ("not-comparable", "the paper prints no number")
-    assert verdict(Published(0.5, 0.1), found, "rate", ENTRY.model_copy(update={"comparable": False})) == (
-        "not-comparable",
-        "cut",
-    )
-
-
 def test_a_cell_holds_all_columns():
     rows = pd.DataFrame({"label": [0] * 10, "clean_label": [0] * 9 + [1], "seed": [0, 1] * 5})
-    found = cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.95, 0.005))
-    assert (found.reproduced, found.n, found.seeds, found.verdict) == (0.9, 5, 2, "reproduced")
+    found = cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Print(Published(0.95, 0.005)))
+    assert (found.reproduced, found.n, found.seeds, found.verdict) == (0.9, 5, 2, "undecided")
     assert found.difference == pytest.approx(-0.05) and found.ci_low < 0.9 < found.ci_high
 
 
 def test_a_cell_of_several_runs_shows_how_they_differ():
     rows = pd.DataFrame({"l2": [1.0, 2.0, 3.0, 1.2, 2.2, 3.2], "x_l2": 10.0, "index": [0, 1, 2] * 2})
     rows["seed"] = [0, 0, 0, 1, 1, 1]
-    found = cell(ENTRY, ("m", "rho_2"), "rho-2", rows, None, Published(0.21, 0.005, std=0.03))
+    found = cell(ENTRY, ("m", "rho_2"), "rho-2", rows, None, Print(Published(0.21, 0.005, std=0.03)))
     assert (found.seeds, found.n, found.over) == (2, 3, "test images and training runs")
     assert found.std == pytest.approx(0.02 / 2**0.5) and found.published_std == 0.03
     assert found.ci_low < found.ci90_low < found.reproduced < found.ci90_high < found.ci_high
     assert with_spread("rho-2", found.reproduced, found.std) == "2.10e-01 ± 1.41e-02"
 
 
+def test_nothing_is_compared_where_it_should_not_be():
+    rows = pd.DataFrame({"label": [0], "clean_label": [0]})
+    reduced = ENTRY.model_copy(update={"comparable": False})
+    printed = Published(0.5, 0.1)
+    for entry, paper, reason in (
+        (ENTRY, Print(), "the paper prints no number"),
+        (reduced, Print(printed), "cut"),
+        (ENTRY, Print(printed, apart="other images"), "other images"),
+    ):
+        found = cell(entry, ("m", "Acc."), "accuracy", rows, None, paper)
+        assert (found.verdict, found.reason) == ("not-comparable", reason)
+
+
 def test_a_missing_cell_tells_its_reason():
-    found = cell(ENTRY, ("m", "Acc."), "accuracy", None, "no ImageNet here", Published(0.95, 0.005))
+    found = cell(ENTRY, ("m", "Acc."), "accuracy", None, "no ImageNet here", Print(Published(0.95, 0.005)))
     assert (found.verdict, found.reason, found.n) == ("not-run", "no ImageNet here", 0)
     assert found.published == 0.95 and found.reproduced is None
 
 
 def test_cells_read_back_as_they_were_written(tmp_path):
     rows = pd.DataFrame({"label": [0] * 7, "clean_label": [0] * 6 + [1], "seed": 0})
+    apart = Print(Published(0.9, 0.005), apart="other images", not_counted="by definition")
     cells = [
-        cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Published(0.1 + 0.2, 0.005)),
-        cell(ENTRY, ("m", "rho_2"), "rho-2", None, "no ImageNet here", None),
-        cell(ENTRY, ("m", "Acc. 2"), "accuracy", rows, None, Published(0.9, 0.005), apart="other images"),
+        cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Print(Published(0.1 + 0.2, 0.005), margin=0.01)),
+        cell(ENTRY, ("m", "rho_2"), "rho-2", None, "no ImageNet here", Print()),
+        cell(ENTRY, ("m", "Acc. 2"), "accuracy", rows, None, apart),
     ]
     path = tmp_path / "table-1.csv"
     frame(cells).assign(seconds=1.5).to_csv(path, index=False)

@@ -5,6 +5,7 @@ Source: DeepDefense, table 1 and supplementary tables 1 and 2.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 from pydantic import Field
@@ -12,11 +13,12 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown, with_spread
+from redoubt.judging.paper import Paper
 from redoubt.judging.samples import picked
+from redoubt.judging.verdicts import judge
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
-from redoubt.study.published import read_published
 
 ADDRESS = ("row", "column")  # columns that name a number in a claim
 
@@ -29,6 +31,13 @@ class Column(Strict):
     attack: str
     where: dict[str, float | str] = {}
     apart: str | None = Field(None, description="why our numbers may not be compared with the printed ones, if so")
+    definition: list[str] = Field(
+        [], description="rows, or patterns with *, whose value follows from a definition, so that it is not counted"
+    )
+
+    def not_counted(self, row: str) -> str | None:
+        """Return why a cell of the column is in no count, or None."""
+        return "by definition" if any(fnmatchcase(row, pattern) for pattern in self.definition) else None
 
 
 class Parameters(Strict):
@@ -37,6 +46,10 @@ class Parameters(Strict):
     models: list[str]
     columns: list[Column]
     show: list[str] = ["dataset", "network", "method"]
+    block: list[str] = Field(
+        ["dataset", "network"], description="labels that agree in rows whose printed numbers are of competing methods"
+    )
+    repeats: str | None = Field(None, description="table whose numbers this one repeats, so that it is not counted")
 
 
 def needs(parameters: Parameters) -> list[Need]:
@@ -67,15 +80,17 @@ def samples(parameters: Parameters) -> list[Sampled]:
 
 def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells and their table as Markdown."""
-    cells, published = [], read_published(entry.published)
-    for model in entry.parameters.models:
-        for column in entry.parameters.columns:
+    options, cells = entry.parameters, []
+    paper = Paper(entry, options.block, {column.label: column.metric for column in options.columns})
+    for model in options.models:
+        for column in options.columns:
             missing = inputs.missing(model, column.attack)
             images = None if missing else picked(inputs.rows(model, column.attack), column.where)
-            printed = published.get((entry.id, model, column.label))
-            place = (model, column.label)
-            cells.append(cell(entry, place, column.metric, images, missing, printed, column.apart))
-    return Drawing(frame(cells), text=markdown(entry, cells))
+            repeats = f"repeats {options.repeats}" if options.repeats else column.not_counted(model)
+            printed = paper.prints(model, column.label, column.apart, repeats)
+            cells.append(cell(entry, (model, column.label), column.metric, images, missing, printed))
+    judged = judge(entry, cells, paper.block)
+    return Drawing(frame(judged), text=markdown(entry, judged))
 
 
 def markdown(entry: ArtifactEntry, cells: list[Cell]) -> str:
@@ -107,4 +122,6 @@ def _text(cell: Cell) -> str:
     difference = sign + shown(metric, cell.difference)
     ours = f"**{with_spread(metric, cell.reproduced, cell.std)}**"
     runs = f", {cell.seeds} runs" if cell.seeds > 1 else ""
-    return f"{paper} → {ours} {interval}, {difference}, n={cell.n}{runs}, {cell.verdict}"
+    verdict = f"({cell.verdict})" if cell.not_counted else cell.verdict
+    margin = f", margin {shown(metric, cell.margin)}" if cell.margin is not None else ""
+    return f"{paper} → {ours} {interval}, {difference}{margin}, n={cell.n}{runs}, {verdict}"

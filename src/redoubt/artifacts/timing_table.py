@@ -12,12 +12,13 @@ from pydantic import Field
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import COLUMNS, cell, shown, with_spread
+from redoubt.judging.paper import Paper
 from redoubt.judging.samples import picked
+from redoubt.judging.verdicts import judge
 from redoubt.lazily import pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
-from redoubt.study.published import read_published
 
 METRIC = "time-ratio"
 MEASURED = ["seconds", "seconds_plain", "batch_size", "peers", "draws", "device", "threads"]
@@ -73,21 +74,26 @@ def samples(parameters: Parameters) -> list[Sampled]:
 
 def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     """Return the cells, with the median seconds behind each, and their table as Markdown."""
-    options, cells, published = entry.parameters, [], read_published(entry.published)
+    options, cells, times = entry.parameters, [], []
+    paper = Paper(entry, ["dataset", "network"], {column.label: METRIC for column in options.columns})
     for model in options.models:
         missing = inputs.missing(model, options.attack)
         rows = None if missing else inputs.rows(model, options.attack)
         for column in options.columns:
-            times = None if missing else picked(rows, {"what": column.what})
-            printed = published.get((entry.id, model, column.label))
-            place = (model, column.label)
-            facts = cell(entry, place, METRIC, times, missing, printed, options.apart).model_dump()
-            if times is not None:
-                facts |= {name: times[name].median() for name in MEASURED[:2]}
-                facts |= {name: times[name].iloc[0] for name in MEASURED[2:]}
-            cells.append(facts)
-    data = pd.DataFrame(cells).reindex(columns=[*COLUMNS, *MEASURED])
+            own = None if missing else picked(rows, {"what": column.what})
+            printed = paper.prints(model, column.label, options.apart)
+            cells.append(cell(entry, (model, column.label), METRIC, own, missing, printed))
+            times.append(_times(own))
+    judged = [found.model_dump() for found in judge(entry, cells, paper.block)]
+    data = pd.DataFrame([found | own for found, own in zip(judged, times, strict=True)])
+    data = data.reindex(columns=[*COLUMNS, *MEASURED])
     return Drawing(data, text=markdown(entry, data))
+
+
+def _times(times: pd.DataFrame | None) -> dict[str, Any]:
+    if times is None:
+        return {}
+    return {name: times[name].median() for name in MEASURED[:2]} | {name: times[name].iloc[0] for name in MEASURED[2:]}
 
 
 HEADER = ["work", "batch", "N", "M", "with peer layers, s", "without, s", "paper", "ours", "verdict"]

@@ -7,8 +7,9 @@ reads them back; nobody else knows how a cell is spelt in a file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from redoubt import registry
 from redoubt.judging.estimate import Estimate, NoValue, estimate
@@ -18,7 +19,16 @@ from redoubt.records import Strict, typed
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
 
-Judgement = Literal["reproduced", "deviates", "not-comparable", "not-run"]
+Judgement = Literal[
+    "reproduced",
+    "reproduced with a declared change",
+    "order only",
+    "deviates",
+    "undecided",
+    "not-comparable",
+    "not-run",
+]
+VERDICTS: tuple[Judgement, ...] = get_args(Judgement)
 
 
 class Found(Strict):
@@ -48,6 +58,8 @@ class Cell(Strict):
         seeds: number of training runs.
         std: standard deviation between training runs (n - 1); None with one run.
         std_repetitions: standard deviation between repetitions of a random model; None with one.
+        margin: how far ours may be from the printed number to be `reproduced`.
+        not_counted: why the cell is in no count, such as that it repeats another; None where it counts.
         reason: of a verdict that the numbers do not give.
     """
 
@@ -69,6 +81,8 @@ class Cell(Strict):
     std: float | None = None
     std_repetitions: float | None = None
     over: str | None = None
+    margin: float | None = None
+    not_counted: str | None = None
     verdict: Judgement
     reason: str | None = None
 
@@ -110,24 +124,6 @@ def _read(row: dict[str, str], what: str) -> Cell:
     return typed(Cell, {name: row[name] for name in COLUMNS if row.get(name)}, what)
 
 
-def verdict(
-    published: Published | None, found: Estimate, kind: str, entry: ArtifactEntry
-) -> tuple[Judgement, str | None]:
-    """Return the verdict on a cell and its reason, None where the numbers say it.
-
-    `reproduced`: the published value lies in our interval, widened by half a unit of its last printed digit and by the
-    tolerance of its kind (absolute for rates, relative for means). Nothing is compared where the scale says so.
-    """
-    if published is None:
-        return "not-comparable", "the paper prints no number"
-    if not entry.comparable:
-        return "not-comparable", entry.stamp
-    tolerance = entry.verdict.rate if kind == "rate" else entry.verdict.mean * published.value
-    slack = published.half_unit + tolerance
-    inside = found.low - slack <= published.value <= found.high + slack
-    return ("reproduced" if inside else "deviates"), None
-
-
 def _estimated(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Estimate | Found:
     if missing is not None or rows is None:
         return Found(reason=missing)
@@ -155,16 +151,34 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Fou
     return _facts(found) if isinstance(found, Estimate) else found
 
 
+@dataclass(frozen=True)
+class Print:
+    """What a paper prints in a cell, if anything, and how near ours must be.
+
+    Attributes:
+        number: that is printed.
+        margin: see `redoubt.judging.margins`.
+        apart: why our number may not be compared with the printed one, if so.
+        not_counted: why the cell is in no count, if so.
+    """
+
+    number: Published | None = None
+    margin: float | None = None
+    apart: str | None = None
+    not_counted: str | None = None
+
+
 def cell(
     entry: ArtifactEntry,
     place: tuple[str, str],
     metric: str,
     rows: pd.DataFrame | None,
     missing: str | None,
-    published: Published | None,
-    apart: str | None = None,
+    paper: Print,
 ) -> Cell:
-    """Return one cell of a table.
+    """Return one cell of a table, `undecided` where it is to be judged (`redoubt.judging.verdicts`).
+
+    Nothing is compared where the paper prints no number, or where the scale or the column says so.
 
     Args:
         entry: of the artifact.
@@ -172,21 +186,22 @@ def cell(
         metric: its name.
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
-        published: the printed number; None when the paper has none.
-        apart: why our number may not be compared with the printed one, if so.
+        paper: what it prints.
     """
     known: dict[str, Any] = {"study": entry.study, "artifact": entry.id, "row": place[0], "column": place[1]}
-    known |= {"metric": metric}
-    known |= {"published": published.value, "published_std": published.std} if published else {}
+    known |= {"metric": metric, "not_counted": paper.not_counted}
+    if paper.number is not None:
+        known |= {"published": paper.number.value, "published_std": paper.number.std, "margin": paper.margin}
     found = _estimated(metric, rows, missing)
     if isinstance(found, Found):
         return Cell(**known, **found.model_dump(), verdict="not-run")
-    judged, reason = verdict(published, found, registry.method("metrics", metric).KIND, entry)
-    if apart is not None:
-        judged, reason = "not-comparable", apart
-    difference = found.value - published.value if published else None
     facts = _facts(found).model_dump(exclude={"reason"}) | {"ci90_low": found.low_90, "ci90_high": found.high_90}
-    return Cell(**known, **facts, difference=difference, verdict=judged, reason=reason)
+    if paper.number is not None:
+        facts["difference"] = found.value - paper.number.value
+    reason = paper.apart if entry.comparable else entry.stamp
+    if paper.number is None:
+        reason = paper.apart or "the paper prints no number"
+    return Cell(**known, **facts, verdict="not-comparable" if reason else "undecided", reason=reason)
 
 
 def shown(metric: str, value: float | None) -> str:

@@ -9,6 +9,15 @@ from redoubt.judging.cells import Cell, read_scorecard
 from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, cell_counts, claim_counts, read_claims
 
 WIDTH, LINES = 80, 40
+SHORT = {
+    "reproduced": "repro",
+    "reproduced with a declared change": "changed",
+    "order only": "order",
+    "undecided": "open",
+    "not-comparable": "no-comp",
+}
+"""Headings of verdicts where there is little room."""
+COLUMNS = (6, 8, 6, 9, 6, 8, 8)
 
 
 def summary(entry: dict[str, Any], results: Path) -> str:
@@ -33,14 +42,15 @@ def _cell_lines(cells: list[Cell], artifacts: bool) -> list[str]:
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(f"{cell.study}/{cell.artifact}" if artifacts else cell.study, []).append(cell)
-    lines = [_line("Cells", CELL_VERDICTS)]
+    lines = [_line("Cells that count", map(SHORT.get, CELL_VERDICTS, CELL_VERDICTS))]
     lines += [_line(f"  {name}", map(str, cell_counts(own).values())) for name, own in groups.items()]
     return lines + ([_line("  all", map(str, cell_counts(cells).values()))] if len(groups) > 1 else [])
 
 
 def _line(name: str, values: Iterable[str]) -> str:
-    fitting = name if len(name) <= 33 else f"{name[:30]}..."
-    return fitting.ljust(34) + "".join(value.rjust(width) for value, width in zip(values, (11, 10, 16, 9), strict=True))
+    first = WIDTH - sum(COLUMNS)
+    fitting = name if len(name) <= first else f"{name[: first - 3]}..."
+    return fitting.ljust(first) + "".join(value.rjust(width) for value, width in zip(values, COLUMNS, strict=True))
 
 
 def _claim_lines(claims: list[dict[str, str]], statements: bool) -> list[str]:

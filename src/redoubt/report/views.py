@@ -12,10 +12,13 @@ from redoubt.judging.decided import Row, totals
 from redoubt.judging.decided import read as read_decided
 from redoubt.judging.tables import read_csv
 
-NUMBERS = ("difference", "ci_low", "ci_high")
+NUMBERS = ("difference", "ci_low", "ci_high", "margin")
 CELL_VERDICTS = {
     "reproduced": "✓",
+    "reproduced with a declared change": "✓",
+    "order only": "↕",
     "deviates": "✗",
+    "undecided": "?",
     "not-comparable": "○",
     "not-run": "–",
 }
@@ -29,10 +32,12 @@ HEADINGS = {  # columns of the scorecard: heading, and whether its values are nu
     "reproduced": ("Reproduced", True),
     "difference": ("Difference", True),
     "interval": ("95 % interval", True),
+    "margin": ("Margin", True),
     "verdict": ("Verdict", False),
     "n": ("n", True),
     "seeds": ("Runs", True),
     "over": ("Interval over", False),
+    "not_counted": ("Not counted", False),
     "reason": ("Reason", False),
 }
 MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the download has all
@@ -91,7 +96,7 @@ def _raw(value: Any) -> str:
 def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
     """Return what the page shows of a cell: for each of `HEADINGS` the text and the raw value that it is sorted by."""
     numbers = {name: shown(cell.metric, getattr(cell, name)) for name in NUMBERS}
-    texts = {"difference": numbers["difference"]}
+    texts = {name: numbers[name] for name in ("difference", "margin")}
     texts["published"] = with_spread(cell.metric, cell.published, cell.published_std)
     texts["reproduced"] = with_spread(cell.metric, cell.reproduced, cell.std)
     if (cell.difference or 0) > 0:
@@ -110,8 +115,8 @@ def counts(found: Iterable[str], verdicts: Iterable[str] = CELL_VERDICTS) -> dic
 
 
 def cell_counts(cells: Iterable[Cell]) -> dict[str, int]:
-    """Return how many cells have each verdict."""
-    return counts(cell.verdict for cell in cells)
+    """Return how many cells have each verdict, without those that are a definition or repeat others."""
+    return counts(cell.verdict for cell in cells if cell.not_counted is None)
 
 
 def claim_counts(claims: Iterable[dict[str, str]]) -> dict[str, int]:

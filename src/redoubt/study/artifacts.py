@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from redoubt.errors import RedoubtError, shortened
 from redoubt.layout import published_file, study_file
 from redoubt.study.addresses import NUMBER, Address, Place
 from redoubt.study.claims import Decidable, Resolved, decidable
+from redoubt.study.config import Deviation
 from redoubt.study.evaluations import Sweep
 from redoubt.study.files import Files
 from redoubt.study.needs import ANY, Model, Need, Run, Sampled, Swept
@@ -201,6 +203,28 @@ class Artifacts:
             keys = [name for name in (*fitting[0].cell, fitting[0].along) if name and name not in where]
             raise RedoubtError(f"{address}: it names several numbers; add one of {', '.join(keys)}")
         return fitting[0] if fitting else None
+
+    def check_declared(self) -> None:
+        """Refuse a declared change of cells, and what a table repeats, that no table has."""
+        for name, study in self.files.studies.items():
+            for number, item in enumerate(study.deviations):
+                for pattern in item.cells:
+                    if not self._declares(name, item.model_copy(update={"cells": [pattern]})):
+                        where = f"{study_file(name, 'ledger')}: deviations.{number}.cells"
+                        raise RedoubtError(f"{where}: {pattern!r} is no cell of a table; write artifact/row/column")
+            for key, drawn in self.drawn.items():
+                if key[0] == name and (other := getattr(drawn.parameters, "repeats", None)) is not None:
+                    where = f"{study_file(name, 'artifacts')}: artifacts.{key[1]}.parameters.repeats"
+                    known(other, study.artifacts, where)
+
+    def _declares(self, study: str, item: Deviation) -> bool:
+        places = [(key[1], cell) for key in self.drawn if key[0] == study for cell in self.cells(*key)]
+        return any(
+            fnmatchcase(cell["row"], each.row) and fnmatchcase(cell["column"], each.column)
+            for artifact, cell in places
+            if "verdict" in cell
+            for each in item.declared(artifact)
+        )
 
     def check_published(self) -> None:
         """Refuse a printed number that no table will set beside ours."""

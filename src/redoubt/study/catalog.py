@@ -101,6 +101,7 @@ class Catalog(Files):
         for part in (self.models, self.attacks, self.runs, self.artifacts, self.claims, self.mirrors):
             len(part)
         self._artifacts.check_published()
+        self._artifacts.check_declared()
         return self
 
     # -- what steps read ----------------------------------------------------------------------------------------------
@@ -122,6 +123,7 @@ class Catalog(Files):
             stamp=self.scale.stamp,
             comparable=self.scale.comparable,
             verdict=self.config.verdict,
+            declared=[each for item in self.studies[study].deviations for each in item.declared(artifact)],
             models={model: self._shown(model, raw.asked("shows"), raw.asked("settings")) for model in shown},
             inputs=inputs,
         )
@@ -147,7 +149,7 @@ class Catalog(Files):
                 "claims": {
                     key: {"statement": claim.statement, "where": claim.where} for key, claim in study.claims.items()
                 },
-                "deviations": [deviation.model_dump() for deviation in study.deviations],
+                "deviations": [deviation.model_dump(exclude={"cells"}) for deviation in study.deviations],
             }
         return {
             "scale": self.config.scale,

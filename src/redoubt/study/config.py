@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from redoubt.records import Count, Strict
-from redoubt.study.entries.artifact import Verdict
+from redoubt.study.entries.artifact import Declared, Verdict
 from redoubt.study.entries.attack import Attack
 from redoubt.study.entries.model import Training
 
@@ -187,6 +188,20 @@ class Deviation(Strict):
     topic: str
     choice: str
     alternatives: str = ""
+    cells: list[str] = Field(
+        [],
+        description="cells of tables in which the paper is not followed, as artifact/row/column with *; "
+        "the last parts may be left out",
+    )
+
+    def declared(self, artifact: str) -> list[Declared]:
+        """Return what it declares of the cells of a table."""
+        parts = [pattern.split("/", 2) for pattern in self.cells]
+        return [
+            Declared(topic=self.topic, **dict(zip(("row", "column"), places, strict=False)))
+            for name, *places in parts
+            if fnmatchcase(artifact, name)
+        ]
 
 
 class About(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, model_validator
@@ -16,7 +17,7 @@ Plot = TypeVar("Plot", bound=Strict)
 
 
 class Verdict(Strict):
-    """Tolerances of the verdict `reproduced`, fixed before results are seen."""
+    """The most that the verdict `reproduced` allows, fixed before results are seen; see redoubt.judging.margins."""
 
     rate: Share = Field(0.01, description="for rates (accuracy): absolute, 0.01 is one point")
     mean: Share = Field(0.10, description="for means (rho): relative to the published value")
@@ -41,6 +42,14 @@ class Input(Strict):
     files: list[str]
 
 
+class Declared(Strict):
+    """Cells that a declared change concerns: rows and columns by patterns with *, and what the ledger calls it."""
+
+    topic: str
+    row: str = "*"
+    column: str = "*"
+
+
 class ArtifactEntry(Entry, Generic[Plot]):
     """What drawing a table or figure reads."""
 
@@ -58,8 +67,15 @@ class ArtifactEntry(Entry, Generic[Plot]):
     stamp: str
     comparable: bool
     verdict: Verdict = Verdict()
+    declared: list[Declared] = []
+    """Changes that the study's ledger declares for cells of this table."""
     models: dict[str, Shown]
     inputs: list[Input]
+
+    def declared_of(self, row: str, column: str) -> list[str]:
+        """Return what the ledger calls the declared changes of a cell."""
+        fitting = (each for each in self.declared if fnmatchcase(row, each.row) and fnmatchcase(column, each.column))
+        return list(dict.fromkeys(each.topic for each in fitting))
 
     @model_validator(mode="before")
     @classmethod
