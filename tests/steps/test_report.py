@@ -202,6 +202,18 @@ def test_verdicts_are_words_and_counted(results):
     assert "1 percentage point " in text and "10 % of the published value" in text
 
 
+def test_several_runs_show_their_deviation_and_what_the_interval_is_over(results):
+    several = {"seeds": "3", "std": "0.0021", "published_std": "0.001", "over": "test images and training runs"}
+    kept = cell("mlp-reference", "Acc.", "reproduced", margin="0.005", **several)
+    repeat = cell("mlp-defended", "Acc.", "order only", not_counted="repeats table-9")
+    for name in ("scorecard.csv", "toy/table-1.csv"):
+        write_rows(results / name, [kept, repeat], COLUMNS)
+    text = report_page(ENTRY, results)
+    assert "98.31 % ± 0.10 %" in text and "97.90 % ± 0.21 %" in text and 'title="over test images and' in text
+    assert '<td data-sort="0.005" class="number">0.50 %</td>' in text and "repeats table-9" in text
+    assert 'class="v-order-only"' in text and "1 order only" not in " ".join(Page(text).text)
+
+
 def test_headings_have_scopes_and_stamp_tells_the_scale(results):
     text = report_page(ENTRY, results)
     assert all(found.get("scope") in ("row", "col") for found in Page(text).of("th"))
