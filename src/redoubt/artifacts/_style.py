@@ -114,6 +114,7 @@ def variant(look: dict[str, Any], position: int) -> dict[str, Any]:
 
 def variants(models: list[str], entry: ArtifactEntry) -> dict[str, dict[str, Any]]:
     """Return the look of each of the models of a panel, as an artifact's entry labels them."""
+    counts: Counter[str]
     labels = {model: entry.models[model].labels["method"] for model in models}
     base, counts, looks = methods(labels.values()), Counter(), {}
     for model, method in labels.items():

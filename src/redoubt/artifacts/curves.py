@@ -6,7 +6,7 @@ Source: PeerNets, figure 7 (arXiv v1: figures 6 to 8).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,12 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled, Swept
 from redoubt.study.published import read_published
 
-style = lazy("redoubt.artifacts._style")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from redoubt.artifacts import _style as style
+else:
+    style = lazy("redoubt.artifacts._style")
 
 ADDRESS = ("model", "measure")  # columns that name a number in a claim
 
@@ -87,7 +92,8 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     for panel in parameters.panels:
         for model, attack in _attacked(panel).items():
             for measure in parameters.measures:
-                place = {"panel": panel.title, "model": model, "attack": attack, "measure": measure.label}
+                place: dict[str, Any] = {"panel": panel.title, "model": model, "attack": attack}
+                place |= {"measure": measure.label}
                 place[parameters.along] = Swept(model, attack, (0.0,) if measure.clean else ())
                 found.append(place | dict.fromkeys(["name", "metric", "published", *FOUND], ANY))
     return found
@@ -171,14 +177,14 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=grid.figure)
 
 
-def _curves(axis, data: pd.DataFrame, along: str, looks: dict[str, dict], reasons: pd.Series) -> None:
+def _curves(axis: Axes, data: pd.DataFrame, along: str, looks: dict[str, dict], reasons: pd.Series) -> None:
     if data["reproduced"].isna().all():
         return style.absent(axis, [*data["reason"].dropna(), *reasons.dropna()])
     style.lines(axis, style.with_intervals(data), along, "value", looks, "model", **style.INTERVAL)
     style.lines(axis, data, along, "published", looks, "model", **style.HOLLOW)
 
 
-def _legend(axis, data: pd.DataFrame, looks: dict[str, dict]) -> None:
+def _legend(axis: Axes, data: pd.DataFrame, looks: dict[str, dict]) -> None:
     names = data.groupby("model")["name"].first()
     drawn = set(data.loc[data["reproduced"].notna(), "model"])
     keys = style.handles(looks, drawn, names, printed=data["published"].notna().any())

@@ -6,7 +6,7 @@ Source: DeepDefense, table 1 and supplementary tables 1 and 2.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field
 
@@ -52,12 +52,24 @@ class Parameters(Strict):
     repeats: str | None = Field(None, description="table whose numbers this one repeats, so that it is not counted")
 
 
-def needs(parameters: Parameters) -> list[Need]:
+class Columned(Protocol):
+    """Parameters that name models and columns, as those of other drawings of such numbers do too."""
+
+    @property
+    def models(self) -> list[str]:
+        """Ids of models."""
+
+    @property
+    def columns(self) -> list[Column]:
+        """Metrics under attacks."""
+
+
+def needs(parameters: Columned) -> list[Need]:
     """Return the attacks that are read."""
     return [Need(model, column.attack) for model in parameters.models for column in parameters.columns]
 
 
-def metrics(parameters: Parameters) -> list[str]:
+def metrics(parameters: Columned) -> list[str]:
     """Return the metrics that are computed."""
     return [column.metric for column in parameters.columns]
 
@@ -78,7 +90,7 @@ def samples(parameters: Parameters) -> list[Sampled]:
     ]
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return the cells and their table as Markdown."""
     options, cells = entry.parameters, []
     paper = Paper(entry, options.block, {column.label: column.metric for column in options.columns})
@@ -93,7 +105,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(frame(judged), text=markdown(entry, judged))
 
 
-def markdown(entry: ArtifactEntry, cells: list[Cell]) -> str:
+def markdown(entry: ArtifactEntry[Parameters], cells: list[Cell]) -> str:
     """Return the table as Markdown: paper, ours, difference, interval and n in every cell."""
     options, rows = entry.parameters, []
     for model in options.models:

@@ -6,13 +6,16 @@ accuracy, so c decreases from left to right.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import lazy, pd
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 style = lazy("redoubt.artifacts._style")
 
@@ -99,10 +102,10 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     return Drawing(data, figure=figure)
 
 
-def _ends(axis, curve: pd.DataFrame, along: str, color: str, number: int) -> None:
+def _ends(axis: Axes, curve: pd.DataFrame, along: str, color: str, number: int) -> None:
     """Write the parameter's value at both ends of a curve, over or under them, at another distance for each curve."""
     distance, sign = 6 + 8 * (number // 2), 1 - 2 * (number % 2)
-    place = {"xytext": (0, sign * distance), "textcoords": "offset points", "ha": "center"}
+    place: dict[str, Any] = {"xytext": (0, sign * distance), "textcoords": "offset points", "ha": "center"}
     place |= {"va": "bottom" if sign > 0 else "top", "fontsize": 6.5, "color": color}
     for _, end in curve.iloc[[0, -1]].drop_duplicates(along).iterrows():
         axis.annotate(f"${along}$={end[along]:g}", (end["test_rho_2"], end["test_accuracy"]), **place)

@@ -72,7 +72,7 @@ def samples(parameters: Parameters) -> list[Sampled]:
     ]
 
 
-def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
+def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return the cells, with the median seconds behind each, and their table as Markdown."""
     options, cells, times = entry.parameters, [], []
     paper = Paper(entry, ["dataset", "network"], {column.label: METRIC for column in options.columns})
@@ -99,7 +99,7 @@ def _times(times: pd.DataFrame | None) -> dict[str, Any]:
 HEADER = ["work", "batch", "N", "M", "with peer layers, s", "without, s", "paper", "ours", "verdict"]
 
 
-def markdown(entry: ArtifactEntry, data: pd.DataFrame) -> str:
+def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each model and kind of work."""
     show, run = entry.parameters.show, data["verdict"] != "not-run"
     rows = [
