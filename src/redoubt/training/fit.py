@@ -216,7 +216,7 @@ def provenance(entry: ModelEntry, seed: int, meta: dict[str, Any], trainer: Trai
         "classes": meta["classes"],
         "data": {"name": meta["name"], "sha256": meta["sha256"]},
         "weights": sum(weight.numel() for weight in parameters),
-        "steps": trainer.last,
+        "steps": trainer.done,
         "final": trainer.history[-1],
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "device": str(parameters[0].device.type),

@@ -90,6 +90,8 @@ class Trainer:
     def run(self) -> list[dict[str, float]]:
         """Train from the saved state, or from the start, to the end; return the history, one row an epoch.
 
+        The end is that of the schedule, or the first epoch with the accuracy of `stop_at`.
+
         Raises:
             RedoubtError: the loss is not finite, or the network cannot train on a batch of one image and there is one.
         """
@@ -100,9 +102,13 @@ class Trainer:
         if not self.history:
             self.trace.measure(0, 0.0, 0.0, boundary=True)
             self.history.append({"epoch": 0.0, **self._evaluated()})
-        while self.done < self.last:
+        while self.done < self.last and not self._reached():
             self._epoch()
         return self.history
+
+    def _reached(self) -> bool:
+        stop = self.schedule.stop_at
+        return stop is not None and self.history[-1]["test_accuracy"] >= stop.accuracy
 
     def _check_batch_of_one(self) -> None:
         """Try a batch of one image in training mode, where the schedule has one, before any work is done."""

@@ -33,6 +33,14 @@ class Track(Strict):
     images: Count | None = Field(None, description="first test images used, by probes too; all when null")
 
 
+class Stop(Strict):
+    """When a training ends before its schedule does."""
+
+    accuracy: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="share of the tracked test images that are classified correctly, after an epoch"
+    )
+
+
 class Training(Strict):
     """A training schedule."""
 
@@ -51,6 +59,9 @@ class Training(Strict):
     )
     images: Count | None = Field(None, description="training images used, a fixed stratified draw; all when null")
     track: Track = Field(Track(), description="what is measured after every epoch")
+    stop_at: Stop | None = Field(
+        None, description="end it at the first epoch that reaches this, for a control of equal accuracy"
+    )
     probes: list[Probe] = Field([], description="what else is measured, and how often")
 
     @field_validator("probes")
