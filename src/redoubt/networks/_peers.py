@@ -88,8 +88,8 @@ class PeerRegularization(torch.nn.Module):
     Each pixel finds its `neighbours` nearest pixels (cosine) among all pixels of the peers: in training all other
     images of the batch, afterwards the peers that `PeerNetwork` gave it. Which pixels are near is a constant of
     differentiation; gradients flow through attention scores and, in training, through the neighbours' features. With
-    fixed peers that leaves next to nothing for an attacker: LeakyReLU is linear where all scores of a pixel have one
-    sign, and there the query's share cancels. `straight_through` gives the gradient of the identity in its place.
+    fixed peers that leaves next to nothing for an attacker: attention moves weight among neighbours that are nearly
+    equal (see `redoubt.probes.peer_gradients`). `straight_through` gives the gradient of the identity in its place.
 
     Args:
         channels: d.
