@@ -14,17 +14,20 @@ Source: our own; gradients that take the layers as the identity are those of Ath
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from redoubt.attacks import _losses as losses
+from redoubt.attacks import interface
 from redoubt.lazily import lazy, torch
 from redoubt.probes import peer_graph
 from redoubt.records import Strict
 
-interface = lazy("redoubt.attacks.interface")
-peers = lazy("redoubt.networks._peers")
+if TYPE_CHECKING:
+    from redoubt.networks import _peers as peers
+else:
+    peers = lazy("redoubt.networks._peers")
 
 NEEDS = "gradients"
 THREAT = "none: it perturbs nothing"
@@ -74,7 +77,9 @@ def passing_by(model: Callable, network: peers.PeerNetwork, inputs: torch.Tensor
             layer.straight_through = False
 
 
-def run(network: Callable, batches, parameters: Parameters, context) -> Iterator[interface.Crafted]:
+def run(
+    network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
+) -> Iterator[interface.Crafted]:
     """Yield the images as they are, once for each layer.
 
     Facts: layer, its place; and for each image (B,), gradient and gradient_straight_through, l2 norms in units of the
@@ -84,7 +89,8 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
     Raises:
         RedoubtError: the model has no peer layers, or not these.
     """
-    peer, seen = peer_graph.peer_network(network), {}
+    peer = peer_graph.peer_network(network)
+    seen: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for layer in parameters.layers:
         options = peer_graph.Parameters(layer=layer, draw=parameters.draw)
         for start, inputs, labels in batches:
@@ -94,6 +100,7 @@ def run(network: Callable, batches, parameters: Parameters, context) -> Iterator
                 graph = peer_graph.links(network, peer, options, inputs)
                 apart = spread(graph.candidates.features[graph.found]).double().mean(1)
                 uneven = distance_from_even(graph.attention).double().mean(1)
-            facts = dict(zip(("gradient", "gradient_straight_through"), seen[start], strict=True))
-            facts |= {"layer": float(layer), "spread": apart, "attention_distance": uneven}
+            exact, through = seen[start]
+            facts: dict[str, Any] = {"layer": float(layer), "gradient": exact, "gradient_straight_through": through}
+            facts |= {"spread": apart, "attention_distance": uneven}
             yield interface.Crafted(start, inputs, facts)
