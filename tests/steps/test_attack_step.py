@@ -101,6 +101,14 @@ def test_selection_by_label(command, make_attack, tmp_path, tiny_data):
     assert rows["label"].tolist() == [7] * 3 and rows["index"].is_monotonic_increasing
 
 
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_selection_by_split(split, command, make_attack, tmp_path, tiny_data):
+    attack.main(command(make_attack("fgs", parameters={"epsilons": [0.0]}, select={"images": 9, "split": split})))
+    rows, labels = pd.read_parquet(tmp_path / "rows.parquet"), store.load(tiny_data, split).labels
+    assert rows["label"].tolist() == labels[:9].tolist()
+    assert labels[:9].tolist() != store.load(tiny_data, {"test": "train", "train": "test"}[split]).labels[:9].tolist()
+
+
 def test_reads_carry_an_epsilon_over(command, make_attack, tmp_path):
     attack.main(command(make_attack("fgs", parameters={"error": 0.5, "loss": "log-odds"}), "half"))
     half = pd.read_parquet(tmp_path / "half")

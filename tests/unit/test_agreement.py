@@ -58,12 +58,13 @@ def test_nothing_fooled_is_agreement_and_other_images_are_refused():
 
 @pytest.fixture
 def drawn(tmp_path):
-    def draw(frames, pairs, missing=None):
+    def draw(frames, pairs, missing=None, seeds=1):
         inputs = []
         for attack, frame in frames.items():
-            path = tmp_path / "m/seed-0" / f"{attack}.parquet"
-            write_rows(frame, path, {"model": "m", "shape": "[1, 2, 2]"})
-            inputs.append({"model": "m", "attack": attack, "missing": missing, "files": [str(path)]})
+            paths = [tmp_path / f"m/seed-{seed}" / f"{attack}.parquet" for seed in range(seeds)]
+            for path in paths:
+                write_rows(frame, path, {"model": "m", "shape": "[1, 2, 2]"})
+            inputs.append({"model": "m", "attack": attack, "missing": missing, "files": [*map(str, paths)]})
         return draw_entry(artifact_entry("agreement", {"model": "m", "pairs": pairs}, inputs=inputs))
 
     return draw
@@ -83,6 +84,15 @@ def test_a_search_is_one_row(drawn):
     search = rows([1, 1], [0.1, 0.2]).assign(epsilon=[0.1, np.nan])
     found = drawn({"a": search, "b": search}, [{"attack": "a", "referee": "b", "norm": "linf"}])
     assert len(found.data) == 1 and found.data["agrees"].all() and "| — | 2 | 100.0 %" in found.text
+
+
+def test_runs_of_a_model_are_put_together(drawn):
+    search = rows([1, 1], [0.1, 0.2]).assign(epsilon=[0.1, np.nan])
+    sweep = pd.concat([rows([0, 1], [0.1, 0.1], 0.1), rows([1, 1], [0.2, 0.2], 0.2)])
+    found = drawn({"a": search, "b": search}, [{"attack": "a", "referee": "b"}], seeds=3)
+    assert found.data["n"].tolist() == [6] and found.data["agrees"].all()
+    found = drawn({"a": sweep, "b": sweep}, [{"attack": "a", "referee": "b"}], seeds=3)
+    assert found.data["n"].tolist() == [6, 6] and found.data["success"].tolist() == [0.5, 1.0]
 
 
 def test_the_rule_is_shown_and_obeyed(drawn):

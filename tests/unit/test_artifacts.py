@@ -167,6 +167,7 @@ def test_examples_show_the_first_image_and_what_the_judge_says(entry):
     rows = Inputs(ArtifactEntry.parse(given)).rows("a", "deepfool")
     assert data.loc["a", "rho_2"] == pytest.approx(rows["l2"].iloc[0] / 10)
     assert (data.loc["a", "label"], data.loc["a", "adversarial_label"], data.loc["a", "judge"]) == (0, 1, "c")
+    assert data.loc["a", "n"] == 30 == len(rows) / 2  # of the first of two runs, which is shown
 
 
 def test_table_sets_paper_beside_ours(entry):

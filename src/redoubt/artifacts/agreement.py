@@ -100,8 +100,11 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
 
 
 def _by_epsilon(rows: pd.DataFrame) -> dict[float | None, pd.DataFrame]:
-    """Return the rows of each value of a sweep; a search, where epsilon differs by image, is one group."""
-    if "epsilon" not in rows or rows["index"].is_unique:
+    """Return the rows of each value of a sweep; a search, where epsilon differs by image, is one group.
+
+    Rows of several runs of the model are put together.
+    """
+    if "epsilon" not in rows or not rows.duplicated(["seed", "index"]).any():
         return {None: rows}
     return dict(iter(rows.groupby("epsilon", sort=True)))
 

@@ -67,7 +67,7 @@ def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> tuple[pd.DataFr
             frame = inputs.rows(model, options.attack)
             first = frame.iloc[0]
             facts |= {"index": first["index"], "label": first["label"], "adversarial_label": first["adversarial_label"]}
-            facts |= {"rho_2": first["l2"] / first["x_l2"], "n": len(frame)}
+            facts |= {"rho_2": first["l2"] / first["x_l2"], "n": int((frame["seed"] == first["seed"]).sum())}
             facts["probability_label"] = first["probability_label"]
             facts["probability_adversarial"] = first["probability_adversarial"]
             rows.append(facts | _judged(inputs, row.judge, options.replay, model))

@@ -99,7 +99,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
     if attack is None or passes is None:
         return Cost(None, None, "its passes cannot be counted")
     shape, classes = facts(job.dataset)
-    images = selected(attack.select, counts["test"], classes)
+    images = selected(attack.select, counts[attack.select.split], classes)
     times = {"fixed": 1, "image": images, "crafting": attack.crafting or 0}
     total = {kind: sum(times[per] * passes[per][kind] for per in times) for kind in ("forward", "backward", "rows")}
     row = ROW_BYTES + (3 * 4 * math.prod(shape) if attack.keep_images else 0)
@@ -143,7 +143,7 @@ def _training(
 
 
 def selected(select: Select, images: int, classes: int) -> int:
-    """Return about how many test images an attack selects; classes are taken to be even."""
+    """Return about how many of a split's images an attack selects; classes are taken to be even."""
     if select.label is not None:
         images = math.ceil(images / classes)
     if select.not_label is not None:

@@ -35,7 +35,7 @@ def rows_of(
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of one crafted batch, once for every repetition, each scored by separate forward passes.
 
-    Columns: index (position in the test split), those of `redoubt.attacks.interface.score`, repetition where there are
+    Columns: index (position in the split), those of `redoubt.attacks.interface.score`, repetition where there are
     several, detected where the model has a detector, and where the entry keeps images: probabilities, `picture` (the
     adversarial image, float32), `clean` (the image, uint8), and `image`, the adversarial input where it is no picture.
 
@@ -86,7 +86,7 @@ def attack(
     Args:
         entry: the attack's entry, as the catalog gives it.
         seed: of the model; the draws follow from it, the id of the model that examples are crafted on, and the entry's.
-        data: folder of a published dataset, whose test split is attacked.
+        data: folder of a published dataset, whose test split (or another, by the entry) is attacked.
         weights: of the scored model, with `model.json` beside them.
         preprocessing: the file of what the preprocessing of the scored model learned; that of `crafted_on` lies beside.
         out: the parquet file.

@@ -20,20 +20,20 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Images:
-    """The attacked test images."""
+    """The attacked images."""
 
-    positions: torch.Tensor  # (N,) in the test split, ascending
+    positions: torch.Tensor  # (N,) in their split, ascending
     stored: torch.Tensor  # (N, C, H, W) uint8
     pixels: torch.Tensor  # (N, C, H, W) float32 in [0, 1]
     labels: torch.Tensor  # (N,)
 
 
 def attacked_images(data: Path, select: Select, facts: dict[str, Any], weights: Path, where: torch.device) -> Images:
-    """Return the test images that are attacked, on a device.
+    """Return the images that are attacked, on a device.
 
     Args:
         data: folder of a published dataset.
-        select: which of its test images.
+        select: which of its images.
         facts: `model.json` of the attacked model.
         weights: of that model, for the message.
         where: the device.
@@ -41,7 +41,7 @@ def attacked_images(data: Path, select: Select, facts: dict[str, Any], weights: 
     Raises:
         RedoubtError: the data are not of the shape that the model was trained on, or no image is selected.
     """
-    split = store.load(data, "test")
+    split = store.load(data, select.split)
     positions = selected(split, select)
     stored = split.images(positions)
     if (found := tuple(stored.shape[1:])) != (shape := tuple(facts["shape"])):
@@ -54,7 +54,7 @@ def attacked_images(data: Path, select: Select, facts: dict[str, Any], weights: 
 
 
 def selected(split: store.Split, select: Select) -> torch.Tensor:
-    """Return positions of the test images that are attacked, ascending."""
+    """Return positions of the images that are attacked in their split, ascending."""
     positions = torch.arange(len(split))
     if select.label is not None:
         positions = (split.labels == select.label).nonzero()[:, 0]
@@ -62,8 +62,8 @@ def selected(split: store.Split, select: Select) -> torch.Tensor:
         positions = positions[split.labels[positions] != select.not_label]
     positions = positions[: select.images]
     if not len(positions):
-        asked = ", ".join(f"{key}: {value}" for key, value in select if value is not None and key != "images")
-        raise RedoubtError(f"select: no test image is left by {{{asked}}}")
+        asked = ", ".join(f"{key}: {value}" for key, value in select if value is not None and key.endswith("label"))
+        raise RedoubtError(f"select: no {select.split} image is left by {{{asked}}}")
     return positions
 
 

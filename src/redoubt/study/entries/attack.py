@@ -11,8 +11,9 @@ from redoubt.study.entries.base import Entry
 
 
 class Select(Strict):
-    """Which test images are attacked."""
+    """Which images are attacked."""
 
+    split: Literal["test", "train"] = Field("test", description="of the dataset; train to set a model beside itself")
     images: Count | None = Field(None, description="the given number of first ones; all when null")
     label: int | None = Field(None, description="only images of this class")
     not_label: int | None = Field(None, description="no images of this class, as for an attack that aims at it")
