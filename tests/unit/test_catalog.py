@@ -53,8 +53,10 @@ STUDY = "config/studies/deepdefense/"
 def test_every_artifact_of_every_scale_finds_its_models(scale):
     found = catalog.load(ROOT, {"scale": scale})
     for study, artifact in found.artifacts:
-        needs = found.needs(study, artifact)
-        assert needs and all(need.model in found.models for need in needs)
+        read = {need.model for need in found.needs(study, artifact)} | {
+            *found.artifacts[study, artifact].asked("models")
+        }
+        assert read and read <= {*found.models} and read == {*found.artifact_entry(study, artifact).models}
 
 
 def test_demo_needs_no_download():

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import study_files
+import yaml
 
+from redoubt.errors import RedoubtError
 from redoubt.graph import code
 from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog
@@ -24,6 +26,10 @@ TRAINING = {"epochs": 1, "batch_size": 10, "learning_rate": 0.1}
 def tree(tmp_path):
     """A copy of the config that a test may change."""
     shutil.copytree(ROOT / "config", tmp_path / "config")
+    changes = tmp_path / "config/scales/demo/deepdefense.yaml"
+    value = yaml.safe_load(changes.read_text())
+    value["overrides"] = [change for change in value["overrides"] if "seeds" not in change["set"]]
+    changes.write_text(yaml.safe_dump(value))
     return tmp_path
 
 
@@ -155,6 +161,17 @@ def test_every_run_has_a_stage_and_a_target_for_dvc(jobs):
         "method": "defense",
         "given": "defense",
     }
+
+
+def test_targets_of_another_scale_are_refused(jobs, tree):
+    found, fewer = jobs("paper"), jobs("laptop")
+    (tree / dvc.TARGETS).write_text(dvc.targets_text(found))
+    dvc.check_targets(found)
+    dvc.check_targets(fewer)  # runs that a scale does not have are no reason
+    (tree / dvc.TARGETS).write_text(dvc.targets_text(fewer))
+    reason = r"no train@mnist-mlp-reference-seed-1 \(\d+ runs are missing\); run `python .*--targets --scale paper`$"
+    with pytest.raises(RedoubtError, match=reason):
+        dvc.check_targets(found)
 
 
 def test_the_list_imports_no_torch():

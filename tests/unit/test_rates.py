@@ -74,6 +74,8 @@ def test_attacks_that_read_rows_find_some(make_attack):
 
 def test_an_inspection_of_layers_is_not_counted(make_attack):
     assert rates.of_attack(make_attack("timing", space="pixels"), [], SHAPE, 10) is None
+    signs = rates.of_attack(make_attack("gradient-signs"), [], SHAPE, 10)
+    assert signs["image"]["backward"] == 1 and signs["image"]["rows"] == 1  # those in float64 are not counted
 
 
 def test_every_attack_of_the_paper_scale_is_counted_but_inspections():

@@ -80,6 +80,7 @@ def test_a_table_of_settings_beside_the_printed_ones(tmp_path):
         ("A B C", "A C", ["A A", "B None", "C C"]),
         ("A B C", "A X C", ["A A", "B X", "C C"]),
         ("A", "X Y", ["A X", "None Y"]),
+        ("A-5-20 B A-5-50", "A-5-8 B A-5-20", ["A-5-20 A-5-8", "B B", "A-5-50 A-5-20"]),
     ],
 )
 def test_layers_stand_beside_the_printed_ones(printed, ours, expected):

@@ -55,9 +55,11 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
 
 
 def beside(printed: list[str], ours: list[str]) -> list[tuple[str | None, int | None]]:
-    """Return each printed layer with the place of ours, None where one side has no such layer, in both orders."""
+    """Return each printed layer with the place of ours, in both orders; None where one side has none of that kind."""
     pairs: list[tuple[str | None, int | None]] = []
-    for kind, low, high, first, last in difflib.SequenceMatcher(None, printed, ours, autojunk=False).get_opcodes():
+    left_kinds, right_kinds = ([word.split("-")[0] for word in words] for words in (printed, ours))
+    matcher = difflib.SequenceMatcher(None, left_kinds, right_kinds, autojunk=False)
+    for kind, low, high, first, last in matcher.get_opcodes():
         left: list[str | None] = [*printed[low:high]]
         right: list[int | None] = [*range(first, last)]
         width = max(len(left), len(right)) if kind in ("equal", "replace") else len(left) + len(right)

@@ -160,9 +160,12 @@ class Firm(torch.nn.Module):
         classes: how many logits.
     """
 
+    directions: torch.Tensor
+
     def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.directions = torch.randn(torch.Size(shape).numel(), classes, generator=torch.Generator().manual_seed(0))
+        draw = torch.Generator().manual_seed(0)
+        self.register_buffer("directions", torch.randn(torch.Size(shape).numel(), classes, generator=draw))
         self.passes = {"forward": 0, "backward": 0}
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:

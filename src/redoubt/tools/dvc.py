@@ -99,6 +99,19 @@ def targets_text(jobs: Jobs) -> str:
     return "\n".join(lines) + "\n"
 
 
+def check_targets(jobs: Jobs) -> None:
+    """Refuse runs that `config/dvc-targets.yaml` does not have: it may be that of a scale with other seeds.
+
+    Raises:
+        RedoubtError: a stage is missing; the message says how to write the file.
+    """
+    known = yaml.safe_load((jobs.catalog.root / TARGETS).read_text(encoding="utf-8"))
+    stages = [f"{kind}@{key}" for kind, items in targets(jobs).items() for key in items if key not in known[kind]]
+    if stages:
+        command = f"python -m redoubt.tools.dvc --targets --scale {jobs.scale}"
+        raise RedoubtError(f"{TARGETS}: no {stages[0]} ({len(stages)} runs are missing); run `{command}`")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"run `make restore SCALE={jobs.scale}` first"
         )
     else:
+        check_targets(jobs)
         write(jobs)
     return 0
 

@@ -232,6 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     jobs = Jobs(catalogs.load(".", {"scale": options.scale} if options.scale else None))
+    plan.check_targets(jobs)
     print(save(jobs) if options.save else restore(jobs, options.with_data))
     return 0
 
