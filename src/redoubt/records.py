@@ -30,7 +30,8 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}: this key is required"
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict) else f"{reprlib.repr(first['input'])}: "
+    given = reprlib.repr(first["input"])
+    given = "" if isinstance(first["input"], dict) or message.startswith(given) else f"{given}: "
     return f"{where}: {given}{message}" if where else message
 
 

@@ -22,7 +22,7 @@ PARTS = {
     "probes": ("Parameters",),
     "networks": ("Parameters", "build"),
     "preprocessing": ("Parameters", "build", "fit"),
-    "metrics": ("KIND", "UNIT", "values"),
+    "metrics": ("Parameters",),
     "artifacts": ("Parameters", "needs", "draw"),
 }
 """What the file of a method must define, by its kind."""

@@ -1,5 +1,8 @@
 """What every registered metric promises over the rows of any attack."""
 
+import itertools
+from typing import Literal, get_args, get_origin
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +10,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt import registry
+from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, estimate
+from redoubt.metrics.interface import Metric, read
 
-NAMES = registry.names("metrics")
+
+def variants(name):
+    """Yield the spellings of a metric, one for each combination of parameters that have few values."""
+    fields = registry.method("metrics", name).Parameters.model_fields
+    choices = [
+        (False, True) if field.annotation is bool else get_args(field.annotation)
+        for field in fields.values()
+        if field.annotation is bool or get_origin(field.annotation) is Literal
+    ]
+    assert len(choices) == len(fields), f"{name}: give rows of a parameter with many values here"
+    for values in itertools.product(*choices):
+        try:
+            yield registry.parameters("metrics", name, dict(zip(fields, values, strict=True))).spelling
+        except RedoubtError:  # parameters that do not go together
+            continue
+
+
+NAMES = [spelling for name in registry.names("metrics") for spelling in variants(name)]
+
+
+def test_every_metric_is_tested_once():
+    assert len(set(NAMES)) == len(NAMES) >= len(registry.names("metrics"))
+    assert {type(read(name)) for name in NAMES} == {
+        registry.method("metrics", name).Parameters for name in registry.names("metrics")
+    }
 
 
 def rows(seed, count):
@@ -31,8 +60,7 @@ def rows(seed, count):
 
 def counted(name, frame):
     """Rows that a metric applies to; a random row is left out by some metrics."""
-    module = registry.method("metrics", name)
-    return frame[module.applies(frame)] if hasattr(module, "applies") else frame
+    return frame[read(name).applies(frame)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +70,7 @@ def test_value_lies_in_its_interval_whatever_the_order(name, seed, count):
     frame = rows(seed, count)
     before, count = frame.copy(), len(counted(name, frame))
     if not count:
-        with pytest.raises(NoValue, match=registry.method("metrics", name).EMPTY):
+        with pytest.raises(NoValue, match=read(name).EMPTY):
             estimate(name, frame)
         return
     found = estimate(name, frame)
@@ -50,7 +78,7 @@ def test_value_lies_in_its_interval_whatever_the_order(name, seed, count):
     pd.testing.assert_frame_equal(frame, before)
     shuffled = frame.sample(frac=1, random_state=seed)
     assert estimate(name, shuffled).value == pytest.approx(found.value, rel=1e-12, abs=1e-15)
-    if registry.method("metrics", name).KIND == "rate":
+    if read(name).KIND == "rate":
         assert found.low >= 0 and found.high <= 1 and found.low < found.high
         assert float(found.value * count) == pytest.approx(round(found.value * count), abs=1e-9)
 
@@ -60,7 +88,7 @@ def test_images_that_do_not_count_change_nothing(name):
     frame = rows(1, 50)
     kept = counted(name, frame)
     assert estimate(name, frame) == estimate(name, kept)
-    assert (len(kept) < 50) == hasattr(registry.method("metrics", name), "EMPTY")
+    assert len(kept) == 50 or read(name).EMPTY != Metric.EMPTY
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -32,7 +32,7 @@ def printed(tmp_path, monkeypatch):
     for study, artifact in found.artifacts:
         cells = [
             dict.fromkeys(COLUMNS)
-            | {"study": study, "artifact": artifact, "row": row, "column": column, "metric": "rho-2"}
+            | {"study": study, "artifact": artifact, "row": row, "column": column, "metric": "norm(order=l2)"}
             | {"published": number.value, "reproduced": number.value, "verdict": "reproduced"}
             for (own, row, column), number in published.items()
             if own == artifact
@@ -70,7 +70,7 @@ def test_metrics_hold_every_number_by_its_place(printed, tmp_path):
 
 
 def test_a_cell_without_a_number_is_in_no_metric():
-    place = {"study": "s", "artifact": "a", "row": "r", "metric": "rho-2"}
+    place = {"study": "s", "artifact": "a", "row": "r", "metric": "norm(order=l2)"}
     cells = [
         Cell(**place, column="x", reproduced=0.5, verdict="deviates"),
         Cell(**place, column="y", verdict="not-run"),

@@ -173,7 +173,7 @@ def test_examples_show_the_first_image_and_what_the_judge_says(entry):
 def test_table_sets_paper_beside_ours(entry):
     columns = [
         {"label": "Acc.", "metric": "accuracy", "attack": "deepfool"},
-        {"label": "rho_2", "metric": "rho-2", "attack": "deepfool", "where": {"label": 1}},
+        {"label": "rho_2", "metric": "norm(order=l2,relative=true)", "attack": "deepfool", "where": {"label": 1}},
     ]
     given = entry("metric-table", {"models": ["a", "gone"], "columns": columns, "show": ["network", "method"]})
     made = drawing.draw(given)

@@ -11,6 +11,8 @@ from redoubt.judging.cells import COLUMNS, Print, cell, frame, read_cells, read_
 from redoubt.study.entries.artifact import ArtifactEntry, Verdict
 from redoubt.study.published import Published, read_published
 
+RHO_2 = "norm(order=l2,relative=true)"
+
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = ArtifactEntry.model_construct(study="s", id="table-1", comparable=True, stamp="cut", verdict=Verdict())
 HEADER = "artifact,row,column,value,unit,note\n"
@@ -92,11 +94,11 @@ def test_a_cell_holds_all_columns():
 def test_a_cell_of_several_runs_shows_how_they_differ():
     rows = pd.DataFrame({"l2": [1.0, 2.0, 3.0, 1.2, 2.2, 3.2], "x_l2": 10.0, "index": [0, 1, 2] * 2})
     rows["seed"] = [0, 0, 0, 1, 1, 1]
-    found = cell(ENTRY, ("m", "rho_2"), "rho-2", rows, None, Print(Published(0.21, 0.005, std=0.03)))
+    found = cell(ENTRY, ("m", "rho_2"), RHO_2, rows, None, Print(Published(0.21, 0.005, std=0.03)))
     assert (found.seeds, found.n, found.over) == (2, 3, "test images and training runs")
     assert found.std == pytest.approx(0.02 / 2**0.5) and found.published_std == 0.03
     assert found.ci_low < found.ci90_low < found.reproduced < found.ci90_high < found.ci_high
-    assert with_spread("rho-2", found.reproduced, found.std) == "2.10e-01 ± 1.41e-02"
+    assert with_spread(RHO_2, found.reproduced, found.std) == "2.10e-01 ± 1.41e-02"
 
 
 def test_nothing_is_compared_where_it_should_not_be():
@@ -123,7 +125,7 @@ def test_cells_read_back_as_they_were_written(tmp_path):
     apart = Print(Published(0.9, 0.005), apart="other images", not_counted="by definition")
     cells = [
         cell(ENTRY, ("m", "Acc."), "accuracy", rows, None, Print(Published(0.1 + 0.2, 0.005), margin=0.01)),
-        cell(ENTRY, ("m", "rho_2"), "rho-2", None, "no ImageNet here", Print()),
+        cell(ENTRY, ("m", "rho_2"), RHO_2, None, "no ImageNet here", Print()),
         cell(ENTRY, ("m", "Acc. 2"), "accuracy", rows, None, apart),
     ]
     path = tmp_path / "table-1.csv"
@@ -145,7 +147,11 @@ def test_what_holds_no_cells_is_no_scorecard(tmp_path):
 
 @pytest.mark.parametrize(
     ("metric", "value", "text"),
-    [("accuracy", 0.98312, "98.31 %"), ("rho-2", 0.111, "1.11e-01"), ("rho-2-unnormalized", 205.84, "205.8")],
+    [
+        ("accuracy", 0.98312, "98.31 %"),
+        (RHO_2, 0.111, "1.11e-01"),
+        ("norm(order=l2)", 205.84, "205.8"),
+    ],
 )
 def test_values_are_shown_in_their_unit(metric, value, text):
     assert shown(metric, value) == text and shown(metric, None) == shown(metric, float("nan")) == "—"

@@ -17,6 +17,10 @@ from redoubt.judging.evidence import Run, Sample
 from redoubt.judging.intervals import bootstrap, wilson
 from redoubt.judging.search import crossing, with_search
 
+RHO_INF = "norm(order=linf,relative=true)"
+
+RHO_2 = "norm(order=l2,relative=true)"
+
 GIVEN = "test images, given these weights"
 
 
@@ -53,17 +57,17 @@ def without_search(rows):
 def test_a_searched_epsilon_has_the_error_of_a_median():
     n = 1000
     half = 1.96 * math.sqrt(0.25 / n) / SPREAD.pdf(SPREAD.median())
-    worlds = [estimate("rho-inf", world(drawn(seed, n), error=0.5)) for seed in range(16)]
+    worlds = [estimate(RHO_INF, world(drawn(seed, n), error=0.5)) for seed in range(16)]
     assert np.mean([each.high - each.low for each in worlds]) / 2 == pytest.approx(half, rel=0.1)
     found = worlds[0]
     assert found.value == pytest.approx(np.median(drawn(0, n)), rel=2e-3) and found.over == GIVEN
     assert found.low < found.low_90 < found.value < found.high_90 < found.high
-    fixed = estimate("rho-inf", without_search(world(drawn(0, n), error=0.5)))
+    fixed = estimate(RHO_INF, without_search(world(drawn(0, n), error=0.5)))
     assert fixed.value == found.value and fixed.high - fixed.low < 0.05 * half
 
 
 def test_the_interval_of_a_searched_epsilon_covers_the_median():
-    found = [estimate("rho-inf", world(drawn(seed, 150), error=0.5)) for seed in range(60)]
+    found = [estimate(RHO_INF, world(drawn(seed, 150), error=0.5)) for seed in range(60)]
     inside = [each.low <= SPREAD.median() <= each.high for each in found]
     assert 0.86 <= np.mean(inside) <= 1
 
@@ -102,7 +106,7 @@ def reference(seed, n, q=1.0):
 
 def test_accuracy_at_a_searched_epsilon_has_the_error_of_both():
     n, q = 1000, 0.7
-    worlds = [estimate("accuracy-under-attack", reference(seed, n, q)) for seed in range(16)]
+    worlds = [estimate("accuracy(at=attacked)", reference(seed, n, q)) for seed in range(16)]
     found = worlds[0]
     middle = SPREAD.median()
     rate, slope = SPREAD.sf(q * middle), q * SPREAD.pdf(q * middle) / SPREAD.pdf(middle)
@@ -115,12 +119,12 @@ def test_accuracy_at_a_searched_epsilon_has_the_error_of_both():
 
 def test_accuracy_at_the_epsilon_of_the_same_model_is_known_by_construction():
     rows = world(drawn(3, 500), error=0.5)
-    own = estimate("accuracy-under-attack", world(drawn(3, 500), reads=rows, fractions=[1.0]))
+    own = estimate("accuracy(at=attacked)", world(drawn(3, 500), reads=rows, fractions=[1.0]))
     assert own.value == pytest.approx(0.5, abs=0.003) and own.high - own.low < 0.02
 
 
 def test_the_interval_of_accuracy_at_a_searched_epsilon_covers():
-    found = [estimate("accuracy-under-attack", reference(seed, 150)) for seed in range(60)]
+    found = [estimate("accuracy(at=attacked)", reference(seed, 150)) for seed in range(60)]
     assert 0.86 <= np.mean([each.low <= 0.5 <= each.high for each in found]) <= 1
 
 
@@ -144,10 +148,10 @@ def test_rows_keep_the_search_and_what_is_near():
 def test_a_search_that_saw_another_model_is_not_repeated():
     rows = world(drawn(0, 60), error=0.5)
     other = rows.assign(adversarial_label=1 - rows["adversarial_label"])
-    found = estimate("rho-inf", other)
+    found = estimate(RHO_INF, other)
     assert found.over == "test images, given these weights and this epsilon" and found.low == found.high
     both = pd.concat([rows.assign(seed=0), other.assign(seed=1)])
-    assert estimate("rho-inf", both).over == "test images and training runs, given this epsilon"
+    assert estimate(RHO_INF, both).over == "test images and training runs, given this epsilon"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def sizes(values, **columns):
 
 def test_one_run_has_the_interval_of_its_images():
     values = np.random.default_rng(0).gamma(2.0, 1.0, 300)
-    found = estimate("rho-2", sizes(values, seed=3))
+    found = estimate(RHO_2, sizes(values, seed=3))
     assert (found.low, found.high) == bootstrap(values)
     assert (found.std, found.std_repetitions, found.seeds, found.over) == (None, None, 1, GIVEN)
 
@@ -175,7 +179,7 @@ def test_one_run_has_the_interval_of_its_images():
 def test_three_runs_have_at_least_the_interval_of_their_mean():
     runs, noise = [0.2253, 0.2236, 0.2302], np.random.default_rng(0).normal(0, 0.05, 10_000)
     noise -= noise.mean()
-    found = estimate("rho-2", pd.concat([sizes(run + noise, seed=seed) for seed, run in enumerate(runs)]))
+    found = estimate(RHO_2, pd.concat([sizes(run + noise, seed=seed) for seed, run in enumerate(runs)]))
     spread = np.std(runs, ddof=1)
     half = t.ppf(0.975, 2) * spread / math.sqrt(3)
     assert found.value == pytest.approx(np.mean(runs)) and found.std == pytest.approx(spread, rel=1e-9)
@@ -187,8 +191,8 @@ def test_three_runs_have_at_least_the_interval_of_their_mean():
 
 def test_images_that_all_runs_share_are_drawn_once():
     hard = np.random.default_rng(1).gamma(2.0, 1.0, 500)
-    one = estimate("rho-2", sizes(hard, seed=0))
-    same = estimate("rho-2", pd.concat([sizes(hard, seed=seed) for seed in range(4)]))
+    one = estimate(RHO_2, sizes(hard, seed=0))
+    same = estimate(RHO_2, pd.concat([sizes(hard, seed=seed) for seed in range(4)]))
     assert (same.low, same.high) == pytest.approx((one.low, one.high)) and same.std == 0
     rate = pd.DataFrame({"label": 0, "clean_label": (hard > 3).astype(int), "index": np.arange(500)})
     both = pd.concat([rate.assign(seed=0), rate.assign(seed=1)])
@@ -201,7 +205,7 @@ def test_the_interval_over_runs_covers_the_mean_of_all_runs(runs):
     for _ in range(60):
         images, levels = draw.normal(0, 1, 60), draw.normal(5, 0.15, runs)
         parts = [sizes(level + images + draw.normal(0, 0.3, 60), seed=seed) for seed, level in enumerate(levels)]
-        found = estimate("rho-2", pd.concat(parts))
+        found = estimate(RHO_2, pd.concat(parts))
         inside.append(found.low <= 5 <= found.high)
     assert np.mean(inside) >= 0.87
 
@@ -209,7 +213,7 @@ def test_the_interval_over_runs_covers_the_mean_of_all_runs(runs):
 def test_repetitions_of_a_random_model_have_a_deviation():
     values = np.random.default_rng(0).gamma(2.0, 1.0, 200)
     rows = pd.concat([sizes(values + shift, seed=0, repetition=k) for k, shift in enumerate([0.0, 0.3, -0.3])])
-    found, one = estimate("rho-2", rows), estimate("rho-2", sizes(values, seed=0))
+    found, one = estimate(RHO_2, rows), estimate(RHO_2, sizes(values, seed=0))
     assert found.std_repetitions == pytest.approx(0.3) and found.std is None
     assert found.over == "test images and repetitions, given these weights" and found.n == 200
     assert found.high - found.value == pytest.approx(math.hypot(4.3027 * 0.3 / 3**0.5, one.high - one.value), rel=1e-2)
@@ -218,7 +222,7 @@ def test_repetitions_of_a_random_model_have_a_deviation():
 def test_repetitions_that_images_do_not_share_add_nothing():
     draw = np.random.default_rng(0)
     rows = pd.concat([sizes(draw.normal(5, 1, 400), seed=0, repetition=k) for k in range(5)])
-    found = estimate("rho-2", rows)
-    one = estimate("rho-2", sizes(rows.groupby("index")["l2"].mean().to_numpy(), seed=0))
+    found = estimate(RHO_2, rows)
+    one = estimate(RHO_2, sizes(rows.groupby("index")["l2"].mean().to_numpy(), seed=0))
     assert found.high - found.low < 1.5 * (one.high - one.low)
     assert found.std_repetitions == pytest.approx(1 / 20, rel=0.6)

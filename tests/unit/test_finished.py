@@ -13,6 +13,8 @@ from redoubt.rows import write_rows
 from redoubt.study.addresses import Place
 from redoubt.study.published import Published
 
+RHO_INF = "norm(order=linf,relative=true)"
+
 FACTS = {"model": "a", "shape": "[1]", "classes": "[]"}
 
 
@@ -110,7 +112,7 @@ def test_samples_are_the_values_of_each_run(finished):
     assert found.rate and sorted(found.runs) == [0, 1]
     assert found.runs[0].values.tolist() == [1, 0, 1, 1, 1, 1] and found.runs[1].values.tolist() == [1, 0, 0, 1, 1, 1]
     assert found.runs[0].images.tolist() == list(range(6))
-    found = finished.sample(place(attack="pgd", metric="fooling-rate-of-correct"))
+    found = finished.sample(place(attack="pgd", metric="fooling-rate(over=correct)"))
     assert found.runs[0].images.tolist() == [0, 2, 3, 4, 5]  # the others do not count
 
 
@@ -120,14 +122,14 @@ def test_why_there_is_no_sample(finished):
     with pytest.raises(NoNumber, match="no ImageNet here"):
         finished.sample(place("imagenet", attack="fgs", metric="accuracy"))
     with pytest.raises(NoNumber, match="no image was fooled"):
-        finished.sample(place(attack="pgd", metric="linf-of-fooled"))
+        finished.sample(place(attack="pgd", metric="norm(order=linf,over=fooled,scale=255)"))
 
 
 def test_numbers_without_a_known_sampling_error(finished):
     assert finished.sample(place()) is None  # no metric over rows
     assert finished.sample(place(attack="pgd", metric="largest-epsilon")) is None
-    assert finished.sample(place(attack="fgs", metric="rho-inf")) is None  # one size, found on all images
-    assert finished.sample(place(attack="pgd", metric="rho-inf")) is not None  # a size for each
+    assert finished.sample(place(attack="fgs", metric=RHO_INF)) is None  # one size, found on all images
+    assert finished.sample(place(attack="pgd", metric=RHO_INF)) is not None  # a size for each
     assert finished.sample(epoch(0.0, "rho")) is None
 
 

@@ -81,8 +81,8 @@ def test_metrics_are_means_of_shares(mlp, digit_images):
     images, labels = (part[:20] for part in digit_images)
     zero, wrong, _ = measured(wrapped(mlp), images, labels)
     rows = pd.DataFrame({"seed": 0, "index": range(20), "zero_signs": zero + 0.25, "wrong_signs": wrong + 0.5})
-    assert estimate("zero-signs", rows).value == pytest.approx(float(zero.mean()) + 0.25)
-    assert estimate("wrong-signs", rows).value == pytest.approx(float(wrong.mean()) + 0.5)
+    assert estimate("gradient-signs(that=vanish)", rows).value == pytest.approx(float(zero.mean()) + 0.25)
+    assert estimate("gradient-signs(that=flip)", rows).value == pytest.approx(float(wrong.mean()) + 0.5)
 
 
 def wrapped(model):

@@ -9,6 +9,7 @@ from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, estimate
 from redoubt.judging.intervals import bootstrap, wilson
+from redoubt.metrics.interface import Metric, read, spelt
 
 ROWS = pd.DataFrame(
     {
@@ -23,39 +24,51 @@ ROWS = pd.DataFrame(
         "probability_adversarial": [0.9, 0.5, 0.4, 0.6],
         "epsilon": [float("nan"), 0.25, 0.5, 0.125],
         "detected": [True, False, True, False],
+        "rho": [0.5] * 4,
+        "radius": [2.0] * 4,
+        "zero_signs": [0.0, 0.5, 0.25, 0.25],
+        "wrong_signs": [0.0, 0.0, 0.5, 0.0],
         "seconds": [1.0, 4.0, 9.0, 2.5],
         "seconds_plain": [1.0, 2.0, 3.0, 1.0],
     }
 )
+RHO_2, SIZE = "norm(order=l2,relative=true)", "norm(order=l2,over=fooled,scale=255)"
 EXPECTED = {
     "accuracy": 3 / 4,
-    "accuracy-under-attack": 2 / 4,
+    "accuracy(at=attacked)": 2 / 4,
     "fooling-rate": 3 / 4,
-    "rho-2": (0 + 0.5 + 0.5 + 0.25) / 4,
-    "rho-2-unnormalized": 2.5,
-    "rho-inf": (0 + 0.5 + 0.25 + 0.125) / 4,
-    "probability-of-label": 0.45,
-    "probability-of-prediction": 0.6,
-    "fooling-rate-of-correct": 2 / 3,
-    "l2-of-fooled": 255 * (3 + 2 + 5) / 3,
-    "linf-of-fooled": 255.0,
+    "norm(order=l2,relative=true)": (0 + 0.5 + 0.5 + 0.25) / 4,
+    "norm(order=l2)": 2.5,
+    "norm(order=linf,relative=true)": (0 + 0.5 + 0.25 + 0.125) / 4,
+    "probability(of=label)": 0.45,
+    "probability(of=prediction)": 0.6,
+    "fooling-rate(over=correct)": 2 / 3,
+    "norm(order=l2,over=fooled,scale=255)": 255 * (3 + 2 + 5) / 3,
+    "norm(order=linf,over=fooled,scale=255)": 255.0,
     "largest-epsilon": 1.0,
     "detection-rate": 2 / 4,
-    "undetected-fooling-rate": 2 / 4,
+    "fooling-rate(unreported=true)": 2 / 4,
+    "fooling-rate(over=correct,unreported=true)": 1 / 3,
+    "norm(order=l2,over=fooled,relative=true)": (0.5 + 0.5 + 0.25) / 3,
+    "applied-rho": 2.5 * 0.5 / 2.0,
+    "gradient-signs(that=vanish)": 0.25,
+    "gradient-signs(that=flip)": 0.125,
     "time-ratio": (2.0 + 2.5) / 2,
 }
-COUNTS = {"fooling-rate-of-correct": 3, "l2-of-fooled": 3, "linf-of-fooled": 3}
+THREE = "over="  # images are correct, or fooled
 
 
 def test_every_metric_has_a_hand_computed_value():
-    assert set(EXPECTED) == set(registry.names("metrics"))
+    assert {type(read(metric)) for metric in EXPECTED} == {
+        registry.method("metrics", name).Parameters for name in registry.names("metrics")
+    }
 
 
 @pytest.mark.parametrize("metric", EXPECTED)
 def test_values_by_hand(metric):
     found = estimate(metric, ROWS)
-    assert found.value == pytest.approx(EXPECTED[metric], rel=1e-12) and found.n == COUNTS.get(metric, 4)
-    assert found.low <= found.value <= found.high and (found.low < found.high or metric == "linf-of-fooled")
+    assert found.value == pytest.approx(EXPECTED[metric], rel=1e-12) and found.n == (3 if THREE in metric else 4)
+    assert found.low <= found.value <= found.high and (found.low < found.high or "linf,over=fooled" in metric)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (9831, 10000), (1, 1), (50, 100)])
@@ -87,7 +100,7 @@ def test_bootstrap_of_equal_values_has_no_width():
 def test_rates_use_wilson_and_means_the_bootstrap():
     found = estimate("accuracy", ROWS)
     assert (found.low, found.high) == wilson(3, 4)
-    found = estimate("rho-2", ROWS)
+    found = estimate(RHO_2, ROWS)
     assert (found.low, found.high) == bootstrap(np.array([0, 0.5, 0.5, 0.25]))
 
 
@@ -96,27 +109,27 @@ def test_values_that_are_not_finite_are_refused(change):
     rows = ROWS.copy()
     for column, value in change.items():
         rows.loc[2, column] = value
-    with pytest.raises(RedoubtError, match="rho-2: 4 rows, 1 of them not finite"):
-        estimate("rho-2", rows)
+    with pytest.raises(RedoubtError, match=r"^norm\(order=l2,relative=true\): 4 rows, 1 of them not finite"):
+        estimate(RHO_2, rows)
     with pytest.raises(RedoubtError, match="0 rows"):
         estimate("accuracy", ROWS.iloc[:0])
 
 
 def test_images_to_which_a_metric_does_not_apply_do_not_count():
     still = ROWS.assign(adversarial_label=ROWS["clean_label"])
-    for metric in ("l2-of-fooled", "linf-of-fooled"):
+    for metric in (SIZE, SIZE.replace("l2", "linf")):
         with pytest.raises(NoValue, match=r"^no image was fooled$"):
             estimate(metric, still)
     with pytest.raises(NoValue, match=r"^no attacked image is labelled correctly$"):
-        estimate("fooling-rate-of-correct", ROWS.assign(clean_label=9))
-    with pytest.raises(RedoubtError, match="l2-of-fooled: 0 rows"):
-        estimate("l2-of-fooled", ROWS.iloc[:0])
-    found = estimate("fooling-rate-of-correct", ROWS)
+        estimate("fooling-rate(over=correct)", ROWS.assign(clean_label=9))
+    with pytest.raises(RedoubtError, match=": 0 rows"):
+        estimate(SIZE, ROWS.iloc[:0])
+    found = estimate("fooling-rate(over=correct)", ROWS)
     assert (found.low, found.high) == wilson(2, 3)
     twice = pd.concat([ROWS, ROWS.assign(l2=0.0)])  # seeds below each other have the same index
-    assert estimate("l2-of-fooled", twice).value == pytest.approx(255 * 10 / 6)
-    with pytest.raises(RedoubtError, match="l2-of-fooled: 3 rows, 1 of them not finite"):
-        estimate("l2-of-fooled", ROWS.assign(l2=[0.0, float("nan"), 1.0, 1.0]))
+    assert estimate(SIZE, twice).value == pytest.approx(255 * 10 / 6)
+    with pytest.raises(RedoubtError, match=": 3 rows, 1 of them not finite"):
+        estimate(SIZE, ROWS.assign(l2=[0.0, float("nan"), 1.0, 1.0]))
 
 
 @pytest.mark.parametrize(
@@ -141,3 +154,63 @@ def test_an_image_counts_once_however_often_it_is_scored():
     found = estimate("fooling-rate", both)
     assert (found.value, found.n) == (0.625, 4)
     assert (found.low, found.high) == wilson(2.5, 4)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "spelling"),
+    [
+        ("accuracy", "accuracy"),
+        ({"name": "accuracy"}, "accuracy"),
+        ({"name": "accuracy", "at": "clean"}, "accuracy"),
+        ({"name": "accuracy", "at": "attacked"}, "accuracy(at=attacked)"),
+        ("accuracy( at = attacked )", "accuracy(at=attacked)"),
+        ({"scale": 255, "over": "fooled", "name": "norm", "order": "linf"}, "norm(order=linf,over=fooled,scale=255)"),
+        ("norm(relative=true,order=l2,scale=1)", "norm(order=l2,relative=true)"),
+        ("fooling-rate(unreported=false)", "fooling-rate"),
+    ],
+)
+def test_a_metric_has_one_spelling_however_it_is_named(named, spelling):
+    assert spelt(named) == spelling and read(spelling).spelling == spelling
+
+
+@pytest.mark.parametrize(
+    ("named", "problem"),
+    [
+        ("acuracy", "'acuracy' is not one of accuracy, detection-rate, "),
+        ({"at": "clean"}, "'' is not one of accuracy, "),
+        ("interface", "'interface' is not one of"),
+        (3, "'3' is not one of"),
+        ("accuracy(at=attacked", r"'accuracy(at=attacked' is not one of"),
+        ("norm", "order: this key is required"),
+        ({"name": "norm", "order": "l3"}, "order: 'l3': Input should be 'l2' or 'linf'"),
+        ("accuracy(over=correct)", "over: unknown key"),
+        ("norm(order=l2,relative=true,scale=255)", "a norm relative to that of the input has no scale"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_one_line(named, problem):
+    with pytest.raises(ValueError) as caught:
+        spelt(named)
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_values_are_printed_in_the_unit_of_the_parameters():
+    assert {name: read(name).unit for name in ("accuracy", "norm(order=l2)", RHO_2)} == {
+        "accuracy": "percent", "norm(order=l2)": "plain", RHO_2: "scientific",
+    }  # fmt: skip
+    assert read("accuracy").KIND == "rate" and read(RHO_2).KIND == "mean"
+
+
+@pytest.mark.parametrize("metric", EXPECTED)
+def test_metrics_are_computed_of_rows_drawn_again(metric):
+    """As a resampling of images does: by position, so that rows and their index occur several times."""
+    found = read(metric)
+    again = ROWS.iloc[[3, 1, 1, 2, 1]]
+    counted = again[found.applies(again)]
+    values = np.asarray(found.values(counted), dtype=float)
+    fresh = again.reset_index(drop=True)
+    expected = np.asarray(found.values(fresh[found.applies(fresh)]), dtype=float)
+    assert isinstance(found, Metric) and values.tolist() == expected.tolist() and len(values) >= 3
+    assert found.summary(values) == found.summary(expected)

@@ -21,6 +21,7 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.judging.cells import Found, measured
 from redoubt.judging.estimate import wilson
+from redoubt.metrics.interface import read
 from redoubt.study.entries.artifact import ArtifactEntry
 
 REASON = "CIFAR-100 is not on this machine"
@@ -86,12 +87,13 @@ def entry(tmp_path):
 
 
 FOOLED = {"metric": "fooling-rate", "label": "fooling rate", "printed": "Fool.@{}"}
-KEPT = {"metric": "accuracy-under-attack", "label": "accuracy", "printed": "Acc.@{}"}
+KEPT = {"metric": "accuracy(at=attacked)", "label": "accuracy", "printed": "Acc.@{}"}
 KEPT |= {"clean": "accuracy", "printed_clean": "Acc."}
+SIZE = "norm(order=l2,over=fooled,scale=255)"
 COLUMNS = [
     {"label": f"{attack} {name}", "metric": metric, "attack": attack}
     for attack in ("strong", "weak", "none")
-    for name, metric in (("fooled", "fooling-rate-of-correct"), ("l2", "l2-of-fooled"))
+    for name, metric in (("fooled", "fooling-rate(over=correct)"), ("l2", SIZE))
 ]
 
 
@@ -110,7 +112,7 @@ def curves(*models):
     return {"measures": [FOOLED, KEPT], "panels": [panel]}
 
 
-def number(model="a", attack="strong", metric="fooling-rate-of-correct", **where):
+def number(model="a", attack="strong", metric="fooling-rate(over=correct)", **where):
     return {"label": attack, "model": model, "attack": attack, "metric": metric, "where": where}
 
 
@@ -184,7 +186,8 @@ def test_every_plot_tells_the_metrics_that_it_reads():
         module = registry.method("artifacts", plot)
         checked = registry.parameters("artifacts", plot, parameters)
         if hasattr(module, "metrics"):
-            assert set(module.metrics(checked)) <= set(registry.names("metrics")) and module.metrics(checked)
+            found = module.metrics(checked)
+            assert found and all(read(metric).spelling == metric for metric in found)
         else:
             assert "metric" not in str(checked)
 
@@ -584,13 +587,13 @@ def test_a_perturbation_of_zeros_has_no_shape():
 
 def test_a_metric_without_any_image_is_not_run_and_tells_why():
     rows = frame(np.random.default_rng(0), 0).assign(seed=0)
-    found = measured("l2-of-fooled", rows, None)
+    found = measured(SIZE, rows, None)
     assert found == Found(seeds=1, reason="no image was fooled") and found.n == 0
-    assert measured("l2-of-fooled", None, "why").reason == "why"
+    assert measured(SIZE, None, "why").reason == "why"
     assert measured("fooling-rate", rows, None).reproduced == 0.0
 
 
 def test_tables_show_a_cell_without_any_image(entry):
-    columns = [{"label": "l2", "metric": "l2-of-fooled", "attack": "none"}]
+    columns = [{"label": "l2", "metric": SIZE, "attack": "none"}]
     made = drawing.draw(entry("metric-table", {"models": ["a"], "columns": columns}))
     assert made.data["verdict"].tolist() == ["not-run"] and "- not run: no image was fooled" in made.text

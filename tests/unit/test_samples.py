@@ -30,7 +30,7 @@ def test_a_cell_has_the_values_that_its_number_is_made_of(tmp_path):
     rows = pd.concat([rows, rows.assign(fraction=1.0, adversarial_label=7)])
     write(tmp_path, "fgs-reference", rows)
     found = sample(FOUND, "deepdefense", "table-1", {"row": MODEL, "column": "Acc.@0.5eps_ref"}, tmp_path)
-    assert (found.metric, found.model, found.attack) == ("accuracy-under-attack", MODEL, "fgs-reference")
+    assert (found.metric, found.model, found.attack) == ("accuracy(at=attacked)", MODEL, "fgs-reference")
     expected = {"seed": [0, 0, 0], "index": [4, 2, 9], "value": [1.0, 0.0, 1.0]}
     pd.testing.assert_frame_equal(found.values, pd.DataFrame(expected))
     assert found.values["value"].mean() == estimate(found.metric, rows[rows["fraction"] == 0.5]).value

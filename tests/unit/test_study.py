@@ -71,11 +71,15 @@ CHECKS = ("artifacts", "extra-obfuscation", "parameters", "checks")
 MISTAKES = {
     "a metric": (
         (STUDY, *COLUMNS, 0, "metric", "acuracy"),
-        "artifacts.table-1.parameters: metric: 'acuracy' is not one of accuracy, ",
+        "artifacts.table-1.parameters.columns.0.metric: 'acuracy' is not one of accuracy, ",
     ),
     "a metric of checks": (
         (OTHER, *CHECKS, 0, "numbers", 0, "metric", "fooling"),
-        "artifacts.extra-obfuscation.parameters: metric: 'fooling' is not one of ",
+        "artifacts.extra-obfuscation.parameters.checks.0.numbers.0.metric: 'fooling' is not one of ",
+    ),
+    "a parameter of a metric": (
+        (STUDY, *COLUMNS, 0, "metric", {"name": "accuracy", "at": "night"}),
+        "artifacts.table-1.parameters.columns.0.metric: at: 'night': Input should be 'clean' or 'attacked'",
     ),
     "a value that is not swept": (
         (STUDY, *COLUMNS, 3, "where", "fraction", 0.3),

@@ -24,7 +24,14 @@ JUDGED = [key for key, drawn in FOUND.artifacts.items() if drawn.plot in ("metri
 def judged(published, low, high, margin, wider=1.2, **changes):
     """A cell whose 90 % interval is given; that of 95 % is wider."""
     middle, half = (low + high) / 2, (high - low) / 2
-    facts = {"study": "s", "artifact": "table-1", "row": "a", "column": "x", "metric": "rho-2", "verdict": "undecided"}
+    facts = {
+        "study": "s",
+        "artifact": "table-1",
+        "row": "a",
+        "column": "x",
+        "metric": "norm(order=l2,relative=true)",
+        "verdict": "undecided",
+    }
     facts |= {"published": published, "reproduced": middle, "ci90_low": low, "ci90_high": high, "margin": margin}
     return Cell(**facts | {"ci_low": middle - wider * half, "ci_high": middle + wider * half} | changes)
 

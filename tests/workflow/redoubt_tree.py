@@ -74,7 +74,7 @@ artifacts:
       models: [digits-mlp-reference, digits-mlp-clean, digits-mlp-parseval]
       columns:
         - {label: Acc., metric: accuracy, attack: deepfool}
-        - {label: rho_2, metric: rho-2, attack: deepfool}
+        - {label: rho_2, metric: {name: norm, order: l2, relative: true}, attack: deepfool}
   table-2:
     kind: table
     plot: metric-table
@@ -83,7 +83,7 @@ artifacts:
     parameters:
       models: [digits-mlp-parseval, digits-mlp-bounded]
       columns:
-        - {label: rho_inf, metric: rho-inf, attack: fgs-half}
+        - {label: rho_inf, metric: {name: norm, order: linf, relative: true}, attack: fgs-half}
   figure-4:
     kind: figure
     plot: convergence
@@ -199,7 +199,7 @@ def with_seeds(study):
     new = {
         "attacks:\n": "  fgs-transfer: {attack: fgs, parameters: {error: 0.5}, select: {images: 20}}\n",
         "evaluations:\n": f"  - {{attack: fgs-transfer, models: {models}, crafted_on: digits-mlp-clean}}\n",
-        f"models: {models}\n      columns:\n": "        - {label: transfer, metric: rho-inf, attack: fgs-transfer}\n",
+        f"models: {models}\n      columns:\n": "        - {label: transfer, metric: accuracy, attack: fgs-transfer}\n",
     }
     for place, text in new.items():
         assert study.count(place) == 1, place

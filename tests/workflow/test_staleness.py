@@ -67,7 +67,7 @@ NOTHING = {
     "address-of-another-dataset": ("src/redoubt/data/sources.py", "master/data/fashion/", "main/data/fashion/"),
     "name-of-a-new-helper-of-networks": ("src/redoubt/networks/_new.py", None, '"""New."""\n\nNUMBER = 1\n'),
     "name-of-a-new-helper-of-attacks": ("src/redoubt/attacks/_new.py", None, '"""New."""\n\nNUMBER = 1\n'),
-    "a-new-metric": ("src/redoubt/metrics/new.py", None, '"""New."""\n\nKIND, UNIT = "rate", "percent"\n'),
+    "a-new-metric": ("src/redoubt/metrics/new.py", None, '"""New."""\n\nNUMBER = 1\n'),
 }
 MEANING = {
     "defense": ("src/redoubt/defenses/parseval.py", None, CODE, PARSEVAL_ONLY),

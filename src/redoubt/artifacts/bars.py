@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
-from redoubt import registry
 from redoubt.artifacts import metric_table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column
@@ -18,6 +17,7 @@ from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.judging.samples import picked
 from redoubt.lazily import lazy, pd
+from redoubt.metrics.interface import read
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
@@ -184,7 +184,7 @@ def _bars(axis: Axes, data: pd.DataFrame, panel: Panel, looks: dict[str, dict]) 
         axis.set_ylim(0.5 * heights[heights > 0].min(), 2.0 * max(heights.max(), data["ci_high"].max()))
         axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-    elif registry.method("metrics", data["metric"].iloc[0]).KIND == "rate":
+    elif read(data["metric"].iloc[0]).KIND == "rate":
         axis.set_ylim(0, 1.12)
         style.in_percent(axis)
 
@@ -198,7 +198,7 @@ def _write(axis: Axes, place: float, facts: dict[str, Any]) -> None:
         foot: dict[str, Any] = {"xycoords": axis.get_xaxis_transform(), "rotation": 90, "color": "#666666"}
         axis.annotate(reason, (place, 0.02), **text, **foot)
         return
-    percent = registry.method("metrics", facts["metric"]).UNIT == "percent"
+    percent = read(facts["metric"]).unit == "percent"
     value = f"{100 * facts['reproduced']:.1f}" if percent else shown(facts["metric"], facts["reproduced"])
     # A diamond may lie under it.
     ground: dict[str, Any] = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}

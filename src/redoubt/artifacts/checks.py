@@ -15,6 +15,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.judging.samples import picked
 from redoubt.lazily import pd
+from redoubt.metrics.interface import Named
 from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
@@ -28,7 +29,7 @@ class Number(Strict):
     label: str
     model: str
     attack: str
-    metric: str
+    metric: Named
     where: dict[str, float | str] = {}
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from redoubt import registry
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured
 from redoubt.lazily import lazy, np, pd
+from redoubt.metrics.interface import Named, read
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled, Swept
@@ -33,10 +33,10 @@ ADDRESS = ("model", "measure")  # columns that name a number in a claim
 class Measure(Strict):
     """A metric that is drawn."""
 
-    metric: str
+    metric: Named
     label: str = Field(description="of the axis")
     printed: str | None = Field(None, description="column of printed numbers, with {} for the swept value")
-    clean: str | None = Field(None, description="metric whose value on the same rows is drawn where the sweep is 0")
+    clean: Named | None = Field(None, description="metric whose value on the same rows is drawn where the sweep is 0")
     printed_clean: str | None = Field(None, description="column of the printed numbers of `clean`")
 
 
@@ -156,7 +156,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
     data, options = collect(entry, inputs), entry.parameters
     order = {"row_order": [measure.label for measure in options.measures]}
     order |= {"col_order": [panel.title for panel in options.panels]}
-    rates = all(registry.method("metrics", measure.metric).KIND == "rate" for measure in options.measures)
+    rates = all(read(measure.metric).KIND == "rate" for measure in options.measures)
     share = {"sharex": "col", "sharey": "row" if rates else False}
     grid = style.panels(data, 3.3, 2.5, row="measure", col="panel", **order, **share)
     for (line, column), axis in np.ndenumerate(grid.axes):
@@ -166,7 +166,7 @@ def draw(entry: ArtifactEntry, inputs: Inputs) -> Drawing:
         axis.set(title=panel.title if line == 0 else "")
         _curves(axis, shown[shown["measure"] == measure.label], options.along, looks, shown["reason"])
         axis.set_ylabel(measure.label if column == 0 else "")
-        if registry.method("metrics", measure.metric).KIND == "rate":
+        if read(measure.metric).KIND == "rate":
             axis.set_ylim(-0.03, 1.03)
             style.in_percent(axis)
         if line == len(options.measures) - 1 and shown["measure"].notna().any():

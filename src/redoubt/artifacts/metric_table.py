@@ -16,6 +16,7 @@ from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown, with_spread
 from redoubt.judging.paper import Paper
 from redoubt.judging.samples import picked
 from redoubt.judging.verdicts import judge
+from redoubt.metrics.interface import Named
 from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
@@ -27,7 +28,7 @@ class Column(Strict):
     """A metric over the rows of an attack."""
 
     label: str
-    metric: str
+    metric: Named
     attack: str
     where: dict[str, float | str] = {}
     apart: str | None = Field(None, description="why our numbers may not be compared with the printed ones, if so")

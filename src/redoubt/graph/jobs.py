@@ -17,6 +17,7 @@ from redoubt import layout, registry
 from redoubt.data import sources
 from redoubt.files import entry_digest, file_digest
 from redoubt.graph import code
+from redoubt.metrics.interface import read
 from redoubt.study.catalog import Catalog
 from redoubt.study.entries.model import ModelEntry
 from redoubt.study.needs import Model
@@ -239,7 +240,7 @@ class Jobs:
             )
 
     def _metrics(self, study: str, key: str) -> list[str]:
-        return [registry.module_name("metrics", name) for name in self.catalog.artifacts[study, key].asked("metrics")]
+        return [type(read(metric)).__module__ for metric in self.catalog.artifacts[study, key].asked("metrics")]
 
     def _pages(self) -> Iterator[Job]:
         catalog, scale = self.catalog, self.scale

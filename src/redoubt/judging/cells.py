@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from redoubt import registry
 from redoubt.judging.estimate import Estimate, NoValue, estimate
 from redoubt.judging.tables import read_csv
 from redoubt.lazily import pd
+from redoubt.metrics.interface import read
 from redoubt.records import Strict, typed
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
@@ -143,7 +143,7 @@ def measured(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Fou
     """Return what a metric is over rows; without a number, the reason why.
 
     Args:
-        metric: its name.
+        metric: its spelling.
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
     """
@@ -183,7 +183,7 @@ def cell(
     Args:
         entry: of the artifact.
         place: row and column.
-        metric: its name.
+        metric: its spelling.
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
         paper: what it prints.
@@ -208,7 +208,7 @@ def shown(metric: str, value: float | None) -> str:
     """Return a value as it is printed: percent with two decimals, scientific or plain with three digits."""
     if value is None or pd.isna(value):
         return "—"
-    unit = registry.method("metrics", metric).UNIT
+    unit = read(metric).unit
     if unit == "percent":
         return f"{100 * value:.2f} %"
     return f"{value:.2e}" if unit == "scientific" else f"{value:.4g}"

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.judging.intervals import LEVELS, Interval, percentiles, resampled, student, together, wilson
 from redoubt.judging.search import Search, moved, search_of
 from redoubt.lazily import np, pd
+from redoubt.metrics.interface import read
 
 GIVEN = "given these weights"
 
@@ -82,19 +82,18 @@ def per_image(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _per_row(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Return seed, index, repetition and value of each row that counts."""
-    module = registry.method("metrics", metric)
+    chosen = read(metric)
     image = [name for name in ("seed", "index", "repetition") if name in rows]
     if "index" in rows and rows.duplicated(image).any():
         raise RedoubtError(
             f"{metric}: images have several rows each; choose one value of the attack's sweep by `where`"
         )
     try:
-        if hasattr(module, "applies"):
-            counted = module.applies(rows)
-            if len(rows) and not counted.any():
-                raise NoValue(module.EMPTY)
-            rows = rows[counted]
-        values = np.asarray(module.values(rows), dtype=np.float64)
+        counted = chosen.applies(rows)
+        if len(rows) and not counted.any():
+            raise NoValue(chosen.EMPTY)
+        rows = rows[counted]
+        values = np.asarray(chosen.values(rows), dtype=np.float64)
     except KeyError as error:
         raise RedoubtError(f"{metric}: the attack's rows have no column {error}") from None
     seeds = rows["seed"].to_numpy() if "seed" in rows else np.zeros(len(rows), dtype=np.int64)
@@ -105,18 +104,18 @@ def _per_row(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
-    """Return a metric over the rows of an attack, see above.
+    """Return a metric (its spelling) over the rows of an attack, see above.
 
     Raises:
         NoValue, RedoubtError: as `per_image`.
     """
-    found, module = per_image(metric, rows), registry.method("metrics", metric)
-    summary = getattr(module, "summary", np.mean)
+    found, chosen = per_image(metric, rows), read(metric)
+    summary = np.mean if chosen.averages else chosen.summary
     runs = {seed: part for seed, part in found.groupby("seed", sort=False)}
     values = np.array([float(summary(part["value"].to_numpy())) for part in runs.values()])
     value = float(values.mean())
     searches = _searches(rows) if summary is np.mean else {}
-    images = _images(metric, rows, runs, searches, module.KIND == "rate", summary)
+    images = _images(metric, rows, runs, searches, chosen.KIND == "rate", summary)
     std = float(values.std(ddof=1)) if len(runs) > 1 else None
     repeated = _repetitions(metric, rows, summary)
     ends = []
@@ -126,7 +125,7 @@ def estimate(metric: str, rows: pd.DataFrame) -> Estimate:
         if repeated is not None and std is None:
             halves.append(student(repeated.shared, repeated.count, level))
         low, high = together(value, (min(own[0], value), max(own[1], value)), halves)
-        ends.append((max(0.0, low), min(1.0, high)) if module.KIND == "rate" else (low, high))
+        ends.append((max(0.0, low), min(1.0, high)) if chosen.KIND == "rate" else (low, high))
     (low, high), (low_90, high_90) = ends
     over = _over(rows, len(runs), repeated is not None, bool(searches))
     n = int(found["index"].nunique())
@@ -237,11 +236,10 @@ def _searched(metric: str, rows: pd.DataFrame, searches: dict[int, Search]) -> n
 
 def _near(metric: str, rows: pd.DataFrame, search: Search) -> tuple[np.ndarray, np.ndarray]:
     """Return a metric on each image (n, K) at each epsilon near its own, 0 where it does not apply; and where not."""
-    module, values = registry.method("metrics", metric), np.zeros((len(rows), len(search.factors)))
+    chosen, values = read(metric), np.zeros((len(rows), len(search.factors)))
     counted = np.ones_like(values)
     for place, factor in enumerate(search.factors):
         there = moved(rows, place, factor)
-        if hasattr(module, "applies"):
-            counted[:, place] = np.asarray(module.applies(there), dtype=np.float64)
-        values[:, place] = np.asarray(module.values(there), dtype=np.float64) * counted[:, place]
+        counted[:, place] = np.asarray(chosen.applies(there), dtype=np.float64)
+        values[:, place] = np.asarray(chosen.values(there), dtype=np.float64) * counted[:, place]
     return values, counted

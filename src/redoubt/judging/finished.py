@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, per_image
 from redoubt.judging.evidence import NoNumber, Run, Sample
 from redoubt.judging.samples import picked
 from redoubt.judging.search import with_search
 from redoubt.lazily import np, pd
+from redoubt.metrics.interface import read
 from redoubt.rows import read_rows
 from redoubt.study.addresses import NUMBER, Place
 from redoubt.study.catalog import Catalog
@@ -65,7 +65,7 @@ class Finished:
             return self._counted(place)
         if place.value != NUMBER or place.metric is None or place.attack is None:
             return None
-        module = registry.method("metrics", place.metric)
+        metric = read(place.metric)
         if place.metric in UNSAMPLED:
             return None
         rows = picked(self._rows(place.model, place.attack), dict(place.conditions))
@@ -76,13 +76,13 @@ class Finished:
         runs = {}
         for seed, own in found.sort_values(["seed", "index"]).groupby("seed"):
             values: np.ndarray | None = own["value"].to_numpy(dtype=np.float64)
-            if module.KIND != "rate" and _size_of_all(rows):
+            if metric.KIND != "rate" and _size_of_all(rows):
                 values = _searched(rows[rows["seed"] == seed].sort_values("index"), own)
             if values is None:
                 return None
             runs[int(str(seed))] = Run(own["index"].to_numpy(), values)
         whole = all(np.isin(run.values, (0.0, 1.0)).all() for run in runs.values())
-        return Sample(runs, module.KIND == "rate" and whole, getattr(module, "summary", None))
+        return Sample(runs, metric.KIND == "rate" and whole, None if metric.averages else metric.summary)
 
     def apart(self, place: Place) -> str | None:
         """Return why the scale's or the column's numbers may not be held against the paper's, or None."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from redoubt import registry
 from redoubt.judging.cells import Cell, Print
 from redoubt.judging.margins import margin
+from redoubt.metrics.interface import read
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published, read_published
 
@@ -48,5 +48,5 @@ class Paper:
     def _margin(self, row: str, column: str, number: Published) -> float:
         own = self.block_of(row, column)
         others = [other for place, other in self.numbers.items() if self.block_of(*place) == own]
-        kind = registry.method("metrics", self.metrics[column]).KIND
+        kind = read(self.metrics[column]).KIND
         return margin(number, others, kind, self.entry.verdict)

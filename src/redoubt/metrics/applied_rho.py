@@ -5,12 +5,17 @@ Without clipping it is rho, which the attack was given; clipped to [0, 1], it is
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from redoubt.lazily import pd
-
-KIND = "mean"
-UNIT = "plain"
+from redoubt.metrics.interface import Kind, Metric
 
 
-def values(rows: pd.DataFrame) -> pd.Series:
-    """Return one number per image."""
-    return rows["l2"] * rows["rho"] / rows["radius"]  # radius = rho E||x||
+class Parameters(Metric):
+    """It has none."""
+
+    KIND: ClassVar[Kind] = "mean"
+
+    def values(self, rows: pd.DataFrame) -> pd.Series:
+        """Return the relative size of each perturbation."""
+        return rows["l2"] * rows["rho"] / rows["radius"]  # radius = rho E||x||

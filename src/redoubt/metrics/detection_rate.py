@@ -5,12 +5,17 @@ For models that have a detector, such as MagNet.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from redoubt.lazily import pd
-
-KIND = "rate"
-UNIT = "percent"
+from redoubt.metrics.interface import Kind, Metric
 
 
-def values(rows: pd.DataFrame) -> pd.Series:
-    """Return one number per image."""
-    return rows["detected"]
+class Parameters(Metric):
+    """It has none."""
+
+    KIND: ClassVar[Kind] = "rate"
+
+    def values(self, rows: pd.DataFrame) -> pd.Series:
+        """Return whether each image is reported."""
+        return rows["detected"]

@@ -6,17 +6,21 @@ search failed. The bootstrap's interval of a maximum reaches downwards only.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from redoubt.lazily import np, pd
-
-KIND = "mean"
-UNIT = "plain"
+from redoubt.metrics.interface import Kind, Metric
 
 
-def values(rows: pd.DataFrame) -> pd.Series:
-    """Return one number per image."""
-    return rows["epsilon"].fillna(1.0).clip(upper=1.0)
+class Parameters(Metric):
+    """It has none."""
 
+    KIND: ClassVar[Kind] = "mean"
 
-def summary(values: np.ndarray) -> float:
-    """Return the largest of the values."""
-    return values.max()
+    def values(self, rows: pd.DataFrame) -> pd.Series:
+        """Return the smallest epsilon of each image."""
+        return rows["epsilon"].fillna(1.0).clip(upper=1.0)
+
+    def summary(self, values: np.ndarray) -> float:
+        """Return the largest of the values."""
+        return float(values.max())

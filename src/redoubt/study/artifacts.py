@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from redoubt import registry
 from redoubt.errors import RedoubtError, shortened
 from redoubt.layout import published_file, study_file
+from redoubt.metrics import interface as metrics
 from redoubt.study.addresses import NUMBER, Address, Place
 from redoubt.study.claims import Decidable, Resolved, decidable
 from redoubt.study.config import Deviation
@@ -89,28 +90,29 @@ class Artifacts:
             known(need.model, self.models, f"{where}.parameters")
             if need.attack is not None and (need.model, need.attack) not in self.runs:
                 raise RedoubtError(f"{where}: no evaluation runs attack {need.attack!r} on {need.model!r}")
-        for metric in drawn.asked("metrics"):
-            try:
-                registry.method("metrics", metric)
-            except RedoubtError as error:
-                raise RedoubtError(f"{where}.parameters: metric: {error}") from None
         for artifact in drawn.asked("printed"):
             known(artifact, self.files.studies[study].artifacts, f"{where}.parameters: printed")
-        for place, record in _records(drawn.parameters, f"{where}.parameters"):
-            if hasattr(record, "where") and hasattr(record, "attack"):
-                self._check_where(record, needs, f"{place}.where")
+        spread = set()
         for cell in self.cells(study, key):
             for column, value in cell.items():
-                if isinstance(value, Swept) and column not in self.sweep(self.runs[value.model, value.attack]):
-                    raise RedoubtError(f"{where}.parameters: attack {value.attack!r} sweeps no {column!r}")
+                if isinstance(value, Swept):
+                    if column not in self.sweep(self.runs[value.model, value.attack]):
+                        raise RedoubtError(f"{where}.parameters: attack {value.attack!r} sweeps no {column!r}")
+                    spread.add((Need(value.model, value.attack), column))
+        for place, record in _records(drawn.parameters, f"{where}.parameters"):
+            if hasattr(record, "where") and hasattr(record, "attack"):
+                self._check_where(record, needs, spread, f"{place}.where")
         for model in drawn.asked("models"):
             known(model, self.models, f"{where}.parameters")
         shown = [self.models[key] for key in dict.fromkeys([*(need.model for need in needs), *drawn.asked("models")])]
         self._check_labels(drawn, shown, where)
         self._check_settings(drawn, shown, where)
 
-    def _check_where(self, record: Any, needs: list[Need], where: str) -> None:
-        """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once."""
+    def _check_where(self, record: Any, needs: list[Need], spread: set[tuple[Need, str]], where: str) -> None:
+        """Refuse a value that an attack will not sweep, and none where it sweeps several: an image counts once.
+
+        A sweep that is drawn whole, one of `spread`, needs none.
+        """
         for need in needs:
             if need.attack is None or need.attack != record.attack:
                 continue
@@ -127,7 +129,7 @@ class Artifacts:
                         f"{where}.{column}: {value!r} is not one of {reason}, which {need.attack!r} sweeps"
                     )
             for column, values in swept.items():
-                if len(values) > 1 and column not in record.where:
+                if len(values) > 1 and column not in record.where and (need, column) not in spread:
                     reason = f"attack {need.attack!r} sweeps {column} over {len(values)} values"
                     raise RedoubtError(f"{where}: {reason}; name one, so that an image counts once")
 
@@ -234,7 +236,7 @@ class Artifacts:
                 known(artifact, self.files.studies[study].artifacts, f"{file}: artifact")
                 cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
                 metric = cell.get("metric")  # a setting has none
-                rate = metric is not None and registry.method("metrics", metric).KIND == "rate"
+                rate = metric is not None and metrics.read(metric).KIND == "rate"
                 if rate and not 0 <= printed.value <= 1:
                     reason = f"{printed.value:g} is no share; is its unit percent?"
                     raise RedoubtError(f"{file}: {artifact}, {row}, {column}: {reason}")
