@@ -1,6 +1,12 @@
 """Entries of artifacts in tests: what a test does not say has a value that changes nothing."""
 
+from pathlib import Path
+
+import yaml
+
 from redoubt import registry
+
+LOOKS = yaml.safe_load((Path(__file__).parents[1] / "config/looks.yaml").read_text(encoding="utf-8"))["methods"]
 
 TEXTS = {"title": "A title", "caption": "A caption.", "stamp": "NOT comparable", "published": "published.csv"}
 FACTS = {"study": "s", "id": "x-1", "scale": "demo", "kind": "figure", "comparable": True}
@@ -27,6 +33,7 @@ def artifact_entry(plot, parameters, models=None, **changes):
         "plot": plot,
         "parameters": parameters,
         "models": shown,
+        "looks": LOOKS,
         "inputs": [],
         "verdict": {"rate": 0.0, "mean": 0.0},
     }

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redoubt.errors import RedoubtError
 from redoubt.files import atomic_path
@@ -113,6 +113,19 @@ def read_sources(paths: Iterable[Path | str]) -> pd.DataFrame:
     result = pd.concat(frames, ignore_index=True)
     result.attrs = {"shared": shared}
     return result
+
+
+def picked(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows whose columns have the given values.
+
+    Raises:
+        RedoubtError: no row has them.
+    """
+    for name, value in values.items():
+        rows = rows[rows[name] == value] if name in rows else rows.iloc[:0]
+    if rows.empty:
+        raise RedoubtError(f"where: no attacked image has {dict(values)}; check the parameters of the attack")
+    return rows
 
 
 def read_shared(path: Path | str) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from artifact_entries import artifact_entry, needs_of, undrawn
+from artifact_entries import LOOKS, artifact_entry, needs_of, undrawn
 from matplotlib.figure import Figure
 
 from redoubt import registry
@@ -16,11 +16,12 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.graph.code import closure
-from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.entries.artifact import ArtifactEntry, Look
 from redoubt.study.files import read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = {"a": "Reference", "b": "Clean", "c": "DeepDefense", "gone": "Par. Train"}
+KNOWN = {name: Look(**look) for name, look in LOOKS.items()}
 REASON = "ImageNet is not on this machine"
 
 
@@ -78,16 +79,20 @@ def entry(tmp_path):
     return make
 
 
+ACCURACY, RHO_2 = ({"column": name, "label": name} for name in ("test_accuracy", "test_rho_2"))
+EPOCHS = {"x": {"column": "epoch", "label": "epoch"}, "y": [ACCURACY, RHO_2], "legend": "method"}
+EPOCHS |= {"panels": [{"title": "MLP", "models": ["a", "b", "c", "gone"]}]}
+THROUGH = [{"label": "one", "models": ["b", "c", "gone"]}]
+SCATTER = {"x": RHO_2, "y": [ACCURACY], "along": "c", "panels": [{"models": ["a"], "lines": THROUGH}]}
 FIGURES = {
-    "convergence": {"panels": [{"title": "MLP", "models": ["a", "b", "c", "gone"]}]},
-    "sweep": {"along": "c", "curves": [{"label": "one", "models": ["b", "c", "gone"]}], "reference": "a"},
+    "lines": EPOCHS,
     "examples": {"attack": "deepfool", "replay": "replay", "rows": [
         {"title": "MLP", "models": ["a", "gone"], "judge": "c"}]},
 }  # fmt: skip
 
 
 def test_all_artifacts_are_tested():
-    elsewhere = {"agreement", "bars", "checks", "curves", "example-gallery", "universal-gallery", "universal-shape"}
+    elsewhere = {"agreement", "bars", "checks", "example-gallery", "universal-gallery", "universal-shape"}
     elsewhere |= {"peer-graph", "franken-images", "timing-table", "settings-table", "layer-table"}
     assert {*FIGURES, "metric-table", *elsewhere} == set(registry.names("artifacts"))
 
@@ -121,23 +126,32 @@ def test_missing_models_leave_a_row_with_their_reason(plot, entry):
     assert data[data["model"] == "a"]["reason"].isna().all() and len(data[data["model"] == "a"]) >= 1
 
 
-def test_convergence_holds_every_epoch_of_every_seed(entry):
-    data = drawing.draw(entry("convergence", FIGURES["convergence"])).data
+def test_lines_over_epochs_holds_every_epoch_of_every_seed(entry):
+    data = drawing.draw(entry("lines", EPOCHS)).data
     assert len(data) == 3 * 2 * 6 + 1 and set(data["seed"].dropna()) == {0, 1}
     last = data[(data["model"] == "b") & (data["epoch"] == 5) & (data["seed"] == 0)].iloc[0]
     assert last["test_accuracy"] == pytest.approx(0.925) and last["test_rho_2"] == pytest.approx(0.2)
 
 
 def test_a_model_without_probes_is_drawn_without_their_measures(entry):
-    given = entry("convergence", FIGURES["convergence"])
+    given = entry("lines", EPOCHS)
     for path in Path(given["inputs"][0]["files"][0]).parents[2].rglob("trace.parquet"):
         pd.read_parquet(path).iloc[:0].to_parquet(path)
     data = drawing.draw(given).data
     assert data["test_rho_2"].isna().all() and data["test_accuracy"].notna().sum() == 36
 
 
+def test_what_a_probe_measures_within_epochs_is_drawn_too(entry):
+    panels = [{"title": "MLP", "models": ["b"]}]
+    margin = {"column": "test_margin", "label": "margin"}
+    made = drawing.draw(entry("lines", EPOCHS | {"y": [margin, ACCURACY], "panels": panels}))
+    above, below = made.figure.axes
+    assert above.lines[0].get_xdata().tolist() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert below.lines[0].get_xdata().tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0] and len(made.data) == 2 * 9
+
+
 def test_a_trace_that_cannot_be_read_is_one_line(entry):
-    given = entry("convergence", FIGURES["convergence"])
+    given = entry("lines", EPOCHS)
     path = Path(given["inputs"][0]["files"][0]).with_name("trace.parquet")
     content = path.read_bytes()
     for harmed in (content[:50], b""):
@@ -146,19 +160,56 @@ def test_a_trace_that_cannot_be_read_is_one_line(entry):
             drawing.draw(given)
 
 
-def test_sweep_takes_the_last_epoch_and_the_changing_parameter(entry):
-    data = drawing.draw(entry("sweep", FIGURES["sweep"])).data
+def test_a_line_through_models_takes_their_last_epoch_and_the_changing_parameter(entry):
+    data = drawing.draw(entry("lines", SCATTER)).data
     point = data[(data["model"] == "c") & (data["seed"] == 0)].iloc[0]
     assert (point["c"], point["curve"], point["test_rho_2"]) == (15.0, "one", pytest.approx(0.3))
-    assert data[data["model"] == "a"]["curve"].unique().tolist() == ["Reference"]
+    assert data[data["model"] == "a"]["curve"].unique().tolist() == ["a"] and len(data) == 3 * 2 + 1
+    assert data.loc[data["model"] == "gone", "reason"].tolist() == [REASON]
 
 
-@pytest.mark.parametrize("plot", ["convergence", "sweep"])
-def test_figures_without_any_model_say_why(plot, entry, tmp_path):
-    one = {"panels": [{"title": "MLP", "models": ["gone"]}]}
-    parameters = one if plot == "convergence" else {"along": "c", "curves": [{"label": "x", "models": ["gone"]}]}
-    (tmp_path / "f.svg").write_bytes(style.picture(drawing.draw(entry(plot, parameters)), "svg"))
+def test_a_line_through_models_is_drawn_in_the_order_of_the_parameter(entry):
+    """Not in that of x, and from the means over seeds of both axes; its ends say their parameter."""
+    panels = [{"lines": [{"label": "one", "models": ["c", "b"]}]}]
+    (axis,) = drawing.draw(entry("lines", SCATTER | {"panels": panels})).figure.axes
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0.1 + 0.1 * 1.125, 0.1 + 0.1 * 2.125])
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx(
+        [0.9 + 0.05 * (1 / (2 + more) + 1 / (2.25 + more)) / 2 for more in (0, 1)]
+    )
+    assert [text.get_text() for text in axis.texts] == ["$c$=10", "$c$=15"]
+
+
+def test_a_measure_is_drawn_over_a_parameter_on_a_log_axis(entry):
+    given = {"x": {"column": "c", "label": "c", "log": True}, "y": [RHO_2 | {"log": True}], "along": "c"}
+    (axis,) = drawing.draw(entry("lines", given | {"panels": [{"lines": THROUGH}]})).figure.axes
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "log")
+    assert axis.lines[0].get_xdata().tolist() == [10.0, 15.0] and not axis.texts
+    (bars,) = axis.containers
+    ends = [segment[:, 1].tolist() for segment in bars.lines[2][0].get_segments()]
+    assert np.array(ends) == pytest.approx(np.array([[0.2, 0.225], [0.3, 0.325]]))
+
+
+@pytest.mark.parametrize("parameters", [EPOCHS, SCATTER], ids=["epochs", "scatter"])
+def test_figures_without_any_model_say_why(parameters, entry, tmp_path):
+    alone = parameters | {"panels": [{"models": ["gone"]}]}
+    (tmp_path / "f.svg").write_bytes(style.picture(drawing.draw(entry("lines", alone)), "svg"))
     assert "not run" in (tmp_path / "f.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"y": [{"label": "both", "column": "loss", "metric": "accuracy"}]}, "y: give 'both' a metric, or a column"),
+        ({"y": [{"label": "one", "metric": "accuracy"}]}, "metrics are those of an attack"),
+        ({"panels": [{"attack": "deepfool", "models": ["a"]}]}, "metrics are those of an attack"),
+        ({"panels": [{"lines": [{"models": ["a", "b"]}]}]}, "give a line of several models a label"),
+        ({"panels": [{"models": ["a", "a"]}]}, "a is there twice; give each line a separate label"),
+        ({"panels": []}, "panels"),
+    ],
+)
+def test_lines_that_make_no_sense_are_refused(changes, problem):
+    with pytest.raises(RedoubtError, match=problem):
+        registry.parameters("artifacts", "lines", EPOCHS | changes)
 
 
 def test_examples_show_the_first_image_and_what_the_judge_says(entry):
@@ -201,39 +252,38 @@ def labels_of_the_studies():
     return {raw.labels["method"] for raw in models}
 
 
-def test_every_method_of_the_studies_has_a_look_of_its_own():
-    names = labels_of_the_studies()
-    assert len(names) >= 5 and names <= set(style.METHODS)
-    assert len({str(look) for look in style.METHODS.values()}) == len(style.METHODS)
+def test_looks_of_methods_are_those_of_the_studies_and_differ():
+    assert set(LOOKS) <= labels_of_the_studies()
+    assert len({str(look) for look in LOOKS.values()}) == len(LOOKS) >= 10
 
 
 def test_a_new_method_takes_a_look_by_itself_and_leaves_the_others_alone():
-    alone = style.methods(["New"])["New"]
-    assert style.methods(["PeerNet", "New", "MagNet"]) == {
-        "PeerNet": style.METHODS["PeerNet"], "New": alone, "MagNet": style.METHODS["MagNet"],
-    }  # fmt: skip
-    assert alone["color"] not in {look["color"] for look in style.METHODS.values()}
-    assert style.methods(["PNI", "L2P"]) == style.methods(["L2P", "PNI"])
+    alone = style.methods(["New"], KNOWN)["New"]
+    found = style.methods(["PeerNet", "New", "MagNet"], KNOWN)
+    assert list(found) == ["PeerNet", "New", "MagNet"] and found["New"] == alone
+    assert {found[name]["color"] for name in ("PeerNet", "MagNet")} == {"#0072B2", "#CC79A7"}
+    assert alone["color"] not in {look.color for look in KNOWN.values()}
+    assert style.methods(["PNI", "L2P"], KNOWN) == style.methods(["L2P", "PNI"], KNOWN)
 
 
 @pytest.mark.parametrize("count", [6, 12])
 def test_new_methods_of_one_figure_have_different_looks(count):
-    looks = style.methods([f"Method {number}" for number in range(count)])
+    looks = style.methods([f"Method {number}" for number in range(count)], {})
     assert len({look["color"] for look in looks.values()}) == count
-    many = style.methods([*style.METHODS, *(f"Method {number}" for number in range(4))])
-    colors = [look["color"] for name, look in many.items() if name not in style.METHODS]
-    assert len({*colors, *(look["color"] for look in style.METHODS.values())}) == 4 + 7
+    many = style.methods([*KNOWN, *(f"Method {number}" for number in range(4))], KNOWN)
+    colors = [look["color"] for name, look in many.items() if name not in KNOWN]
+    assert len({*colors, *(look.color for look in KNOWN.values())}) == 4 + 7
 
 
 def test_a_figure_shows_a_model_whose_method_is_new(entry):
-    given = entry("convergence", FIGURES["convergence"])
+    given = entry("lines", EPOCHS)
     given["models"]["b"]["labels"]["method"] = "Brand new"
     made = drawing.draw(given)
     assert "Brand new" in [text.get_text() for text in made.figure.legends[0].get_texts()]
 
 
-def test_convergence_shows_the_mean_over_seeds_and_their_range(entry):
-    made = drawing.draw(entry("convergence", {"panels": [{"title": "MLP", "models": ["b"]}]}))
+def test_lines_over_epochs_shows_the_mean_over_seeds_and_their_range(entry):
+    made = drawing.draw(entry("lines", EPOCHS | {"panels": [{"title": "MLP", "models": ["b"]}]}))
     axis = made.figure.axes[1]
     assert axis.lines[0].get_ydata().tolist() == pytest.approx(0.1 + 0.02 * 1.125 * np.arange(6))
     band = axis.collections[0].get_paths()[0].vertices[:, 1]
@@ -243,7 +293,7 @@ def test_convergence_shows_the_mean_over_seeds_and_their_range(entry):
 def test_tables_do_not_depend_on_the_style_of_figures():
     style_of_figures, table = "redoubt.artifacts._style", "redoubt.artifacts.metric_table"
     assert style_of_figures not in closure("redoubt.steps.table", table)
-    assert style_of_figures in closure("redoubt.steps.figure", "redoubt.artifacts.convergence")
+    assert style_of_figures in closure("redoubt.steps.figure", "redoubt.artifacts.lines")
 
 
 def test_a_label_that_is_no_formula_is_one_line():

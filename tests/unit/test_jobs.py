@@ -181,3 +181,37 @@ def test_the_list_imports_no_torch():
         "assert not {'torch', 'pandas', 'torchvision', 'foolbox'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")}, check=True)
+
+
+# -- looks ------------------------------------------------------------------------------------------------------------
+
+
+def test_another_look_of_a_method_draws_the_figures_again_that_show_it(tree):
+    before = {job.name: job for job in Jobs(catalog.load(tree))}
+    file = tree / "config/looks.yaml"
+    text = file.read_text()
+    assert "MagNet: {color: " in text
+    file.write_text(re.sub(r'MagNet: \{color: "#.{6}"', 'MagNet: {color: "#123456"', text))
+    after = {job.name: job for job in Jobs(catalog.load(tree))}
+    changed = {name for name in before if before[name] != after[name]}
+    assert before.keys() == after.keys()
+    shown = {
+        job.name
+        for job in after.values()
+        if job.step == "figure" and "MagNet" in {model["labels"]["method"] for model in job.entry["models"].values()}
+    }
+    assert changed == shown and "figure/peernets/figure-7" in changed and "figure/deepdefense/figure-2" not in changed
+
+
+@pytest.mark.parametrize(
+    ("look", "problem"),
+    [
+        ('{color: blue, marker: o, line: "-"}', "methods.MagNet.color: 'blue': "),
+        ('{color: "#123456", marker: heart, line: "-"}', "methods.MagNet.marker: 'heart': "),
+        ('{color: "#123456", marker: o}', "methods.MagNet.line: this key is required"),
+    ],
+)
+def test_a_look_that_cannot_be_drawn_is_one_line(tree, look, problem):
+    (tree / "config/looks.yaml").write_text(f"methods:\n  MagNet: {look}\n")
+    with pytest.raises(RedoubtError, match=rf"^config/looks\.yaml: {re.escape(problem)}"):
+        catalog.load(tree)

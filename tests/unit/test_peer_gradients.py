@@ -135,9 +135,9 @@ def test_metrics_are_medians_and_means(digit_images):
     table = pd.DataFrame(rows)
     for metric, column, summary in (
         ("gradient-norm", "gradient", np.median),
-        ("gradient-norm-straight-through", "gradient_straight_through", np.median),
-        ("neighbour-spread", "spread", np.mean),
-        ("attention-distance", "attention_distance", np.mean),
+        ("gradient-norm(straight_through=true)", "gradient_straight_through", np.median),
+        ("peer-spread(of=neighbours)", "spread", np.mean),
+        ("peer-spread(of=attention)", "attention_distance", np.mean),
     ):
         assert estimate(metric, table).value == pytest.approx(summary(table[column]))
 

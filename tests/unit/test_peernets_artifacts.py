@@ -1,4 +1,4 @@
-"""Curves, bars, checks, galleries and shapes from synthetic rows: known answers, same bytes twice, what was not run."""
+"""Lines, bars, checks, galleries and shapes from synthetic rows: known answers, same bytes twice, what was not run."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.numpy
-from artifact_entries import artifact_entry, needs_of, undrawn
+from artifact_entries import LOOKS, artifact_entry, needs_of, undrawn
 
 from redoubt import registry
 from redoubt.artifacts import _drawing as drawing
@@ -107,9 +107,9 @@ BARS = [
 ]
 
 
-def curves(*models):
+def lines(*models, **more):
     panel = {"title": "One", "attack": "universal", "models": list(models), "printed": "table-1"}
-    return {"measures": [FOOLED, KEPT], "panels": [panel]}
+    return {"x": {"column": "rho", "label": "ρ"}, "y": [FOOLED, KEPT], "panels": [panel | more]}
 
 
 def number(model="a", attack="strong", metric="fooling-rate(over=correct)", **where):
@@ -118,7 +118,7 @@ def number(model="a", attack="strong", metric="fooling-rate(over=correct)", **wh
 
 GALLERY = [{"title": "Strong", "attack": "strong"}, {"title": "Weak", "attack": "weak"}]
 FIGURES = {
-    "curves": curves("a", "b", "gone"),
+    "lines": lines("a", "b", "gone"),
     "bars": {"models": ["a", "gone"], "columns": COLUMNS, "panels": BARS, "printed": "table-1"},
     "universal-gallery": {"attack": "universal", "models": ["a", "b", "gone"], "images": 2},
     "example-gallery": {"attacks": GALLERY, "models": ["a", "gone"], "images": 2},
@@ -170,7 +170,7 @@ def test_what_was_not_run_leaves_rows_with_their_reason(plot, entry):
 @pytest.mark.parametrize("plot", FIGURES)
 def test_figures_without_any_model_say_why(plot, entry, tmp_path):
     parameters = {
-        "curves": curves("gone"),
+        "lines": lines("gone"),
         "bars": FIGURES["bars"] | {"models": ["gone"]},
         "universal-gallery": FIGURES["universal-gallery"] | {"models": ["gone"]},
         "example-gallery": FIGURES["example-gallery"] | {"models": ["gone"]},
@@ -193,7 +193,7 @@ def test_every_plot_tells_the_metrics_that_it_reads():
 
 
 @pytest.mark.parametrize(
-    ("step", "plot", "kinds"), [("figure", "curves", ("svg", "png")), ("table", "checks", ("text",))]
+    ("step", "plot", "kinds"), [("figure", "lines", ("svg", "png")), ("table", "checks", ("text",))]
 )
 def test_steps_write_the_same_bytes_in_any_locale(step, plot, kinds, entry, tmp_path):
     given = entry(plot, (FIGURES | TABLES)[plot]) | {"title": "ρ → λ", "caption": "„≤“"}
@@ -210,12 +210,12 @@ def test_steps_write_the_same_bytes_in_any_locale(step, plot, kinds, entry, tmp_
         assert names["text"].read_bytes() == made.text.encode() and "ρ → λ" in made.text
 
 
-# -- curves -----------------------------------------------------------------------------------------------------------
+# -- lines ------------------------------------------------------------------------------------------------------------
 
 
-def test_curves_hold_every_point_with_its_interval_and_printed_number(entry):
+def test_lines_hold_every_point_with_its_interval_and_printed_number(entry):
     printed = ["table-1,a,Fool.@0.2,44.0,percent", "table-1,a,Acc.,90.0,percent", "table-9,b,Fool.@0.2,1.0,percent"]
-    data = drawing.draw(entry("curves", curves("a", "b"), printed)).data
+    data = drawing.draw(entry("lines", lines("a", "b"), printed)).data
     one = data.set_index(["model", "measure", "rho"])
     assert len(data) == 2 * (3 + 4) and set(data["panel"]) == {"One"}
     assert [one.loc[("a", "fooling rate", rho), "reproduced"] for rho in RHOS] == [2 / 20, 6 / 20, 10 / 20]
@@ -229,9 +229,9 @@ def test_curves_hold_every_point_with_its_interval_and_printed_number(entry):
     assert data["published"].notna().sum() == 2 and set(data["name"]) == {"Plain", "Peers"}
 
 
-def test_curves_are_drawn_with_our_intervals(entry):
+def test_lines_are_drawn_with_our_intervals(entry):
     """Not with statistics of the drawing library."""
-    made = drawing.draw(entry("curves", curves("a")))
+    made = drawing.draw(entry("lines", lines("a")))
     for axis, measure in zip(made.figure.axes, ("fooling rate", "accuracy"), strict=True):
         shown = made.data[made.data["measure"] == measure]
         assert axis.lines[0].get_ydata().tolist() == shown["reproduced"].tolist()
@@ -242,47 +242,80 @@ def test_curves_are_drawn_with_our_intervals(entry):
 
 def test_printed_numbers_are_hollow_markers(entry):
     printed = ["table-1,a,Fool.@0.2,44.0,percent", "table-1,a,Fool.@0.4,55.0,percent"]
-    axis = drawing.draw(entry("curves", curves("a", "b"), printed)).figure.axes[0]
+    axis = drawing.draw(entry("lines", lines("a", "b"), printed)).figure.axes[0]
     (hollow,) = [line for line in axis.lines if line.get_fillstyle() == "none" and len(line.get_xdata())]
     assert hollow.get_ydata().tolist() == [0.44, 0.55] and hollow.get_linestyle() == "None"
-    assert hollow.get_markeredgecolor() == style.METHODS["Undefended"]["color"]
+    assert hollow.get_markeredgecolor() == LOOKS["Undefended"]["color"]
 
 
 def test_panels_of_a_column_have_one_range(entry):
     """Accuracy begins at the clean images, the fooling rate at the least rho: one rho lies in one line all the same."""
-    made = drawing.draw(entry("curves", curves("a", "b")))
+    made = drawing.draw(entry("lines", lines("a", "b")))
     above, below = made.figure.axes
     assert above.get_xlim() == below.get_xlim() and above.get_xlim()[0] < 0 < RHOS[-1] < above.get_xlim()[1]
 
 
-def test_curves_put_seeds_together(entry):
-    data = drawing.draw(entry("curves", curves("a"), seeds=(0, 3))).data
+def test_lines_put_seeds_together(entry):
+    data = drawing.draw(entry("lines", lines("a"), seeds=(0, 3))).data
     assert set(data["n"]) == {20} and set(data["seeds"]) == {2}
 
 
 def test_a_panel_shows_other_models_under_attacks_of_their_own(entry):
     others = {"a": "universal-own", "gone": "universal-own"}
-    panel = {"title": "One", "attack": "universal", "models": ["b"], "others": others}
-    made = drawing.draw(entry("curves", {"measures": [FOOLED], "panels": [panel]}))
+    own = [{"models": [model], "attack": attack} for model, attack in others.items()]
+    made = drawing.draw(entry("lines", lines("b", lines=own) | {"y": [FOOLED]}))
     assert dict(zip(made.data["model"], made.data["attack"], strict=True)) == {"b": "universal", **others}
     rates = made.data.groupby("model")["reproduced"].apply(list)
     assert rates["b"] == [0 / 20, 4 / 20, 8 / 20] and rates["a"] == [3 / 20, 7 / 20, 11 / 20]
-    (axis,) = made.figure.axes
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["Peers", "Plain", "Absent (not run)"]
-    assert [line.get_color() for line in axis.get_legend().get_lines()] == [
-        style.METHODS[METHODS[model]]["color"] for model in ("b", "a", "gone")
+    (legend,) = made.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Peers", "Plain", "Absent (not run)"]
+    assert [line.get_color() for line in legend.get_lines()] == [
+        LOOKS[METHODS[model]]["color"] for model in ("b", "a", "gone")
     ]
 
 
-def test_a_panel_shows_a_model_once(entry):
-    panel = {"title": "One", "attack": "universal", "models": ["a"], "others": {"a": "universal-own"}}
-    with pytest.raises(RedoubtError, match="others: a is in models too"):
-        entry("curves", {"measures": [FOOLED], "panels": [panel]})
+def test_panels_with_other_lines_have_a_legend_each(entry):
+    panels = [lines("a")["panels"][0], lines("a", "b", title="Two")["panels"][0]]
+    made = drawing.draw(entry("lines", lines("a") | {"panels": panels}))
+    told = [[text.get_text() for text in axis.get_legend().get_texts()] for axis in made.figure.axes[2:]]
+    assert told == [["Plain"], ["Plain", "Peers"]] and not made.figure.legends
+    assert [axis.get_title() for axis in made.figure.axes] == ["One", "Two", "", ""]
+
+
+def test_a_model_under_two_attacks_has_two_lines_with_labels(entry):
+    own = {"label": "own", "models": ["a"], "attack": "universal-own"}
+    data = drawing.draw(entry("lines", lines("a", lines=[own]) | {"y": [FOOLED]})).data
+    assert data.groupby("curve")["reproduced"].apply(list).to_dict() == {
+        "a": [0.1, 0.3, 0.5],
+        "own": [0.15, 0.35, 0.55],
+    }
+    with pytest.raises(RedoubtError, match="lines: a is there twice"):
+        entry("lines", lines("a", lines=[{"models": ["a"], "attack": "universal-own"}]))
+
+
+def test_a_metric_is_drawn_over_a_parameter_of_the_models(entry):
+    """One estimate for each model, of the rows that `where` picks, beside what is printed of it."""
+    through = {"label": "all", "models": ["b", "a", "gone"]}
+    given = lines(lines=[through], where={"rho": 0.2}) | {"x": {"column": "lam", "label": "λ"}, "along": "lam"}
+    given = entry("lines", given | {"y": [FOOLED]}, ["table-1,a,Fool.@0.5,44.0,percent"])
+    for model, value in (("a", 0.5), ("b", 2.0)):
+        given["models"][model]["parameters"] = {"lam": value}
+    made = drawing.draw(given)
+    found = made.data.set_index("model")
+    assert found["lam"].tolist()[:2] == [2.0, 0.5] and found["reproduced"].tolist()[:2] == [4 / 20, 6 / 20]
+    assert found["published"].dropna().to_dict() == {"a": 0.44} and found.loc["gone", "reason"] == REASON
+    assert undrawn("lines", given["parameters"], made.data) == ([], [])
+    assert made.figure.axes[0].lines[0].get_xdata().tolist() == [0.5, 2.0]
+
+
+def test_clean_images_lie_on_no_log_axis():
+    with pytest.raises(RedoubtError, match="clean images lie at the sweep's 0"):
+        registry.parameters("artifacts", "lines", lines("a") | {"x": {"column": "rho", "label": "ρ", "log": True}})
 
 
 def test_a_sweep_that_is_not_there_is_refused(entry):
-    with pytest.raises(RedoubtError, match="the rows of universal have no column 'size'"):
-        drawing.draw(entry("curves", curves("a") | {"along": "size"}))
+    with pytest.raises(RedoubtError, match="the rows of a under the attack have no column 'size'"):
+        drawing.draw(entry("lines", lines("a") | {"x": {"column": "size", "label": "size"}}))
 
 
 # -- bars -------------------------------------------------------------------------------------------------------------
@@ -424,9 +457,9 @@ def test_classes_without_names_are_numbers():
 
 def test_models_of_one_method_look_different():
     labels = {**{key: {"method": "PeerNet"} for key in "01234"}, "x": {"method": "MagNet"}}
-    entry = ArtifactEntry.parse(artifact_entry("curves", curves("0"), labels))
+    entry = ArtifactEntry.parse(artifact_entry("lines", lines("0"), labels))
     looks = style.variants([*"01x234"], entry)
-    assert looks["0"] == style.METHODS["PeerNet"] and looks["x"] == style.METHODS["MagNet"]
+    assert (looks["0"]["color"], looks["x"]["color"]) == (LOOKS["PeerNet"]["color"], LOOKS["MagNet"]["color"])
     for key in ("color", "marker", "dashes"):
         assert len({str(look[key]) for look in looks.values()}) >= 5, key
     assert style.variant(looks["0"], 5) == style.variant(looks["0"], 0)

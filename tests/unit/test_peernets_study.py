@@ -42,12 +42,12 @@ def test_accuracy_and_fooling_rate_of_a_cell_fit_each_other(published):
 def test_printed_columns_of_figures_are_known(study, published):
     found = 0
     for artifact in study.artifacts.values():
-        if artifact.plot == "curves":
+        if artifact.plot == "lines":
             for panel in artifact.parameters.panels:
                 if panel.printed is None:
                     continue
                 own = [column for table, row, column in published if (table, row) == (panel.printed, panel.models[0])]
-                templates = [measure.printed for measure in artifact.parameters.measures if measure.printed]
+                templates = [measure.printed for measure in artifact.parameters.y if measure.printed]
                 assert {column.split("@")[0] for column in own} == {each.split("@")[0] for each in templates}
                 found += 1
         if artifact.plot == "bars":

@@ -101,8 +101,8 @@ MISTAKES = {
         (OTHER, *CHECKS, -1, "numbers", 0, "where", "rho", 0.5),
         "numbers.0.where.rho: 0.5 is not one of 0.04, 0.08, 0.1, which 'universal-transferred' sweeps",
     ),
-    "a sweep of curves": (
-        (OTHER, "artifacts", "figure-7", "parameters", "along", "epsilon"),
+    "a sweep of lines": (
+        (OTHER, "artifacts", "figure-7", "parameters", "x", "column", "epsilon"),
         "artifacts.figure-7.parameters: attack 'universal-mnist' sweeps no 'epsilon'",
     ),
     "printed numbers of no artifact": (
@@ -171,7 +171,7 @@ MISTAKES = {
     ),
     "the column of a trend": (
         (STUDY, "claims", "claim-7", "checks", 0, "over", "cc"),
-        "figure-4 has no column 'cc'; it has curve, model, c",
+        "figure-4 has no column 'cc'; it has panel, curve, model, name, c",
     ),
     "a name without values": (
         (STUDY, "claims", "claim-2", "checks", 0, "each", {}),
@@ -286,7 +286,10 @@ def test_files_of_a_study_have_known_names_and_only_the_first_must_be_there(tree
         ("table-1,mnist-mlp,Acc.,98.31,percent,", ": table-1 will have no cell where row = mnist-mlp, column = Acc."),
         ("table-1,mnist-mlp-reference,Acc,98.31,percent,", "column = Acc; its columns are Acc., rho_2"),
         ("table-11,mnist-mlp-reference,Acc.,98.31,percent,", ": artifact: 'table-11' is not one of table-1, "),
-        ("figure-4,mnist-mlp-reference,Acc.,98.31,percent,", ": figure-4 has no column 'row'; it has curve, model"),
+        (
+            "figure-4,mnist-mlp-reference,Acc.,98.31,percent,",
+            ": figure-4 has no column 'row'; it has panel, curve",
+        ),
         ("table-1,imagenet-resnet18-parseval,Acc.,98.31,percent,", "will have no cell"),
         ("extra-fgs,mnist-mlp-reference,rho_inf,98.31,%,", "unit '%' is not one of plain, "),
         ("extra-fgs,mnist-mlp-reference,rho_inf,98.31,,", "unit '' is not one of plain, "),
@@ -421,7 +424,7 @@ def test_an_entry_that_is_none_is_refused_in_one_line(record: Any, value, told):
 def test_an_artifact_is_given_the_parameters_of_its_plot_and_those_of_defenses_that_it_shows():
     entry = load(ROOT).artifact_entry("deepdefense", "figure-4")
     read = ArtifactEntry.parse(json.loads(canonical_json(entry)))
-    assert isinstance(read.parameters, registry.method("artifacts", "sweep").Parameters)
+    assert isinstance(read.parameters, registry.method("artifacts", "lines").Parameters)
     assert isinstance(read.parameters, Strict) and read.parameters == entry.parameters
     shown = read.models["mnist-lenet-deepdefense-lambda15-c25"]
     assert shown.parameters == {"c": 25}

@@ -86,10 +86,12 @@ artifacts:
         - {label: rho_inf, metric: {name: norm, order: linf, relative: true}, attack: fgs-half}
   figure-4:
     kind: figure
-    plot: convergence
+    plot: lines
     title: Figure 4
     caption: Two curves.
     parameters:
+      x: {column: epoch, label: epoch}
+      y: [{column: test_accuracy, label: accuracy}, {column: test_rho_2, label: $\\rho_2$}]
       panels:
         - {title: MLP, models: [digits-mlp-clean, digits-mlp-parseval]}
 claims:

@@ -78,7 +78,7 @@ MEANING = {
         {"defend": 1, "attack": 1, "table": 1, **RULE_OF_STEP},
     ),
     "attack": ("src/redoubt/attacks/fgs.py", None, CODE, {"attack": 2, "table": 1, **RULE_OF_STEP}),
-    "plot": ("src/redoubt/artifacts/convergence.py", None, CODE, {"figure": 1, **RULE_OF_STEP}),
+    "plot": ("src/redoubt/artifacts/lines.py", None, CODE, {"figure": 1, **RULE_OF_STEP}),
     "template-of-the-report": ("src/redoubt/report/templates/style.css", None, "\n", {"report_page": 1}),
     "printed-number": (
         "config/published/deepdefense.csv",

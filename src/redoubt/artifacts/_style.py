@@ -7,7 +7,7 @@ import hashlib
 import io
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib
@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 
 from redoubt.artifacts.interface import Drawing
 from redoubt.errors import RedoubtError
-from redoubt.study.entries.artifact import ArtifactEntry
+from redoubt.study.entries.artifact import ArtifactEntry, Look
 
 DASHES = {"-": (), "--": (3.7, 1.6), "-.": (6.4, 1.6, 1, 1.6), ":": (1, 1.65), "- .": (5, 1, 1, 1), ". .": (3, 1)}
 
@@ -31,22 +31,9 @@ def _look(color: str, marker: str, line: str) -> dict[str, Any]:
     return {"color": color, "marker": marker, "dashes": DASHES[line]}
 
 
-# Okabe and Ito's palette; markers and lines differ too.
-METHODS = {
-    "Reference": _look("#000000", "s", ":"),
-    "Clean": _look("#56B4E9", "v", "--"),
-    "Par. Train": _look("#E69F00", "D", "-."),
-    "Adv. Train": _look("#009E73", "^", "- ."),
-    "DeepDefense": _look("#D55E00", "o", "-"),
-    "Undefended": _look("#000000", "s", "--"),
-    "PeerNet": _look("#0072B2", "o", "-"),
-    "BReLU + GDA": _look("#009E73", "^", "-."),
-    "MagNet": _look("#CC79A7", "D", "- ."),
-    "PGD training": _look("#E69F00", "v", ". ."),
-}
 SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 MARKERS = ["o", "s", "^", "D", "v", "P"]
-# Methods without an entry in METHODS take these; Tol's muted palette comes before Okabe and Ito's, which METHODS uses.
+# Methods without a look take these; Tol's muted palette comes before Okabe and Ito's, which the given looks use.
 FURTHER = ["#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", *SERIES]
 
 RC = {
@@ -74,15 +61,15 @@ matplotlib.rcParams.update(matplotlib.RcParams(RC))
 # -- looks ------------------------------------------------------------------------------------------------------------
 
 
-def methods(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def methods(names: Iterable[str], known: Mapping[str, Look]) -> dict[str, dict[str, Any]]:
     """Return colour, marker and dashes of each method of a figure.
 
-    Those in METHODS look the same in every figure. Any other one takes its look from a digest of its name; where the
-    figure has that colour already, the next free one.
+    Those that are known look the same in every figure. Any other one takes its look from a digest of its name; where
+    the figure has that colour already, the next free one.
     """
     names = list(dict.fromkeys(names))
-    looks = {name: METHODS[name] for name in names if name in METHODS}
-    for name in sorted(set(names) - set(METHODS)):
+    looks = {name: _look(**known[name].model_dump()) for name in names if name in known}
+    for name in sorted(set(names) - set(known)):
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         tries = [divmod(number + step, len(FURTHER)) for step in range(len(FURTHER) * len(MARKERS))]
         order = [_look(FURTHER[color], MARKERS[turn % 6], [*DASHES][turn % 5]) for turn, color in tries]
@@ -116,7 +103,7 @@ def variants(models: list[str], entry: ArtifactEntry) -> dict[str, dict[str, Any
     """Return the look of each of the models of a panel, as an artifact's entry labels them."""
     counts: Counter[str]
     labels = {model: entry.models[model].labels["method"] for model in models}
-    base, counts, looks = methods(labels.values()), Counter(), {}
+    base, counts, looks = methods(labels.values(), entry.looks), Counter(), {}
     for model, method in labels.items():
         looks[model] = variant(base[method], counts[method])
         counts[method] += 1

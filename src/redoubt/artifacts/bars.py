@@ -15,10 +15,10 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.artifacts.metric_table import Column
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured, shown
-from redoubt.judging.samples import picked
 from redoubt.lazily import lazy, pd
 from redoubt.metrics.interface import read
 from redoubt.records import Strict
+from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published

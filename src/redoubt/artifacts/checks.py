@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import FOUND, measured, shown
-from redoubt.judging.samples import picked
 from redoubt.lazily import pd
 from redoubt.metrics.interface import Named
 from redoubt.records import Share, Strict
+from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 

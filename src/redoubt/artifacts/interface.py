@@ -64,9 +64,9 @@ class Inputs:
         return pd.concat(frames, ignore_index=True)
 
     def curves(self, model: str) -> pd.DataFrame:
-        """Return the history with a column for each measure of the trace, at the epochs of the history."""
+        """Return history and trace together: a row for each seed and epoch, a column for each measure of the trace."""
         wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value")
-        return self.history(model).merge(wide, "left", left_on=["seed", "epoch"], right_index=True)
+        return self.history(model).merge(wide.reset_index(), "outer", on=["seed", "epoch"])
 
 
 def _seed(file: str) -> int:

@@ -13,10 +13,10 @@ from redoubt.artifacts._markdown import table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import COLUMNS, cell, shown, with_spread
 from redoubt.judging.paper import Paper
-from redoubt.judging.samples import picked
 from redoubt.judging.verdicts import judge
 from redoubt.lazily import pd
 from redoubt.records import Strict
+from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 

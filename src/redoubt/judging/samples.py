@@ -18,7 +18,7 @@ from typing import Any
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import per_image
 from redoubt.lazily import pd
-from redoubt.rows import read_rows
+from redoubt.rows import picked, read_rows
 from redoubt.study.catalog import Catalog
 from redoubt.study.needs import Need, Sampled
 
@@ -35,19 +35,6 @@ class Sample:
     model: str
     attack: str
     values: pd.DataFrame
-
-
-def picked(rows: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows whose columns have the given values.
-
-    Raises:
-        RedoubtError: no row has them.
-    """
-    for name, value in values.items():
-        rows = rows[rows[name] == value] if name in rows else rows.iloc[:0]
-    if rows.empty:
-        raise RedoubtError(f"where: no attacked image has {dict(values)}; check the parameters of the attack")
-    return rows
 
 
 def sources(found: Catalog, study: str, artifact: str) -> list[Sampled]:
@@ -83,7 +70,7 @@ def sample(found: Catalog, study: str, artifact: str, where: Mapping[str, Any], 
         study: its id.
         artifact: its id.
         where: columns of the artifact's CSV and their values, as a claim names a number: row and column of a table;
-            panel, model, measure and the swept value of curves.
+            panel, model, measure and the swept value of lines.
         root: folder that `results/` lies in.
 
     Raises:

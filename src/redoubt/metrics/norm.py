@@ -21,7 +21,7 @@ class Parameters(Metric):
     EMPTY: ClassVar[str] = "no image was fooled"
     order: Literal["l2", "linf"] = Field(description="of the norm")
     over: Literal["all", "fooled"] = Field("all", description="all images, or those whose prediction changed")
-    scale: Literal[1, 255] = Field(1, description="of an image whose pixels are in [0, 1]")
+    scale: Literal[1, 255] = Field(1, description="1, or 255 for the scale of bytes where images are in [0, 1]")
     relative: bool = Field(False, description="divide each image's norm by that of its input")
 
     @model_validator(mode="after")

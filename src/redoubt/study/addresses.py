@@ -1,8 +1,9 @@
 """Addresses of numbers, such as `table-1[mnist-mlp-deepdefense, rho_2]` or `figure-7[lenet5, fooling-rate, rho=0.04]`.
 
-Before the bracket is an artifact of the study; in it are the values of the columns that its plot names in `ADDRESS`, in
-order, then columns by name. Where `ADDRESS` names a single column, the last value names the column of the number. The
-right side of a comparison may leave out what it has in common with the left: `table-1[a, rho_2] > [b]`.
+Before the bracket is an artifact of the study; in it are the values of the columns that its plot names in `ADDRESS`
+(in `address(parameters)`, where they depend on its parameters), in order, then columns by name. Where these are a
+single column, the last value names the column of the number. The right side of a comparison may leave out what it has
+in common with the left: `table-1[a, rho_2] > [b]`.
 """
 
 from __future__ import annotations

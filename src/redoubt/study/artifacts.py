@@ -172,8 +172,9 @@ class Artifacts:
             RedoubtError: there will be no such number, or there will be several.
         """
         known(address.artifact, self.files.studies[study].artifacts, str(address))
-        plot = self.drawn[study, address.artifact].plot
-        names: tuple[str, ...] = getattr(registry.method("artifacts", plot), "ADDRESS", ())
+        drawn = self.drawn[study, address.artifact]
+        plot = drawn.plot
+        names: list[str] = drawn.asked("address") or list(getattr(registry.method("artifacts", plot), "ADDRESS", ()))
         if not names:
             raise RedoubtError(f"{address}: a claim reads no numbers of a {plot}")
         asked = [name for name in names if name not in dict(address.named)]
@@ -190,7 +191,7 @@ class Artifacts:
         sampled = self._sampled(study, address, where) if value == NUMBER and over is None else None
         if sampled is None:
             return Place(*facts)
-        swept = [(sampled.along, where[sampled.along])] if sampled.along in where else []
+        swept = [(sampled.along, where[sampled.along])] if sampled.along is not None and sampled.along in where else []
         return Place(*facts, sampled.attack, sampled.metric, (*sampled.where.items(), *swept))
 
     def _sampled(self, study: str, address: Address, where: Mapping[str, Any]) -> Sampled | None:

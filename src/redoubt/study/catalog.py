@@ -6,7 +6,7 @@ Nothing here imports torch: the workflow builds this while it builds its graph.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from redoubt.layout import attack_file, model_file, published_file
 from redoubt.study import artifacts, evaluations, models, settings
 from redoubt.study.artifacts import Artifacts, Drawn
 from redoubt.study.claims import Resolved
-from redoubt.study.entries.artifact import ArtifactEntry, Input, Shown
+from redoubt.study.entries.artifact import ArtifactEntry, Input, Look, Shown
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.files import Files, read
 from redoubt.study.needs import Model, Need, Run
@@ -125,6 +125,7 @@ class Catalog(Files):
             verdict=self.config.verdict,
             declared=[each for item in self.studies[study].deviations for each in item.declared(artifact)],
             models={model: self._shown(model, raw.asked("shows"), raw.asked("settings")) for model in shown},
+            looks=self._looks(shown) if raw.kind == "figure" else {},
             inputs=inputs,
         )
 
@@ -164,6 +165,11 @@ class Catalog(Files):
             "missing": sorted({model.missing for model in self.models.values() if model.missing}),
             "studies": studies,
         }
+
+    def _looks(self, shown: Iterable[str]) -> dict[str, Look]:
+        """Return the looks of the methods of some models, so that those of others change nothing of an artifact."""
+        methods = sorted({self.models[model].labels["method"] for model in shown})
+        return {method: self.looks.methods[method] for method in methods if method in self.looks.methods}
 
     def _shown(self, model: str, parameters: list[str], paths: list[str]) -> Shown:
         found, shown = self.models[model], {}

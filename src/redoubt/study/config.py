@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from redoubt.records import Count, Strict
-from redoubt.study.entries.artifact import Declared, Verdict
+from redoubt.study.entries.artifact import Declared, Look, Verdict
 from redoubt.study.entries.attack import Attack
 from redoubt.study.entries.model import Training
 
@@ -284,6 +284,12 @@ class Changes(Strict):
     cuts: list[Cut] = []
 
 
+class Looks(Strict):
+    """`config/looks.yaml`: how figures draw methods."""
+
+    methods: dict[str, Look] = Field({}, description="by the label `method` of models; others take one by themselves")
+
+
 class Scale(Strict):
     """`config/scales/<scale>.yaml`: how much is run; an experiment's meaning never changes with it."""
 
@@ -294,4 +300,4 @@ class Scale(Strict):
     networks: dict[str, Method] = Field({}, description="network: network used in its place")
 
 
-ROOTS: dict[str, type[Strict]] = {"config": Config, "scale": Scale, "changes": Changes, **PARTS}
+ROOTS: dict[str, type[Strict]] = {"config": Config, "scale": Scale, "changes": Changes, "looks": Looks, **PARTS}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.layout import changes_file, scale_file, study_file
+from redoubt.layout import LOOKS, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
-from redoubt.study.config import PARTS, About, Changes, Config, Models, Scale, Study
+from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study
 from redoubt.study.expand import resolved, with_groups
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
@@ -30,6 +30,7 @@ class Files:
     scale: Scale
     studies: dict[str, Study]
     changes: dict[str, Changes] = field(default_factory=dict)
+    looks: Looks = field(default_factory=Looks)
     root: Path = field(default_factory=Path)
     results: Path | None = None  # folder that `results/` lies in, where that is not `root`
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -102,4 +103,5 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
         place = changes_file(config.scale, name)
         own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
         _check_patterns(config.scale, name, studies[name], own[name])
-    return Files(config, scale, studies, own, root, results, environment)
+    looks = typed(Looks, read_yaml(root, LOOKS), LOOKS) if (root / LOOKS).is_file() else Looks()
+    return Files(config, scale, studies, own, looks, root, results, environment)

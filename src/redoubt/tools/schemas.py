@@ -61,6 +61,15 @@ models are entries under `attacks`, with `probe:` in place of `attack:`.
 | probe | what it measures | of |
 | --- | --- | --- |
 """
+METRICS = """# Metrics
+
+Every metric of Redoubt, written by `make format` from the modules in `src/redoubt/metrics/`. A plot names a metric by
+its name, or by a mapping of its name and parameters: `metric: {name: norm, order: l2, relative: true}`. CSV files hold
+`norm(order=l2,relative=true)`, with the parameters that differ from their defaults.
+
+| metric | what it is |
+| --- | --- |
+"""
 FLAGS = {
     "random": "predictions differ from call to call",
     "batch_dependent": "a prediction depends on the other images of its batch",
@@ -99,6 +108,10 @@ def _probe(method: ModuleType) -> list[str]:
     return [_first_line(method), "a training" if hasattr(method, "measure") else "a finished model"]
 
 
+def _metric(method: ModuleType) -> list[str]:
+    return [_first_line(method)]
+
+
 def _first_line(method: ModuleType) -> str:
     return (method.__doc__ or "").strip().split("\n")[0]
 
@@ -107,6 +120,7 @@ PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
     "attacks": (ATTACKS, _attack),
     "defenses": (DEFENSES, _defense),
     "probes": (PROBES, _probe),
+    "metrics": (METRICS, _metric),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -21,6 +21,14 @@ class Verdict(Strict):
 
     rate: Share = Field(0.01, description="for rates (accuracy): absolute, 0.01 is one point")
     mean: Share = Field(0.10, description="for means (rho): relative to the published value")
+
+
+class Look(Strict):
+    """How figures draw a method."""
+
+    color: Annotated[str, Field(pattern="^#[0-9A-Fa-f]{6}$", description="such as #0072B2")]
+    marker: Literal["o", "s", "^", "D", "v", "P"] = Field(description="as matplotlib names it")
+    line: Literal["-", "--", "-.", ":", "- .", ". ."] = Field(description="its dashes and dots")
 
 
 class Shown(Strict):
@@ -70,6 +78,8 @@ class ArtifactEntry(Entry, Generic[Plot]):
     declared: list[Declared] = []
     """Changes that the study's ledger declares for cells of this table."""
     models: dict[str, Shown]
+    looks: dict[str, Look] = {}
+    """Of the methods that a figure shows; none of those that take a look by themselves."""
     inputs: list[Input]
 
     def declared_of(self, row: str, column: str) -> list[str]:
