@@ -14,14 +14,17 @@ from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, estimate
 from redoubt.metrics.interface import Metric, read
 
+SOME = {int: (0, 2)}
+"""Values of parameters that may have many."""
+
 
 def variants(name):
     """Yield the spellings of a metric, one for each combination of parameters that have few values."""
     fields = registry.method("metrics", name).Parameters.model_fields
     choices = [
-        (False, True) if field.annotation is bool else get_args(field.annotation)
+        (False, True) if field.annotation is bool else SOME.get(field.annotation, get_args(field.annotation))
         for field in fields.values()
-        if field.annotation is bool or get_origin(field.annotation) is Literal
+        if field.annotation in (bool, *SOME) or get_origin(field.annotation) is Literal
     ]
     assert len(choices) == len(fields), f"{name}: give rows of a parameter with many values here"
     for values in itertools.product(*choices):
