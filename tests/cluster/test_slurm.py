@@ -10,14 +10,14 @@ import pytest
 from redoubt_tree import MODELS, Tree
 from slurm import wait_for
 
-LONG = "share: 0.3}\n    training: {<<: *training, epochs: 200}"
+LONG = "{learning_rate: 0.01, epochs: 200}"
 PARSEVAL = "results/demo/models/digits-mlp-parseval/seed-0"
 WEIGHTS = f"{PARSEVAL}/weights.safetensors"
 
 
 def lengthen(tree):
     """Give one model a training of 200 epochs, each of which ends with a saved state and a rest: 20 s at least."""
-    tree.replace(MODELS, "share: 0.3}\n    training: *training", LONG)
+    tree.replace(MODELS, "{learning_rate: 0.01}", LONG)
 
 
 @pytest.fixture(scope="module")

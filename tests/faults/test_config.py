@@ -145,13 +145,8 @@ CERTAIN = {
         "imagenet: " + "[" * 2000 + "]" * 2000,
         "nested too deeply",
     ),
-    "no seed": (MODELS, "    dataset: mnist\n", "    dataset: mnist\n    seeds: []\n", ".seeds: []: "),
-    "a seed twice": (
-        MODELS,
-        "    dataset: mnist\n",
-        "    dataset: mnist\n    seeds: [0, 0]\n",
-        "a seed is given twice",
-    ),
+    "no seed": (MODELS, "seeds: [0, 1, 2]", "seeds: []", ".seeds: []: "),
+    "a seed twice": (MODELS, "seeds: [0, 1, 2]", "seeds: [0, 0]", "a seed is given twice"),
     "rows of no run": (
         ATTACKS,
         "evaluations:\n",

@@ -157,10 +157,13 @@ def test_every_run_has_a_stage_and_a_target_for_dvc(jobs):
         "seed": 1,
         "step": "defend",
         "study": "deepdefense",
-        "kind": "models",
-        "method": "defense",
-        "given": "defense",
+        "method": "models.mnist-mlp-clean.defense",
+        "given": "models.mnist-mlp-clean.defense",  # it has no parameters
+        "training": "models.mnist-mlp-clean.training",
     }
+    sweep = targets["train"]["mnist-lenet-deepdefense-lambda5-c10-seed-0"]
+    assert sweep["given"] == "models.mnist-lenet-deepdefense-lambda{lambda}-c{c}.parameters"  # as the file has it
+    assert targets["train"]["mnist-lenet-clean-seed-0"]["training"] == "models.mnist-lenet-{method}.like"
 
 
 def test_targets_of_another_scale_are_refused(jobs, tree):

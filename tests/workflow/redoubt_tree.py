@@ -20,7 +20,7 @@ baselines:
     dataset: mnist
     network: mlp
     preprocessing: identity
-    training: &training
+    training:
       epochs: 1
       batch_size: 50
       learning_rate: 0.01
@@ -32,15 +32,15 @@ baselines:
     labels: {dataset: Digits, network: MLP, method: Reference}
 models:
   digits-mlp-clean:
+    like: digits-mlp-reference
     start: digits-mlp-reference
     defense: clean
-    training: *training
     labels: {method: Clean}
   digits-mlp-parseval:
-    start: digits-mlp-reference
+    like: digits-mlp-clean
     defense: parseval
     parameters: {beta: 0.0001, share: 0.3}
-    training: *training
+    training: {learning_rate: 0.01}
     labels: {method: Par. Train}
   digits-mlp-bounded:
     dataset: mnist

@@ -12,10 +12,7 @@ from redoubt.study import catalog as catalogs
 from redoubt.tools import dvc as plan
 from redoubt.tools import restore
 
-PARSEVAL = (
-    "share: 0.3}\n    training: *training",
-    "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
-)
+PARSEVAL = ("{learning_rate: 0.01}", "{learning_rate: 0.02}")
 
 
 DEPENDENTS = {"defend": 1, "attack": 2, "table": 2, "figure": 1, "scorecard": 1, "report_page": 1}
@@ -109,6 +106,24 @@ def test_one_figure_is_made_anew_with_what_it_shows(clone):
         "figure-4.png",
     }
     assert not {"plan", "figure@deepdefense-figure-4", "train@digits-mlp-clean-seed-0"} & stale(clone)
+
+
+@pytest.mark.parametrize(
+    ("key", "trained"),
+    [
+        ("baselines.digits-mlp-reference.training.learning_rate", {"pretrain": 1, "defend": 2}),
+        ("+models.digits-mlp-clean.training.learning_rate", {"defend": 1}),
+    ],
+)
+def test_an_experiment_sets_a_key_and_makes_what_has_it_or_is_like_it(clone, key, trained):
+    clone.run("python", "-m", "redoubt.tools.restore", "--with-data")
+    before = clone.read(MODELS)
+    done = clone.run("dvc", "exp", "run", "-S", f"{MODELS}:{key}=1/50", "figure@deepdefense-figure-4")
+    assert Counter(rules(done)) == {**trained, "figure": 1}
+    assert "learning_rate: 1/50" in clone.read(MODELS) != before  # as DVC has written the file again
+    entries = Jobs(catalogs.load(clone.folder)).catalog.models
+    changed = {name for name, model in entries.items() if model.entry.training.learning_rate == 0.02}
+    assert changed == {"digits-mlp-clean"} | ({"digits-mlp-reference"} if "pretrain" in trained else set())
 
 
 def test_every_run_is_saved_and_restored(saved_seeds, tmp_path):

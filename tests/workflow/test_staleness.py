@@ -88,8 +88,8 @@ MEANING = {
     ),
     "learning-rate-of-one-model": (
         MODELS,
-        "share: 0.3}\n    training: *training",
-        "share: 0.3}\n    training: {<<: *training, learning_rate: 0.02}",
+        "{learning_rate: 0.01}",
+        "{learning_rate: 0.02}",
         PARSEVAL_ONLY,
     ),
     "parameter-of-a-model-from-scratch": (
@@ -137,8 +137,8 @@ def test_training_killed_midway_is_taken_up_again_with_the_same_bytes(finished):
     target = str((folder / "weights.safetensors").relative_to(tree.folder))
     tree.replace(
         MODELS,
-        "share: 0.3}\n    training: *training",
-        "share: 0.3}\n    training: {<<: *training, epochs: 60}",
+        "{learning_rate: 0.01}",
+        "{learning_rate: 0.01, epochs: 60}",
     )
     running = subprocess.Popen(
         ["snakemake", "--cores", "1", target],

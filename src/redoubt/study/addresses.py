@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 from redoubt.errors import RedoubtError
+from redoubt.study.reading import fraction, is_fraction
 
 NUMBER = "reproduced"
 """Column of the number where the address does not name one."""
@@ -88,6 +89,6 @@ def read_address(text: str, left: Address | None = None) -> Address:
 
 def _value(text: str) -> float | str:
     try:
-        return float(text)
+        return fraction(text) if is_fraction(text) else float(text)
     except ValueError:
         return text

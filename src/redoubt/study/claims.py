@@ -139,7 +139,7 @@ def _combinations(given: Values) -> Iterator[dict[str, str]]:
 
 
 def _text(value: Scalar) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def _all_used(check: Check) -> None:

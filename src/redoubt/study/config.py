@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from redoubt.records import Count, Strict
 from redoubt.study.entries.artifact import Declared, Look, Verdict
@@ -30,6 +30,18 @@ Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]],
     Field(min_length=1, json_schema_extra={"uniqueItems": True}),
     AfterValidator(_distinct),
+]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[
+    list[str],
+    Field(min_length=1),
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 
 
@@ -102,8 +114,8 @@ class Source(Strict):
 class Evaluation(Strict):
     """An attack on some models."""
 
-    attack: Id
-    models: list[str] = Field(description="ids, patterns with *, or $name of a group")
+    attack: OneOrMore = Field(description="id of an attack, or of several")
+    models: OneOrMore = Field(description="ids, patterns with *, or $name of a group")
     reads: list[Source] = Field([], description="rows that the attack builds on")
     crafted_on: Id | None = Field(
         None, description="model that the examples are made on, to be scored on `models`; the scored one when null"

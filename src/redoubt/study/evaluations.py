@@ -49,31 +49,54 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
         own = [*study.baselines, *study.models]
         for number, raw in enumerate(study.evaluations):
             where = f"{study_file(name, 'attacks')}: evaluations.{number}"
-            known(raw.attack, attacks, f"{where}.attack")
-            _check_reads(raw, models, attacks, where)
-            reads = tuple((source.model, source.attack) for source in raw.reads)
-            for pattern in raw.models:
-                if not (found := [key for key in own if fnmatchcase(key, pattern)]):
-                    raise RedoubtError(f"{where}.models: {pattern!r} matches no model of this study")
-                for model in found:
-                    for read in reads:
-                        if read not in result:
-                            reason = f"no evaluation above runs attack {read[1]!r} on {read[0]!r}"
-                            raise RedoubtError(f"{where}.reads: {reason}")
-                    if raw.crafted_on is not None:
-                        _check_transfer(raw.crafted_on, model, models, attacks[raw.attack], f"{where}.crafted_on")
-                    result[model, raw.attack] = Run(model, raw.attack, reads, raw.crafted_on)
+            for attack in raw.attack:
+                known(attack, attacks, f"{where}.attack")
+                _check_reads(raw, models, attacks[attack], attacks, where)
+                for model in _matched(raw, own, where):
+                    result[model, attack] = _run(raw, model, attacks[attack], models, result, where)
     return result
 
 
-def _check_reads(raw: Evaluation, models: Mapping[str, Model], attacks: Mapping[str, AttackEntry], where: str) -> None:
+def _matched(raw: Evaluation, own: list[str], where: str) -> list[str]:
+    """Return the models of a study that an evaluation asks for."""
+    result = []
+    for pattern in raw.models:
+        if not (found := [key for key in own if fnmatchcase(key, pattern)]):
+            raise RedoubtError(f"{where}.models: {pattern!r} matches no model of this study")
+        result += found
+    return result
+
+
+def _run(
+    raw: Evaluation,
+    model: str,
+    attack: AttackEntry,
+    models: Mapping[str, Model],
+    above: Mapping[tuple[str, str], Run],
+    where: str,
+) -> Run:
+    reads = tuple((source.model, source.attack) for source in raw.reads)
+    for read in reads:
+        if read not in above:
+            raise RedoubtError(f"{where}.reads: no evaluation above runs attack {read[1]!r} on {read[0]!r}")
+    if raw.crafted_on is not None:
+        _check_transfer(raw.crafted_on, model, models, attack, f"{where}.crafted_on")
+    return Run(model, attack.id, reads, raw.crafted_on)
+
+
+def _check_reads(
+    raw: Evaluation,
+    models: Mapping[str, Model],
+    attack: AttackEntry,
+    attacks: Mapping[str, AttackEntry],
+    where: str,
+) -> None:
     for source in raw.reads:
         known(source.model, models, f"{where}.reads.model")
         known(source.attack, attacks, f"{where}.reads.attack")
-        of, by = (attacks[key].space for key in (source.attack, raw.attack))
-        if of != by:
+        if (of := attacks[source.attack].space) != attack.space:
             raise RedoubtError(
-                f"{where}.reads.attack: {source.attack!r} is in space {of}, {raw.attack!r} in space {by}"
+                f"{where}.reads.attack: {source.attack!r} is in space {of}, {attack.id!r} in space {attack.space}"
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,9 +17,14 @@ import yaml
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import canonical_json, entry_digest, write_text
 from redoubt.graph.jobs import Job, Jobs
+from redoubt.layout import study_file
 from redoubt.study import catalog as catalogs
+from redoubt.study.expand import Written, written
+from redoubt.study.reading import read_yaml
 
 TARGETS = "config/dvc-targets.yaml"
+SHOWN = {"baselines": ("network", "preprocessing", "training"), "models": ("defense", "parameters", "training")}
+OTHERWISE = ("like", "start")
 KINDS = ("train", "attack", "table", "figure")
 _HEADER = "# What dvc.yaml walks over: one stage for each run.\n# Written by `make format`.\n"
 
@@ -63,28 +68,35 @@ def fetched_unseen(jobs: Jobs) -> bool:
 def targets(jobs: Jobs) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the mappings that `dvc.yaml` walks over: what names a job, by the part of its stage's name after the @."""
     result: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in KINDS}
+    files = _models_as_written(jobs)
     for job in jobs:
         kind, _, key = (job.stage or "").partition("@")
         if key:
             ids = {name: getattr(job, name) for name in ("model", "seed", "attack", "study", "artifact")}
             item = {name: value for name, value in ids.items() if value is not None}
-            result[kind][key] = item | (_parameters(jobs, job) if kind == "train" else {})
+            result[kind][key] = item | (_parameters(jobs, job, files) if kind == "train" else {})
     return result
 
 
-def _parameters(jobs: Jobs, job: Job) -> dict[str, str]:
-    """Return where a model's entry stands in its study, and two keys of it that `dvc params diff` shows.
+def _parameters(jobs: Jobs, job: Job, files: Mapping[str, Mapping[str, Written]]) -> dict[str, Any]:
+    """Return which keys of a model models.yaml has, for `dvc params diff`; those of what it is like are shown there.
 
-    `given` is an optional key if it is there, else a mandatory one, because DVC fails on missing parameters.
+    In the place of a key that is absent stands another, because DVC fails on missing parameters. The plan file of a
+    model says when it is to be made again, whichever entry has changed.
     """
     assert job.model is not None, "a training has a model"
-    name = jobs.catalog.models[job.model].study
-    study = jobs.catalog.studies[name]
-    kind, method, optional = ("baselines", "network", "preprocessing")
-    if job.model in study.models:
-        kind, method, optional = ("models", "defense", "parameters")
-    given = optional if optional in getattr(study, kind)[job.model].model_fields_set else method
-    return {"step": job.step, "study": name, "kind": kind, "method": method, "given": given}
+    study = jobs.catalog.models[job.model].study
+    own = files[study][job.model]
+    there = [key for key in (*SHOWN[own.section], *OTHERWISE) if key in own.entry]
+    places = [f"{own.section}.{own.key}.{key if key in there else there[0]}" for key in SHOWN[own.section]]
+    return {"step": job.step, "study": study} | dict(zip(("method", "given", "training"), places, strict=True))
+
+
+def _models_as_written(jobs: Jobs) -> dict[str, dict[str, Written]]:
+    """Return the models of every study by id, as its models.yaml has them."""
+    places = {name: study_file(name, "models") for name in jobs.catalog.studies}
+    root = jobs.catalog.root
+    return {name: written("models", read_yaml(root, place), place) for name, place in places.items()}
 
 
 def targets_text(jobs: Jobs) -> str:

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from redoubt import registry
 from redoubt.errors import cli
 from redoubt.files import write_text
 from redoubt.study.config import ROOTS
+from redoubt.study.expand import GROUP, GROUPED, SECTIONS
+from redoubt.study.reading import FRACTION
 
 FOLDER = Path("workflow/schemas")
 ATTACKS = """# Attacks
@@ -81,10 +84,56 @@ FLAGS = {
 
 def schemas() -> dict[str, str]:
     """Return file names and texts of all schemas."""
-    return {
-        f"{name}.schema.json": json.dumps(record.model_json_schema(by_alias=True), indent=1, sort_keys=True) + "\n"
-        for name, record in ROOTS.items()
+    texts = {}
+    for name, record in ROOTS.items():
+        schema = _numbers(record.model_json_schema(by_alias=True))
+        if name in GROUPED:
+            schema = _lists(schema)
+        for section in SECTIONS.get(name, ()):
+            _language(schema, schema["properties"][section])
+        texts[f"{name}.schema.json"] = json.dumps(schema, indent=1, sort_keys=True) + "\n"
+    return texts
+
+
+def _numbers(schema: Any) -> Any:
+    """Return a schema that takes a fraction, or a name of `vary`, for a number."""
+    if isinstance(schema, list):
+        return [_numbers(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _numbers(part) for key, part in schema.items()}
+    if (kind := schema.get("type")) in ("number", "integer"):
+        result |= {"type": [kind, "string"], "pattern": rf"^({FRACTION}|\{{[a-z0-9_]+\}})$"}
+    return result
+
+
+def _lists(schema: Any) -> Any:
+    """Return a schema that takes `$name` of a group for a list."""
+    if isinstance(schema, list):
+        return [_lists(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _lists(part) for key, part in schema.items()}
+    return result | {"type": ["array", "string"], "pattern": GROUP} if schema.get("type") == "array" else result
+
+
+def _language(schema: dict[str, Any], section: dict[str, Any]) -> None:
+    """Let the entries of a section say `like` and `vary`; one that is like another needs no key else."""
+    (entry,) = section.pop("patternProperties").values()
+    section["additionalProperties"] = entry
+    own = schema["$defs"][entry["$ref"].rpartition("/")[2]]
+    own["properties"] |= {
+        "like": {"type": "string", "description": "id of an entry of this file that it starts from"},
+        "vary": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 1},
+            "description": "name: values; one entry for each combination, with {name} filled in, in its id too",
+        },
     }
+    for part in [value["$ref"] for value in own["properties"].values() if "$ref" in value]:
+        schema["$defs"][part.rpartition("/")[2]].pop("required", None)  # its other keys may be those of `like`
+    needed = {key: own.pop(key) for key in ("required", "oneOf") if key in own}
+    own["anyOf"] = [{"required": ["like"]}, needed]
 
 
 def _attack(method: ModuleType) -> list[str]:

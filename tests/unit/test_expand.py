@@ -1,0 +1,247 @@
+"""The language of studies: groups, vary, like and fractions become plain entries, or are refused in one line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import study_files
+import yaml
+
+from redoubt.errors import RedoubtError
+from redoubt.layout import study_file
+from redoubt.study.addresses import read_address
+from redoubt.study.config import PARTS
+from redoubt.study.expand import SECTIONS, expanded
+from redoubt.study.reading import read_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = sorted(path.name for path in (ROOT / "config/studies").iterdir())
+BASE = {"start": "a", "defense": "clean", "training": {"epochs": 2, "drops": {1: 0.5}}, "labels": {"method": "M"}}
+
+
+def models(entries, **baselines):
+    """Return the models of a file, expanded."""
+    value = expanded("models", {"baselines": baselines, "models": entries}, "x/models.yaml")
+    return value["models"]
+
+
+def refused(entries):
+    with pytest.raises(RedoubtError) as caught:
+        models(entries)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -- like -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_entry_like_another_has_its_keys_and_its_own_over_them():
+    found = models({"b": BASE, "c": {"like": "b", "training": {"epochs": 3}, "labels": {"name": "N"}}})
+    assert found["b"] == BASE
+    assert found["c"] == BASE | {
+        "training": {"epochs": 3, "drops": {1: 0.5}},
+        "labels": {"method": "M", "name": "N"},
+    }
+
+
+def test_the_order_of_entries_does_not_matter_and_chains_end_in_the_first():
+    found = models({"d": {"like": "c", "defense": "x"}, "c": {"like": "b", "training": {"drops": {}}}, "b": BASE})
+    assert found["d"] == BASE | {"training": {"epochs": 2, "drops": {}}, "defense": "x"}
+    assert list(found) == ["d", "c", "b"]
+
+
+def test_parameters_of_another_method_are_not_taken_over():
+    first = BASE | {"defense": "parseval", "parameters": {"share": 0.3}}
+    found = models(
+        {
+            "b": first,
+            "same": {"like": "b", "defense": "parseval", "parameters": {"beta": 1}},
+            "other": {"like": "b", "defense": "magnet", "parameters": {"std": 1}},
+            "none": {"like": "b", "defense": "clean"},
+        }
+    )
+    assert found["same"]["parameters"] == {"share": 0.3, "beta": 1}
+    assert found["other"]["parameters"] == {"std": 1} and "parameters" not in found["none"]
+
+
+def test_runs_are_not_taken_over():
+    assert models({"b": BASE | {"seeds": [0, 1]}, "c": {"like": "b"}})["c"] == BASE
+
+
+def test_a_network_of_another_name_brings_its_own_parameters_only():
+    plain = {"dataset": "mnist", "network": {"name": "mlp", "width": 2}, "training": {}}
+    found = models(
+        {
+            "same": {"like": "b", "network": {"depth": 3}},
+            "other": {"like": "b", "network": {"name": "nin", "depth": 3}},
+        },
+        b=plain,
+    )
+    assert found["same"]["network"] == {"name": "mlp", "width": 2, "depth": 3}
+    assert found["other"]["network"] == {"name": "nin", "depth": 3}
+
+
+def test_a_start_takes_the_place_of_dataset_network_and_preprocessing_and_the_other_way_round():
+    plain = {"dataset": "mnist", "network": "mlp", "preprocessing": "identity", "training": {"epochs": 1}}
+    found = models({"b": {"like": "a", "start": "a", "defense": "clean"}, "c": {"like": "b", "dataset": "x"}}, a=plain)
+    assert found["b"] == {"start": "a", "defense": "clean", "training": {"epochs": 1}}
+    assert found["c"] == {"dataset": "x", "defense": "clean", "training": {"epochs": 1}}
+
+
+# -- vary -------------------------------------------------------------------------------------------------------------
+
+
+def test_vary_makes_one_entry_for_each_combination_the_last_name_fastest():
+    entry = {"vary": {"l": ["x", "y"], "c": [5, 0.5]}, "parameters": {"c": "{c}", "on": ["{l}"]}, "why": "c = {c}"}
+    found = models({"m-{l}-c{c}": entry})
+    assert list(found) == ["m-x-c5", "m-x-c0.5", "m-y-c5", "m-y-c0.5"]
+    assert found["m-y-c0.5"] == {"parameters": {"c": 0.5, "on": ["y"]}, "why": "c = 0.5"}
+    assert type(found["m-x-c5"]["parameters"]["c"]) is int
+
+
+def test_like_names_what_vary_makes_and_may_vary_itself():
+    entries = {
+        "m-{c}": {"vary": {"c": [1, 2]}, **BASE, "parameters": {"c": "{c}"}},
+        "n-{c}": {"vary": {"c": [1, 2]}, "like": "m-{c}", "seeds": [7]},
+    }
+    assert models(entries)["n-2"] == BASE | {"parameters": {"c": 2}, "seeds": [7]}
+
+
+def test_braces_of_an_entry_without_vary_are_text():
+    assert models({"b": BASE | {"labels": {"name": "{c}"}}})["b"]["labels"]["name"] == "{c}"
+
+
+MISUSES = {
+    "no such entry": ({"b": {"like": "c"}}, "x/models.yaml: models.b.like: 'c': there is no such entry in this file"),
+    "a list": ({"b": {"like": ["c"]}}, "models.b.like: ['c']: there is no such entry"),
+    "itself": ({"b": {"like": "b"}}, "models.b.like: a circle: b is like b"),
+    "a circle": (
+        {"b": {"like": "c"}, "c": {"like": "d"}, "d": {"like": "c"}},
+        "models.d.like: a circle: b is like c is like d is like c",
+    ),
+    "a name that vary has not": (
+        {"m-{c}": {"vary": {"c": [1]}, "parameters": {"d": "{d}"}}},
+        "x/models.yaml: models.m-{c}.parameters.d: {d} is not one of the names of vary: c",
+    ),
+    "an id twice": (
+        {"m-{c}": {"vary": {"c": [1], "d": [1, 2]}}},
+        "models.m-{c}: 'm-1': vary makes it twice; an id is given to one entry of the file only",
+    ),
+    "an id that another entry has": ({"m-1": BASE, "m-{c}": {"vary": {"c": [1]}}}, "models.m-{c}: 'm-1': "),
+    "no lists": ({"m-{c}": {"vary": {"c": 1}}}, "m-{c}.vary: expected names, each with a list of numbers or texts"),
+    "no value": ({"m-{c}": {"vary": {"c": []}}}, "m-{c}.vary: expected names, each with a list"),
+    "no name": ({"m": {"vary": {}}}, "models.m.vary: expected names"),
+    "a list of lists": ({"m": {"vary": {"c": [[1]]}}}, "models.m.vary: expected names"),
+    "a wrong name": ({"m": {"vary": {"C d": [1]}}}, "models.m.vary: 'C d': a name is lower-case letters, digits"),
+}
+
+
+@pytest.mark.parametrize("name", MISUSES)
+def test_a_misuse_is_one_line_with_file_and_key(name):
+    entries, told = MISUSES[name]
+    assert told in refused(entries)
+
+
+def test_an_id_is_of_one_section_only():
+    with pytest.raises(RedoubtError, match=r"models\.b: 'b': an id is given to one entry"):
+        models({"b": BASE}, b=BASE)
+
+
+def test_what_is_no_entry_is_left_for_the_check_of_types():
+    assert expanded("models", ["a"], "x") == ["a"]
+    assert models({"b": 3, "c": BASE}) == {"b": 3, "c": BASE}
+
+
+# -- fractions --------------------------------------------------------------------------------------------------------
+
+
+def read(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    return read_yaml(tmp_path, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("8/255", 8 / 255),
+        ("0.5/255", 0.5 / 255),
+        ("-1/3", -1 / 3),
+        ("+6/3", 2.0),
+        ('"8/255"', "8/255"),
+        ("50/1 and more", "50/1 and more"),
+        ("1/2/3", "1/2/3"),
+        ("/255", "/255"),
+        ("8 / 255", "8 / 255"),
+    ],
+)
+def test_a_plain_fraction_is_the_nearest_number_and_a_quoted_one_is_text(tmp_path, text, value):
+    found = read(tmp_path, f"a: [{text}]\n")["a"][0]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_fraction_with_denominator_0_is_refused_with_its_line(tmp_path):
+    with pytest.raises(RedoubtError, match=r"^x\.yaml: line 2: 8/0\.0: the denominator is 0$"):
+        read(tmp_path, "a: 1\nb: 8/0.0\n")
+
+
+def test_a_fraction_in_an_address_is_the_same_number():
+    assert read_address("table-1[a, b, epsilon=8/255]").named == (("epsilon", 8 / 255),)
+
+
+# -- the studies ------------------------------------------------------------------------------------------------------
+
+
+def files(parts=tuple(PARTS)):
+    """Return the files of all studies."""
+    return [path for name in STUDIES for part in parts if (path := ROOT / study_file(name, part)).is_file()]
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_file_of_a_study_fits_its_schema_and_has_no_anchor(path):
+    text = path.read_text(encoding="utf-8")
+    tokens = [token for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken | yaml.AliasToken)]
+    anchors = [f"line {token.start_mark.line + 1}: {token.value}" for token in tokens]
+    if path.stem in SECTIONS and path.stem != "artifacts":
+        assert not anchors
+    schema = json.loads((ROOT / f"workflow/schemas/{path.stem}.schema.json").read_text())
+    found = jsonschema.Draft202012Validator(schema).iter_errors(with_text_keys(yaml.safe_load(text)))
+    assert not [f"{list(error.path)}: {error.message:.200}" for error in found]
+
+
+def with_text_keys(value):
+    """Return data as JSON has it: keys are texts."""
+    if isinstance(value, dict):
+        return {str(key): with_text_keys(part) for key, part in value.items()}
+    return [with_text_keys(part) for part in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    "path", files(("study", "models", "attacks")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_no_line_of_a_study_is_longer_than_120_characters(path):
+    long = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
+    assert not long
+
+
+def test_the_sweeps_of_deepdefense_are_those_of_figures_4_and_5():
+    ids = study_files.read(ROOT)["models"]
+    assert len(ids) < 30
+    found = models(ids, **study_files.read(ROOT)["baselines"])
+    sweep = [key for key in found if re.fullmatch(r"mnist-lenet-deepdefense-.*-?c\d+", key)]
+    assert len(sweep) == 3 * 9 + 4 * 5
+    layers = found["mnist-lenet-deepdefense-fc2-c35"]["parameters"]
+    assert (layers["lambda"], layers["c"], layers["layers"]) == (15, 35, ["fc2"])
+
+
+@pytest.mark.parametrize("part", ["models", "attacks", "artifacts", "claims"])
+def test_the_command_prints_entries_that_load_to_the_same_study(part):
+    command = [sys.executable, "-m", "redoubt.tools.expand", "peernets", part]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONPATH": "src"})
+    printed = yaml.safe_load(done.stdout)
+    assert "like:" not in done.stdout and "vary:" not in done.stdout and "$both" not in done.stdout
+    assert list(printed) == list(PARTS[part].model_fields)
+    assert all(printed.values())
