@@ -51,7 +51,7 @@ def rows(seed, count):
         frame[name] = draw.random(count) + 0.1
     for name in ("probability_label", "probability_adversarial"):
         frame[name] = draw.random(count)
-    names = ["epsilon", "zero_signs", "wrong_signs", "gradient", "gradient_straight_through", "spread"]
+    names = ["epsilon", "zero_signs", "wrong_signs", "loss", "gradient", "gradient_straight_through", "spread"]
     for name in [*names, "attention_distance"]:
         frame[name] = draw.random(count)
     frame["rho"], frame["radius"] = 0.5, 2.0

@@ -281,7 +281,7 @@ def test_bad_entries_end_in_one_line(command, make_entry, failure, tmp_path):
         "{}": "id: this key is required",
         json.dumps({**good, "training": {**good["training"], "speed": 9}}): "training.speed: unknown key",
         json.dumps({**good, "training": {**good["training"], "epochs": -1}}): "training.epochs",
-        json.dumps({**good, "network": {"name": "vgg", "parameters": {}}}): "'vgg' is not one of alexnet",
+        json.dumps({**good, "network": {"name": "squeezenet", "parameters": {}}}): "'squeezenet' is not one of alexnet",
         json.dumps({**good, "network": {"name": "mlp", "parameters": {"width": 0}}}): "width",
         json.dumps({key: value for key, value in good.items() if key != "defense"}): "defense: this key is required",
     }

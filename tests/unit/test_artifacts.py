@@ -37,7 +37,7 @@ def history(path, number):
         "measure": "test_rho_2",
         "value": 0.1 + 0.02 * number * epochs,
     }
-    other = {"epoch": epochs / 2, "step": 5, "probe": "logit-distances", "measure": "test_margin", "value": 1.0}
+    other = {"epoch": epochs / 2, "step": 5, "probe": "logit-margins", "measure": "test_margin", "value": 1.0}
     pd.concat([pd.DataFrame(rho), pd.DataFrame(other)]).to_parquet(path.with_name("trace.parquet"))
 
 

@@ -1,11 +1,15 @@
 """Metrics by hand, and what their intervals promise."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import binomtest
 
 from redoubt import registry
+from redoubt.attacks.interface import Crafted, score
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, estimate
 from redoubt.judging.intervals import bootstrap, wilson
@@ -32,6 +36,7 @@ ROWS = pd.DataFrame(
         "spread": [0.5, 0.5, 0.25, 0.25],
         "zero_signs": [0.0, 0.5, 0.25, 0.25],
         "wrong_signs": [0.0, 0.0, 0.5, 0.0],
+        "loss": [0.5, 1.0, 1.5, 4.0],
         "seconds": [1.0, 4.0, 9.0, 2.5],
         "seconds_plain": [1.0, 2.0, 3.0, 1.0],
     }
@@ -63,6 +68,7 @@ EXPECTED = {
     "peer-spread(of=neighbours)": 0.375,
     "gradient-signs(that=vanish)": 0.25,
     "gradient-signs(that=flip)": 0.125,
+    "loss": 1.75,
     "time-ratio": (2.0 + 2.5) / 2,
 }
 THREE = ("over=", "class-share")  # images are correct, or fooled
@@ -166,6 +172,15 @@ def test_an_image_counts_once_however_often_it_is_scored():
     found = estimate("fooling-rate", both)
     assert (found.value, found.n) == (0.625, 4)
     assert (found.low, found.high) == wilson(2.5, 4)
+
+
+def test_the_loss_is_the_mean_entropy_and_large_logits_do_not_overflow_it(affine):
+    network = affine(torch.tensor([[1e4, 0.0], [0.0, 0.0], [0.0, 1e4]]), torch.zeros(3))
+    images, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).view(3, 1, 1, 2), torch.tensor([0, 0, 0])
+    facts = score(network, Crafted(0, images), images, labels)
+    assert facts["loss"].tolist() == pytest.approx([0.0, 1e4, math.log(2.0)], rel=1e-6)
+    found = estimate("loss", pd.DataFrame({"loss": facts["loss"].numpy()}))
+    assert found.value == pytest.approx((1e4 + math.log(2.0)) / 3, rel=1e-6) and found.n == 3
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from redoubt.evaluation.run import write_rows
 from redoubt.judging.estimate import estimate
 from redoubt.models.classifier import Classifier
 from redoubt.networks._peers import PeerRegularization, add_peer_regularization
-from redoubt.probes import timing
+from redoubt.probes import _turns, timing
 
 SHAPE = (1, 8, 8)
 SMALL = {"batch": 6, "inference_batch": 5, "peers": 4, "repetitions": 3}
@@ -62,7 +62,7 @@ def clock(monkeypatch):
         return forward(layer, maps)
 
     monkeypatch.setattr(PeerRegularization, "forward", counted)
-    monkeypatch.setattr(timing, "_now", lambda device, clock: Tick.now)
+    monkeypatch.setattr(_turns, "_now", lambda device, clock: Tick.now)
     Tick.seen = ()
 
 
@@ -134,13 +134,13 @@ def test_pieces_of_work_take_turns():
             next(ticks)
 
     works = {name: (lambda name=name: work(name)) for name in lengths}
-    times = timing.in_turn(works, 3, torch.device("cpu"), clock=lambda: float(next(ticks)))
+    times = _turns.in_turn(works, 3, torch.device("cpu"), clock=lambda: float(next(ticks)))
     assert done == [*"abc", *"abc", *"cba", *"abc"]
     assert times == {"a": [2.0] * 3, "b": [3.0] * 3, "c": [4.0] * 3}
 
 
 def test_the_ratio_is_a_median_of_neighbours():
-    assert timing.ratio([2.0, 30.0, 18.0], [1.0, 10.0, 2.0]) == 3.0
+    assert _turns.ratio([2.0, 30.0, 18.0], [1.0, 10.0, 2.0]) == 3.0
     rows = pd.DataFrame({"seconds": [2.0, 30.0, 18.0], "seconds_plain": [1.0, 10.0, 2.0]})
     found = estimate("time-ratio", rows)
     assert (found.value, found.low, found.high, found.n) == (3.0, 2.0, 9.0, 3)

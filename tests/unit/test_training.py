@@ -125,7 +125,7 @@ def test_interrupted_at_random_steps_gives_the_same_bytes(optimizer, defense, da
         "augmentation": ["random-crop"],
     }
     options |= {"epochs": 2.5, "batch_size": 10}  # 33 steps an epoch: one save within each
-    options["probes"] = [{"probe": "logit-distances", "every": 4}, {"probe": "rho-2", "parameters": {"iterations": 1}}]
+    options["probes"] = [{"probe": "logit-margins", "every": 4}, {"probe": "rho-2", "parameters": {"iterations": 1}}]
     toy, defense = defense == "alternating", "clean" if defense == "alternating" else defense
 
     def wrapped(inner, call):
@@ -330,7 +330,7 @@ def test_nesterov_needs_sgd_with_momentum():
 def test_probes_change_no_number_and_are_asked_in_time(data, trainer, weights_bytes):
     plain, probed = net(), net()
     history = trainer(plain, "clean", {}, *data, batch_size=33, epochs=1.5).run()
-    probes = [{"probe": "logit-distances", "every": 4}, {"probe": "epoch-time"}]
+    probes = [{"probe": "logit-margins", "every": 4}, {"probe": "epoch-time"}]
     made = trainer(probed, "clean", {}, *data, batch_size=33, epochs=1.5, probes=probes)
     assert str(made.run()) == str(history) and weights_bytes(probed) == weights_bytes(plain)
     frame = pd.read_parquet(io.BytesIO(made.trace.parquet()))

@@ -4,9 +4,9 @@ Clean images and examples are one batch, with one mean cross-entropy and common 
 comes the weighted mean, over images and classes, of squared differences of logits.
 
 Source: Kannan et al. (2018), section 4.1, and their public code (tensorflow/models, adversarial_logit_pairing): one
-batch, mean over images and classes, the class that the network predicts is the one that examples leave. Compared in
-Perceptual Prior, tables 1, 2 and 5, which print no weight: 0.5 is a choice, and the name of the released checkpoint for
-ImageNet says 0.25.
+batch, mean over images and classes, the class that the network predicts in eval mode is the one that examples leave.
+Compared in Perceptual Prior, tables 1, 2 and 5, which print no weight: 0.5 is a choice, and the name of the released
+checkpoint for ImageNet says 0.25.
 Deviation: no label smoothing; the inner attack is that of `pgd-training`.
 """
 
@@ -29,6 +29,9 @@ class Parameters(_examples.InnerAttack):
 
     label: Literal["true", "predicted"] = Field(
         "predicted", description="class whose cross-entropy is raised: the image's own, or that of the prediction"
+    )
+    mode: Literal["train", "eval"] = Field(
+        "eval", description="mode of the network while examples are made; running statistics stay as they are in both"
     )
     weight: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of the mean squared gap between logits")
 

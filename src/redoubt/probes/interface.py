@@ -30,6 +30,11 @@ class View:
         step: steps taken so far.
         epoch: the same in epochs.
         seconds: wall-clock time of this epoch's steps so far, evaluation left out; 0 before the first step.
+        batch: inputs (B, ...) and labels (B,) of the last step, augmented but not changed by the defense; None before
+            the first step.
+        preprocessing: maps images (N, C, H, W) in [0, 1] to inputs of the network; None where it is not known.
+        steps: makes copies of the training as it is now and returns two functions, `own` and `normal`: a step of this
+            training, and one by the cross-entropy of the same images. None where there is no training.
     """
 
     network: torch.nn.Module
@@ -37,3 +42,6 @@ class View:
     step: int
     epoch: float
     seconds: float
+    batch: tuple[torch.Tensor, torch.Tensor] | None = None
+    preprocessing: torch.nn.Module | None = None
+    steps: Callable[[], dict[str, Callable[[], None]]] | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from redoubt.data import store
+from redoubt.errors import RedoubtError
 
 
 def stratified(labels: torch.Tensor, count: int) -> torch.Tensor:
@@ -16,6 +17,21 @@ def stratified(labels: torch.Tensor, count: int) -> torch.Tensor:
         places = (labels == label).nonzero()[:, 0]
         rank[places] = torch.arange(len(places))
     return rank.argsort(stable=True)[:count].sort().values
+
+
+def held_out(labels: torch.Tensor, validation: float) -> torch.Tensor:
+    """Return sorted positions of the last images of each class, as many of a class as its share of `labels` (N,) asks.
+
+    Args:
+        labels: of all training images.
+        validation: how many are held out; their share of the N images where it is below 1.
+    """
+    count = round(validation * len(labels)) if validation < 1 else min(int(validation), len(labels))
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        own = (labels == label).nonzero()[:, 0]
+        place[own] = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
+    return place.argsort(descending=True, stable=True)[:count].sort().values
 
 
 def augment(inputs: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
@@ -40,21 +56,34 @@ class TrainingData:
     Args:
         split: the dataset's training split.
         count: number of images used, a class-balanced subset; all when None.
+        validation: what is held out before, see `held_out`; nothing when None.
         layer: maps images (B, C, H, W) in [0, 1] to inputs of the network.
         where: the device that inputs are moved to.
         memory_format: of the inputs.
+
+    Raises:
+        RedoubtError: nothing is left to train on.
     """
 
     def __init__(
         self,
         split: store.Split,
         count: int | None,
+        validation: float | None,
         layer: torch.nn.Module,
         where: torch.device,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         self.split, self.layer, self.where, self.memory_format = split, layer, where, memory_format
-        self.positions = stratified(split.labels, min(count or len(split), len(split)))
+        self.held = split.labels[:0] if validation is None else held_out(split.labels, validation)
+        left = torch.ones(len(split), dtype=torch.bool)
+        left[self.held] = False
+        if not left.any():
+            raise RedoubtError(
+                f"training.validation: {validation} holds out all {len(split)} training images; hold out fewer"
+            )
+        rest = left.nonzero()[:, 0]
+        self.positions = rest[stratified(split.labels[rest], min(count or len(rest), len(rest)))]
         self.labels = split.labels[self.positions].to(where)
         self.inputs = torch.cat(list(self.walk())) if split.in_memory else None
         self.change: Callable = lambda inputs, labels: inputs  # of a batch whose images do not fit in memory

@@ -74,14 +74,16 @@ def fit(
         _begin_from(model, entry, start, learned, preprocessing)
     form = memory_format(model.network, shape)
     model = moved(model, where, form)
-    training = TrainingData(store.load(data, "train"), schedule.images, model.preprocessing, where, form)
+    training = TrainingData(
+        store.load(data, "train"), schedule.images, schedule.validation, model.preprocessing, where, form
+    )
     count = len(training.labels)
     steps = steps_of(schedule, count)[1]
     setting = Setting(model.preprocessing, shape, len(meta["classes"]), schedule, count, steps, where)
     device.seed_everything(*names, "draws")
     defense = _begun(entry, model.network, setting)
     _change_inputs(entry, defense, training, setting)
-    inputs = tracked(model, store.load(data, "test"), schedule.track.images, where)
+    inputs, held = _measured(model, training, store.load(data, "test"), schedule.track.images, where)
     trainer = Trainer(
         network=model.network,
         defense=defense,
@@ -89,10 +91,12 @@ def fit(
         names=names,
         batch=training.batch,
         count=count,
-        evaluate=lambda: accuracy(model.network, inputs),
+        evaluate=lambda: (
+            accuracy(model.network, inputs) | (accuracy(model.network, held, "validation") if held else {})
+        ),
         resume=_resume(entry, seed, meta, start, learned, resume_root),
         frozen_norms=start is not None,
-        trace=Trace(schedule.probes, names, model.network, inputs),
+        trace=Trace(schedule.probes, names, model.network, inputs, model.preprocessing),
     )
     history = trainer.run()
     defense.finish(training.walk)
@@ -161,13 +165,19 @@ def _change_inputs(entry: ModelEntry, defense: BaseDefense, training: TrainingDa
     training.change = lambda inputs, labels: first.training_inputs(inputs, labels, lambda steps, title: steps)
 
 
-def tracked(model: Classifier, split: store.Split, count: int | None, where: torch.device) -> Callable:
-    """Return a function that yields the first test images as inputs (B, ...) of the network, with labels (B,)."""
-    count = min(count or len(split), len(split))
+def _measured(
+    model: Classifier, training: TrainingData, test: store.Split, count: int | None, where: torch.device
+) -> tuple[Callable, Callable | None]:
+    """Return what yields the first test images, see `tracked`, and the images held out, None where there are none."""
+    inputs = tracked(model, test, torch.arange(min(count or len(test), len(test))), where)
+    return inputs, tracked(model, training.split, training.held, where) if len(training.held) else None
+
+
+def tracked(model: Classifier, split: store.Split, positions: torch.Tensor, where: torch.device) -> Callable:
+    """Return a function that yields images at positions (N,) as inputs (B, ...) of the network, with labels (B,)."""
 
     def inputs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for start in progress(range(0, count, EVALUATION_BATCH), "test"):
-            part = slice(start, min(start + EVALUATION_BATCH, count))
+        for part in progress(positions.split(EVALUATION_BATCH), "measured"):
             with torch.no_grad():
                 images = model.preprocessing(split.images(part).to(where).float() / 255.0)
             yield images, split.labels[part].to(where)
@@ -176,14 +186,14 @@ def tracked(model: Classifier, split: store.Split, count: int | None, where: tor
 
 
 @torch.no_grad()
-def accuracy(network: torch.nn.Module, inputs: Callable) -> dict[str, float]:
-    """Return the number of tracked test images and the share that the network classifies correctly."""
+def accuracy(network: torch.nn.Module, inputs: Callable, part: str = "test") -> dict[str, float]:
+    """Return the number of images that `inputs` yields and the share that the network classifies correctly."""
     correct = count = 0
     with eval_mode(network):
         for images, labels in inputs():
             correct += int((network(images).argmax(1) == labels).sum())
             count += len(labels)
-    return {"test_images": float(count), "test_accuracy": correct / count}
+    return {f"{part}_images": float(count), f"{part}_accuracy": correct / count}
 
 
 def history_csv(rows: list[dict[str, float]]) -> str:

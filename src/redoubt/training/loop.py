@@ -100,7 +100,7 @@ class Trainer:
             self._restore(*state)
             print(f"resumed after step {self.done} of {self.last}", file=sys.stderr)
         if not self.history:
-            self.trace.measure(0, 0.0, 0.0, boundary=True)
+            self.trace.measure(0, 0.0, 0.0, boundary=True, steps=self.beside_normal)
             self.history.append({"epoch": 0.0, **self._evaluated()})
         while self.done < self.last and not self._reached():
             self._epoch()
@@ -140,19 +140,44 @@ class Trainer:
             total=self.steps_per_epoch,
             initial=self.done - epoch * self.steps_per_epoch,
         )
-        self._train_mode()
+        self._train_mode(self.network)
         for step in bar:
             start = (step - epoch * self.steps_per_epoch) * self.schedule.batch_size
             positions = order[start : start + self.schedule.batch_size]
-            self._step(positions, Moment(epoch, step, self.steps_per_epoch, self.count))
+            batch = self._step(positions, Moment(epoch, step, self.steps_per_epoch, self.count))
             if self.done % CHECK_EVERY_STEPS == 0 or self.done == end:
                 self._check(bar)
-            self.trace.measure(self.done, self._epochs(), self._seconds, boundary=self.done == end)
+            facts = self.done, self._epochs(), self._seconds
+            self.trace.measure(*facts, boundary=self.done == end, batch=batch, steps=self.beside_normal)
             if self.done % CHECK_EVERY_STEPS == 0 and self.done < end and self.resume.due():
                 self._save()
         self._finish_epoch()
 
-    def _step(self, positions: torch.Tensor, moment: Moment) -> None:
+    def beside_normal(self) -> dict[str, Callable[[], None]]:
+        """Return a step of this training, `own`, and one of `normal` training, each on a copy of all as it is now."""
+        moment = Moment(self.done // self.steps_per_epoch, self.done, self.steps_per_epoch, self.count)
+        positions = torch.arange(min(self.schedule.batch_size, self.count))
+        works = {}
+        for name in ("own", "normal"):
+            network, defense = copy.deepcopy((self.network, self.defense))
+            defense = BaseDefense(defense.parameters, network) if name == "normal" else defense
+            self._train_mode(network)
+            works[name] = self._stepping(defense, NamedOptimizer(network, defense, self.schedule), positions, moment)
+        return works
+
+    def _stepping(
+        self, defense: BaseDefense, optimizer: NamedOptimizer, positions: torch.Tensor, moment: Moment
+    ) -> Callable[[], None]:
+        optimizer.set_learning_rate(learning_rate(self.schedule, moment.epochs))
+
+        def step() -> None:
+            inputs, labels = self.batch(positions)
+            defense.step(Batch(augment(inputs, self.schedule.augmentation), labels, positions), moment, optimizer.torch)
+
+        return step
+
+    def _step(self, positions: torch.Tensor, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step and return inputs and labels of its batch, as the defense was given them."""
         started = time.perf_counter()
         seed_everything(*self.names, "draws", moment.epoch, moment.step)
         inputs, labels = self.batch(positions)
@@ -164,6 +189,7 @@ class Trainer:
             self._sums += torch.stack([loss.detach() * len(labels), correct, correct * 0 + len(labels)]).cpu()
         self._seconds += time.perf_counter() - started
         self.done = moment.step + 1
+        return inputs, labels
 
     def _check(self, bar: Any) -> None:
         loss, correct, images = self._sums.tolist()
@@ -194,10 +220,10 @@ class Trainer:
         seed_everything(*self.names, "test", self.done)  # of a random model
         return self.evaluate()
 
-    def _train_mode(self) -> None:
-        self.network.train()
+    def _train_mode(self, network: torch.nn.Module) -> None:
+        network.train()
         if self.frozen_norms:
-            freeze_batch_norm(self.network)
+            freeze_batch_norm(network)
 
     def _save(self) -> None:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}

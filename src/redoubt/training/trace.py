@@ -27,6 +27,7 @@ class Trace:
         names: model's id and seed; draws of a probe are seeded by them, its name and the step.
         network: the network being trained; probes see it in eval mode.
         inputs: function that yields the tracked test images as inputs (B, ...) of the network, with labels (B,).
+        preprocessing: maps images in [0, 1] to inputs of the network.
 
     Raises:
         RedoubtError: a probe is unknown, is none of a training, or its parameters are wrong.
@@ -38,8 +39,9 @@ class Trace:
         names: tuple[Any, ...] = (),
         network: torch.nn.Module | None = None,
         inputs: Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]] = lambda: iter(()),
+        preprocessing: torch.nn.Module | None = None,
     ) -> None:
-        self.names, self.network, self.inputs = names, network, inputs
+        self.names, self.network, self.inputs, self.preprocessing = names, network, inputs, preprocessing
         named = [Method(name=probe.probe, parameters=probe.parameters) for probe in probes]
         self.probes = [(probe, *registry.chosen("probes", part)) for probe, part in zip(probes, named, strict=True)]
         for probe, method, _ in self.probes:
@@ -48,7 +50,15 @@ class Trace:
         self.keys: list[list[str]] = []  # probe and measure
         self.rows: list[tuple[float, float, float, float]] = []  # epoch, step, place of the key, value
 
-    def measure(self, step: int, epoch: float, seconds: float, boundary: bool) -> None:
+    def measure(
+        self,
+        step: int,
+        epoch: float,
+        seconds: float,
+        boundary: bool,
+        batch: tuple[torch.Tensor, torch.Tensor] | None = None,
+        steps: Callable[[], dict[str, Callable[[], None]]] | None = None,
+    ) -> None:
         """Ask every probe whose turn it is.
 
         Args:
@@ -56,13 +66,16 @@ class Trace:
             epoch: the same in epochs.
             seconds: of all training steps of this epoch so far.
             boundary: an epoch, or the whole training, has just ended or has not begun.
+            batch: of the last step, see `redoubt.probes.interface.View`.
+            steps: see there.
         """
         for probe, method, parameters in self.probes:
             if boundary if probe.every == "epoch" else step % probe.every == 0:
                 assert self.network is not None, "probes watch a network"
                 seed_everything(*self.names, "probe", probe.probe, step)
                 with eval_mode(self.network):
-                    found = method.measure(View(self.network, self.inputs, step, epoch, seconds), parameters)
+                    view = View(self.network, self.inputs, step, epoch, seconds, batch, self.preprocessing, steps)
+                    found = method.measure(view, parameters)
                 self.rows += [(epoch, step, self._place(probe.probe, name), value) for name, value in found.items()]
 
     def _place(self, probe: str, measure: str) -> int:

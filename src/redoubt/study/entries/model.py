@@ -58,6 +58,10 @@ class Training(Strict):
         [], description="random changes of training images"
     )
     images: Count | None = Field(None, description="training images used, a fixed stratified draw; all when null")
+    validation: Count | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="number or share of training images held out: measured for history.csv, not trained on",
+    )
     track: Track = Field(Track(), description="what is measured after every epoch")
     stop_at: Stop | None = Field(
         None, description="end it at the first epoch that reaches this, for a control of equal accuracy"
