@@ -1,7 +1,8 @@
 """Keep a finished run: copy its small results to results/reference/<scale>, with their provenance.
 
 Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims and provenance.json (commit, hash
-of the configuration, machine, versions, seconds of every job). What was not drawn is left out and named.
+of the configuration, machine, versions, what models were trained with, seconds of every job). What was not drawn is
+left out and named.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import entry_digest, write_json, write_text
+from redoubt.files import canonical_json, entry_digest, read_json, write_json, write_text
 from redoubt.judging import decided
 from redoubt.judging.cells import frame
 from redoubt.steps import scorecard
@@ -42,6 +43,13 @@ def seconds(scale: str) -> dict[str, float]:
     return result
 
 
+def trained(scale: str) -> list[dict[str, Any]]:
+    """Return the versions, devices and threads that the models of a scale were trained with, each once."""
+    facts = [read_json(path) for path in Path("results", scale, "models").glob("*/seed-*/model.json")]
+    kinds = [{**fact["versions"], "device": fact["device"], "threads": fact["threads"]} for fact in facts]
+    return sorted((kind for at, kind in enumerate(kinds) if kind not in kinds[:at]), key=canonical_json)
+
+
 def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> dict[str, Any]:
     """Return where a run's numbers come from."""
     entries = [{key: model.entry for key, model in found.models.items()}, found.attacks]
@@ -53,6 +61,7 @@ def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> d
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
+        "trained_with": trained(found.config.scale),
         "job_seconds": seconds(found.config.scale),
         "drawn": drawn,
         "not_drawn": absent,
