@@ -15,7 +15,7 @@ from redoubt.errors import RedoubtError
 from redoubt.layout import study_file
 from redoubt.study.addresses import read_address
 from redoubt.study.config import PARTS
-from redoubt.study.expand import SECTIONS, expanded
+from redoubt.study.expand import expanded, resolved
 from redoubt.study.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,18 +125,20 @@ MISUSES = {
     ),
     "a name that vary has not": (
         {"m-{c}": {"vary": {"c": [1]}, "parameters": {"d": "{d}"}}},
-        "x/models.yaml: models.m-{c}.parameters.d: {d} is not one of the names of vary: c",
+        "x/models.yaml: models.m-{c}.parameters.d: {d} is not one of the names there: c",
     ),
     "an id twice": (
         {"m-{c}": {"vary": {"c": [1], "d": [1, 2]}}},
         "models.m-{c}: 'm-1': vary makes it twice; an id is given to one entry of the file only",
     ),
     "an id that another entry has": ({"m-1": BASE, "m-{c}": {"vary": {"c": [1]}}}, "models.m-{c}: 'm-1': "),
-    "no lists": ({"m-{c}": {"vary": {"c": 1}}}, "m-{c}.vary: expected names, each with a list of numbers or texts"),
-    "no value": ({"m-{c}": {"vary": {"c": []}}}, "m-{c}.vary: expected names, each with a list"),
-    "no name": ({"m": {"vary": {}}}, "models.m.vary: expected names"),
-    "a list of lists": ({"m": {"vary": {"c": [[1]]}}}, "models.m.vary: expected names"),
-    "a wrong name": ({"m": {"vary": {"C d": [1]}}}, "models.m.vary: 'C d': a name is lower-case letters, digits"),
+    "no lists": ({"m-{c}": {"vary": {"c": 1}}}, "models.m-{c}.vary.c: expected a list of values"),
+    "no value": ({"m-{c}": {"vary": {"c": []}}}, "models.m-{c}.vary.c: expected a list of values"),
+    "no name": ({"m": {"vary": {}}}, "models.m.vary: expected names, each with a list of values"),
+    "a list of lists": ({"m": {"vary": {"c": [[1]]}}}, "models.m.vary.c: [1]: expected one value"),
+    "too few together": ({"m": {"vary": {"c d": [[1]]}}}, "models.m.vary.c d: [1]: expected 2 values in a list"),
+    "one for two": ({"m": {"vary": {"c d": [1]}}}, "models.m.vary.c d: 1: expected 2 values in a list"),
+    "a wrong name": ({"m": {"vary": {"C": [1]}}}, "models.m.vary: 'C': a name is lower-case letters, digits"),
 }
 
 
@@ -154,6 +156,60 @@ def test_an_id_is_of_one_section_only():
 def test_what_is_no_entry_is_left_for_the_check_of_types():
     assert expanded("models", ["a"], "x") == ["a"]
     assert models({"b": 3, "c": BASE}) == {"b": 3, "c": BASE}
+
+
+# -- each -------------------------------------------------------------------------------------------------------------
+
+
+def artifact(**parameters):
+    """Return the parameters of an artifact, expanded."""
+    value = {"artifacts": {"a": {"kind": "table", "parameters": parameters}}}
+    return expanded("artifacts", value, "x/artifacts.yaml")["artifacts"]["a"]["parameters"]
+
+
+def test_each_stands_for_items_in_their_place_names_together_go_together():
+    column = {"each": {"at e": [["8", 8 / 255], ["12", 12 / 255]], "by": ["w", "b"]}, "label": "{at} {by}", "e": "{e}"}
+    found = artifact(columns=[{"label": "first"}, column, {"label": "last"}])["columns"]
+    assert [item["label"] for item in found] == ["first", "8 w", "8 b", "12 w", "12 b", "last"]
+    assert [item["e"] for item in found[1:5]] == [8 / 255, 8 / 255, 12 / 255, 12 / 255]
+
+
+def test_a_value_of_each_may_be_a_mapping():
+    metrics = {
+        "each": {"label metric": [["a", {"name": "norm", "order": "l2"}]]},
+        "label": "{label}",
+        "metric": "{metric}",
+    }
+    assert artifact(columns=[metrics])["columns"] == [{"label": "a", "metric": {"name": "norm", "order": "l2"}}]
+
+
+def test_each_within_each_has_the_values_of_both():
+    inner = {"each": {"box": ["white", "{net}"]}, "label": "{net} {box}"}
+    found = artifact(checks=[{"each": {"net": ["A", "B"]}, "title": "of {net}", "numbers": [inner]}])["checks"]
+    assert found == [
+        {"title": f"of {net}", "numbers": [{"label": f"{net} white"}, {"label": f"{net} {net}"}]} for net in "AB"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ({"each": {"e": [1]}, "label": "x"}, "artifacts.a.parameters.columns.0.each: nothing says {e}"),
+        ({"each": {"e": [1]}, "label": "{e} {f}"}, "columns.0.label: {f} is not one of the names there: e"),
+        ({"each": ["e"], "label": "{e}"}, "columns.0.each: expected names, each with a list of values"),
+        ({"each": {"e f": [[1, 2], [3]]}, "label": "{e} {f}"}, "columns.0.each.e f: [3]: expected 2 values in a list"),
+    ],
+)
+def test_a_misused_each_is_one_line_with_file_and_key(item, told):
+    with pytest.raises(RedoubtError) as caught:
+        artifact(columns=[item])
+    assert str(caught.value).startswith("x/artifacts.yaml: artifacts.a.") and told in str(caught.value)
+
+
+def test_a_group_may_hold_patterns_which_stand_for_models_in_the_order_of_their_file():
+    assert resolved({"s": ["b", "m-*"]}, ["m-2", "b", "m-1"], "x") == {"s": ["b", "m-2", "m-1"]}
+    with pytest.raises(RedoubtError, match=r"^x\.s: 'n-\*' matches no model of this study$"):
+        resolved({"s": ["n-*"]}, ["m-2"], "x")
 
 
 # -- fractions --------------------------------------------------------------------------------------------------------
@@ -205,8 +261,7 @@ def test_a_file_of_a_study_fits_its_schema_and_has_no_anchor(path):
     text = path.read_text(encoding="utf-8")
     tokens = [token for token in yaml.scan(text) if isinstance(token, yaml.AnchorToken | yaml.AliasToken)]
     anchors = [f"line {token.start_mark.line + 1}: {token.value}" for token in tokens]
-    if path.stem in SECTIONS and path.stem != "artifacts":
-        assert not anchors
+    assert path.stem == "claims" or not anchors
     schema = json.loads((ROOT / f"workflow/schemas/{path.stem}.schema.json").read_text())
     found = jsonschema.Draft202012Validator(schema).iter_errors(with_text_keys(yaml.safe_load(text)))
     assert not [f"{list(error.path)}: {error.message:.200}" for error in found]
@@ -219,9 +274,7 @@ def with_text_keys(value):
     return [with_text_keys(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize(
-    "path", files(("study", "models", "attacks")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+@pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_no_line_of_a_study_is_longer_than_120_characters(path):
     long = [number for number, line in enumerate(path.read_text().splitlines(), 1) if len(line) > 120]
     assert not long

@@ -98,7 +98,7 @@ MISTAKES = {
         "columns.3.where: attack 'fgs-reference' sweeps fraction over 3 values; name one, so that an image counts once",
     ),
     "a value that replayed perturbations have not": (
-        (OTHER, *CHECKS, -1, "numbers", 0, "where", "rho", 0.5),
+        (OTHER, *CHECKS, -1, "each", "net model of attack rho", 1, 4, 0.5),
         "numbers.0.where.rho: 0.5 is not one of 0.04, 0.08, 0.1, which 'universal-transferred' sweeps",
     ),
     "a sweep of lines": (

@@ -2,6 +2,7 @@
 
 - `$name` stands for the models of a group of study.yaml, alone or within a list.
 - `vary: {c: [5, 15]}` makes an entry several: one for each value, or combination of values, with `{c}` filled in.
+- `each: {c: [5, 15]}` does the same to an item of a list in an artifact, such as a column.
 - `like: <id>` starts from another entry of the same file; own keys come over its keys, mapping by mapping.
 """
 
@@ -11,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from redoubt.errors import RedoubtError, shortened
@@ -44,16 +46,22 @@ class Written:
 
 
 def resolved(groups: Groups, models: list[str], where: str) -> dict[str, list[str]]:
-    """Return groups as lists of ids; a group may name groups above it.
+    """Return groups as lists of ids; a group may name groups above it, and patterns with *.
 
     Raises:
-        RedoubtError: an id is not among `models`, or a group is not above; the message begins with `where`.
+        RedoubtError: an id or pattern is of no model, or a group is not above; the message begins with `where`.
     """
     result: dict[str, list[str]] = {}
     for name, members in groups.items():
-        result[name] = with_groups(members, result, f"{where}.{name}")
-        for model in result[name]:
-            known(model, models, f"{where}.{name}")
+        found: list[str] = []
+        for member in with_groups(members, result, f"{where}.{name}"):
+            if "*" not in member:
+                known(member, models, f"{where}.{name}")
+            matching = [model for model in models if fnmatchcase(model, member)]
+            if not matching:
+                raise RedoubtError(f"{where}.{name}: {member!r} matches no model of this study")
+            found += matching
+        result[name] = found
     return result
 
 
@@ -104,6 +112,8 @@ def expanded(part: str, value: Any, where: str) -> Any:
             plain = {key: entry for key, entry in value[section].items() if not isinstance(entry, Mapping)}
             own = [key for key, found in entries.items() if found.section == section]
             result[section] = {key: _merged(key, entries, where) for key in own} | plain
+            if part == "artifacts":
+                result[section] = with_each(result[section], f"{where}: {section}")
     return result
 
 
@@ -172,33 +182,89 @@ def _varied(key: Any, entry: Mapping[str, Any], where: str) -> Iterator[tuple[An
     if "vary" not in entry:
         yield key, dict(entry)
         return
-    lists = entry["vary"]
-    if not isinstance(lists, Mapping) or not lists or not all(_is_values(values) for values in lists.values()):
-        raise RedoubtError(f"{where}.vary: expected names, each with a list of numbers or texts")
-    for name in lists:
-        if not _VARIABLE.fullmatch(f"{{{name}}}"):
-            raise RedoubtError(f"{where}.vary: {name!r}: a name is lower-case letters, digits and _")
     template = {name: value for name, value in entry.items() if name != "vary"}
-    for values in itertools.product(*lists.values()):
-        given = dict(zip(lists, values, strict=True))
+    for given in _combinations(entry["vary"], f"{where}.vary"):
         yield _filled(key, given, where), _filled(template, given, where)
 
 
-def _is_values(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str | int | float) for value in values)
+# -- parts of an entry ------------------------------------------------------------------------------------------------
+
+
+def with_each(value: Any, where: str) -> Any:
+    """Return data with every item of a list that says `each` in its place for each combination of its values.
+
+    Raises:
+        RedoubtError: the values are none, or a name is not theirs, or not used; the message begins with `where`.
+    """
+    if isinstance(value, Mapping):
+        return {key: with_each(part, _below(where, key)) for key, part in value.items()}
+    if not isinstance(value, list):
+        return value
+    result = []
+    for number, item in enumerate(value):
+        place = _below(where, number)
+        if not isinstance(item, Mapping) or "each" not in item:
+            result.append(with_each(item, place))
+            continue
+        template = {name: part for name, part in item.items() if name != "each"}
+        for given in _combinations(item["each"], f"{place}.each"):
+            if unused := given.keys() - set(_names(template)):
+                raise RedoubtError(f"{place}.each: nothing says {{{min(unused)}}}")
+            result.append(with_each(_filled(template, given, place), place))
+    return result
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Yield the names that stand in braces in data."""
+    if isinstance(value, Mapping | list):
+        for part in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            yield from _names(part)
+    elif isinstance(value, str):
+        yield from _VARIABLE.findall(value)
+
+
+def _combinations(lists: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values by name, the last name fastest; names that stand together go together."""
+    if not isinstance(lists, Mapping) or not lists:
+        raise RedoubtError(f"{where}: expected names, each with a list of values")
+    choices = []
+    for names, values in lists.items():
+        own = str(names).split()
+        if not own or not all(_VARIABLE.fullmatch(f"{{{name}}}") for name in own):
+            raise RedoubtError(f"{where}: {names!r:.80}: a name is lower-case letters, digits and _")
+        if not isinstance(values, list) or not values:
+            raise RedoubtError(f"{where}.{names}: expected a list of values")
+        for value in values:
+            parts = value if isinstance(value, list) and len(own) > 1 else [value]
+            if len(parts) != len(own) or not all(isinstance(part, str | int | float | Mapping) for part in parts):
+                many = f"{len(own)} values in a list" if len(own) > 1 else "one value"
+                raise RedoubtError(f"{where}.{names}: {value!r:.80}: expected {many}")
+        choices.append([dict(zip(own, value if len(own) > 1 else [value], strict=True)) for value in values])
+    for chosen in itertools.product(*choices):
+        yield {name: value for part in chosen for name, value in part.items()}
 
 
 def _filled(value: Any, given: Mapping[str, Any], where: str) -> Any:
-    """Return data with `{name}` filled in; a text that is nothing else becomes the value itself, a number too."""
+    """Return data with `{name}` filled in; a text that is nothing else becomes the value itself, a number too.
+
+    Names of an `each` further in are left for it.
+    """
     if isinstance(value, Mapping):
-        return {_filled(key, given, where): _filled(part, given, _below(where, key)) for key, part in value.items()}
+        inner = value.get("each")
+        names = inner if isinstance(inner, Mapping) else {}
+        later = {name: f"{{{name}}}" for together in names for name in str(together).split()}
+        own = {**given, **later}
+        return {
+            _filled(key, own, where): _filled(part, given if key == "each" else own, _below(where, key))
+            for key, part in value.items()
+        }
     if isinstance(value, list):
         return [_filled(part, given, _below(where, number)) for number, part in enumerate(value)]
     if not isinstance(value, str):
         return value
     for name in _VARIABLE.findall(value):
         if name not in given:
-            raise RedoubtError(f"{where}: {{{name}}} is not one of the names of vary: {', '.join(given)}")
+            raise RedoubtError(f"{where}: {{{name}}} is not one of the names there: {', '.join(given)}")
     if found := _VARIABLE.fullmatch(value):
         return given[found[1]]
     return _VARIABLE.sub(lambda match: str(given[match[1]]), value)
