@@ -169,13 +169,12 @@ def test_a_line_through_models_takes_their_last_epoch_and_the_changing_parameter
 
 
 def test_a_line_through_models_is_drawn_in_the_order_of_the_parameter(entry):
-    """Not in that of x, and from the means over seeds of both axes; its ends say their parameter."""
-    panels = [{"lines": [{"label": "one", "models": ["c", "b"]}]}]
-    (axis,) = drawing.draw(entry("lines", SCATTER | {"panels": panels})).figure.axes
-    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0.1 + 0.1 * 1.125, 0.1 + 0.1 * 2.125])
-    assert axis.lines[0].get_ydata().tolist() == pytest.approx(
-        [0.9 + 0.05 * (1 / (2 + more) + 1 / (2.25 + more)) / 2 for more in (0, 1)]
-    )
+    """Not in that of x, which falls here, and from the means over seeds of both axes; its ends say their parameter."""
+    given = SCATTER | {"x": ACCURACY, "y": [RHO_2], "panels": [{"lines": [{"label": "one", "models": ["c", "b"]}]}]}
+    (axis,) = drawing.draw(entry("lines", given)).figure.axes
+    xs = [0.9 + 0.05 * (1 / (2 + more) + 1 / (2.25 + more)) / 2 for more in (0, 1)]
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx(xs) and xs[0] > xs[1]
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.1 + 0.1 * 1.125, 0.1 + 0.1 * 2.125])
     assert [text.get_text() for text in axis.texts] == ["$c$=10", "$c$=15"]
 
 

@@ -31,8 +31,10 @@ def test_a_cell_has_the_values_that_its_number_is_made_of(tmp_path):
     write(tmp_path, "fgs-reference", rows)
     found = sample(FOUND, "deepdefense", "table-1", {"row": MODEL, "column": "Acc.@0.5eps_ref"}, tmp_path)
     assert (found.metric, found.model, found.attack) == ("accuracy(at=attacked)", MODEL, "fgs-reference")
-    expected = {"seed": [0, 0, 0], "index": [4, 2, 9], "value": [1.0, 0.0, 1.0]}
-    pd.testing.assert_frame_equal(found.values, pd.DataFrame(expected))
+    seeds = FOUND.models[MODEL].seeds
+    expected = pd.DataFrame({"index": [4, 2, 9], "value": [1.0, 0.0, 1.0]})
+    runs = [expected.assign(seed=seed)[["seed", "index", "value"]] for seed in seeds]
+    pd.testing.assert_frame_equal(found.values, pd.concat(runs, ignore_index=True))
     assert found.values["value"].mean() == estimate(found.metric, rows[rows["fraction"] == 0.5]).value
 
 

@@ -293,7 +293,7 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
             else:
                 _lines(axis, here, looks, options)
             _scale(axis, measure, options)
-            axis.set_ylabel(measure.label if panel is options.panels[0] or not rates else "")
+            axis.set_ylabel(measure.label if panel is options.panels[0] else "")
         if points.loc[points["panel"] == panel.title, "reproduced"].notna().any():
             axes[-1].set_xlabel(options.x.label, labelpad=3, fontsize=11 if len(options.x.label) == 1 else None)
         drawn = points[(points["panel"] == panel.title) & points["reproduced"].notna()]
