@@ -15,7 +15,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan test test-cluster test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo plan worlds test test-cluster test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, end
 
 plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not available (SCALE=paper)
 	@python -m redoubt.tools.plan --scale $(SCALE)
+
+worlds: $(STAMP) ## in how many simulated worlds each claim holds: without any effect, and where the paper is right
+	@python -m redoubt.tools.worlds --scale paper
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile

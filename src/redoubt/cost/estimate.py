@@ -15,8 +15,9 @@ from redoubt.files import canonical_json, read_json
 from redoubt.graph.jobs import Job, Jobs
 from redoubt.layout import data_file
 from redoubt.study.catalog import Catalog
-from redoubt.study.entries.attack import AttackEntry, Select
+from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry, Training
+from redoubt.study.sizes import selected
 
 ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
 
@@ -140,12 +141,3 @@ def _training(
     if passes is not None:
         look += sum(passes["image"][kind] * speed[kind] for kind in ("forward", "backward"))
     return images * speed["prepare"] + steps * speed["step"] + (1 + math.ceil(schedule.epochs)) * tracked * look
-
-
-def selected(select: Select, images: int, classes: int) -> int:
-    """Return about how many of a split's images an attack selects; classes are taken to be even."""
-    if select.label is not None:
-        images = math.ceil(images / classes)
-    if select.not_label is not None:
-        images = math.ceil(images * (1 - 1 / classes))
-    return min(select.images or images, images)

@@ -128,7 +128,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
 
 
 def _both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-    return None if first is None or second is None else np.intersect1d(first, second, assume_unique=True)
+    if first is None or second is None:
+        return None
+    return first if np.array_equal(first, second) else np.intersect1d(first, second, assume_unique=True)
 
 
 def _common(sample: Sample) -> np.ndarray | None:
@@ -140,8 +142,8 @@ def _on(sample: Sample, images: np.ndarray | None) -> tuple[list[np.ndarray], in
     """Return the values of every run on some images (all where these are not known), and the number of images."""
     values = []
     for run in sample.runs.values():
-        if images is None or run.images is None:
-            values.append(run.values)
+        if images is None or run.images is None or len(run.images) == len(images):
+            values.append(run.values)  # all of them: `images` are among those of every run
         else:
             values.append(run.values[np.isin(run.images, images)])  # both ascend
     n = min(len(own) for own in values)

@@ -162,7 +162,7 @@ class Artifacts:
                         checks += decidable(check, partial(self.place, name))
                     except RedoubtError as error:
                         raise RedoubtError(f"{where}: {error}") from None
-                result[name, key] = Resolved(claim.statement, claim.where, claim.open, tuple(checks))
+                result[name, key] = Resolved(claim.statement, claim.where, claim.open, tuple(checks), claim.opposite)
         return result
 
     def place(self, study: str, address: Address, over: str | None = None) -> Place:

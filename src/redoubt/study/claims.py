@@ -109,6 +109,7 @@ class Resolved:
     where: str
     open: str | None
     checks: tuple[Decidable, ...]
+    opposite: Literal["equal", "margin"] = "equal"
 
 
 def decidable(check: Check, find: Find) -> Iterator[Decidable]:

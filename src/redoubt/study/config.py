@@ -191,6 +191,11 @@ class Claim(Strict):
     open: str | None = Field(
         None, description="what the checks leave open, so that the claim is undecided where all of them hold"
     )
+    opposite: Literal["equal", "margin"] = Field(
+        "equal",
+        description="the world in which it must not hold: all methods are equal; or, where it says that they do not "
+        "differ, they differ by just what its checks allow",
+    )
     checks: list[Check] = Field(description="it holds when all hold")
 
 

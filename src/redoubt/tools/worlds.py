@@ -1,0 +1,53 @@
+"""Simulate, for every claim, worlds in which all methods are equal, and worlds in which the printed numbers are true.
+
+Prints the share of each in which the claim holds, at the numbers of images and runs of a scale. Exit code 1 where a
+claim holds in more than 5 % of null worlds, or in fewer than 80 % of the others and does not say what it leaves `open`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from redoubt.errors import RedoubtError, cli
+from redoubt.judging.simulated import Row, rows
+from redoubt.study import catalog
+
+HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "fit", "reason")
+
+
+def table(found: Sequence[Row]) -> str:
+    """Return rows as columns of text, shares as percents."""
+    lines = [HEAD, *(_cells(row) for row in found)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shares = ["-" if share is None else f"{100 * share:.1f} %" for share in (row.null, row.printed)]
+    checks = f"{row.checks}" if row.simulated in (0, row.checks) else f"{row.simulated} of {row.checks}"
+    sizes = ["-" if size is None else str(size) for size in (row.n, row.runs)]
+    return row.study, row.claim, *shares, checks, *sizes, row.fit, row.reason
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", default="paper", help="scale whose numbers of images and runs are taken")
+    parser.add_argument("--worlds", type=int, default=200, help="worlds of each kind")
+    parser.add_argument("--study", help="the only study to look at")
+    options = parser.parse_args(argv)
+    found = catalog.load(".", {"scale": options.scale})
+    if options.study not in (None, *found.studies):
+        raise RedoubtError(f"--study {options.study}: no such study; there are {', '.join(found.studies)}")
+    if options.worlds < 1:
+        raise RedoubtError(f"--worlds {options.worlds}: at least one is needed")
+    result = rows(found, Path("results") / options.scale, options.worlds, options.study)
+    print(table(result))
+    return int(any(row.fit in ("vacuous", "powerless") for row in result))
+
+
+if __name__ == "__main__":
+    sys.exit(cli(main))
