@@ -167,6 +167,9 @@ def test_means_and_searched_epsilons_have_their_error(found, design):
     assert np.std(found_means) == pytest.approx(2.0 * worlds.VARIATION / 100, rel=0.35)
     assert np.mean(found_epsilons) == pytest.approx(2.0, rel=0.004)
     assert np.std(found_epsilons) == pytest.approx(np.mean(stated), rel=0.35)
+    # Of the median of n log-normal values with the deviation s in the logarithm: sqrt(pi / 2) s / sqrt(n).
+    deviation = np.sqrt(np.log1p(worlds.VARIATION**2))
+    assert np.mean(stated) == pytest.approx(2.0 * np.sqrt(np.pi / 2) * deviation / 100, rel=0.02)
 
 
 def test_runs_differ_and_real_rows_say_how_values_vary(found):
