@@ -34,8 +34,8 @@ demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, end
 plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not available (SCALE=paper)
 	@python -m redoubt.tools.plan --scale $(SCALE)
 
-worlds: $(STAMP) ## in how many simulated worlds each claim holds: without any effect, and where the paper is right
-	@python -m redoubt.tools.worlds --scale paper
+worlds: $(STAMP) ## in how many simulated worlds each claim holds, without any effect and where the paper is right; writes docs/worlds.md
+	@python -m redoubt.tools.worlds --scale paper --page
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile

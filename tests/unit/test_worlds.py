@@ -202,3 +202,8 @@ def test_what_one_image_is_taken_for_is_not_simulated(rows):
 def test_an_unprinted_number_does_not_exist_where_printed_ones_are_true(found, design, numbers):
     with pytest.raises(NoNumber, match="prints no number"):
         World(design, numbers, lambda _: 0.5, 0).number(place(found, "figure-2[mnist-mlp-clean, test_rho_2, epoch=1]"))
+
+
+def test_the_page_lists_every_claim(found):
+    lines = [line.split(" | ")[:2] for line in (ROOT / tool.PAGE).read_text().splitlines() if line.startswith("| ")]
+    assert [tuple(cell.strip("| ") for cell in line) for line in lines[2:]] == list(found.claims)

@@ -1,7 +1,8 @@
 """Simulate, for every claim, worlds in which all methods are equal, and worlds in which the printed numbers are true.
 
-Prints the share of each in which the claim holds, at the numbers of images and runs of a scale. Exit code 1 where a
-claim holds in more than 5 % of null worlds, or in fewer than 80 % of the others and does not say what it leaves `open`.
+Prints the share of each in which the claim holds, at the numbers of images and runs of a scale; with --page also writes
+docs/worlds.md. Exit code 1 where a claim holds in more than 5 % of null worlds, or in fewer than 80 % of the others and
+does not say what it leaves `open`.
 """
 
 import argparse
@@ -10,9 +11,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
+from redoubt.files import write_text
 from redoubt.judging.simulated import Row, rows
 from redoubt.study import catalog
 
+PAGE = Path("docs/worlds.md")
+TOP = """# Claims in simulated worlds
+
+The share of {worlds} simulated worlds in which each claim holds, at the numbers of images and runs of scale {scale}; written by
+`make worlds`. In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers
+that the paper prints are true. It should hold in at most 5 % of the first and in at least 80 % of the second, unless it
+says itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model is in
+`src/redoubt/judging/worlds.py`.
+
+"""
 HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "fit", "reason")
 
 
@@ -23,6 +35,12 @@ def table(found: Sequence[Row]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def page(found: Sequence[Row], worlds: int, scale: str) -> str:
+    """Return the table as a page of Markdown."""
+    lines = [HEAD, ("---",) * len(HEAD), *(_cells(row) for row in found)]
+    return TOP.format(worlds=worlds, scale=scale) + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -37,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="paper", help="scale whose numbers of images and runs are taken")
     parser.add_argument("--worlds", type=int, default=200, help="worlds of each kind")
+    parser.add_argument("--page", action="store_true", help=f"write {PAGE}, too")
     parser.add_argument("--study", help="the only study to look at")
     options = parser.parse_args(argv)
     found = catalog.load(".", {"scale": options.scale})
@@ -46,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise RedoubtError(f"--worlds {options.worlds}: at least one is needed")
     result = rows(found, Path("results") / options.scale, options.worlds, options.study)
     print(table(result))
+    if options.page:
+        write_text(PAGE, page(result, options.worlds, options.scale))
     return int(any(row.fit in ("vacuous", "powerless") for row in result))
 
 
