@@ -18,11 +18,13 @@ from redoubt.study import catalog
 PAGE = Path("docs/worlds.md")
 TOP = """# Claims in simulated worlds
 
-The share of {worlds} simulated worlds in which each claim holds, at the numbers of images and runs of scale {scale}; written by
-`make worlds`. In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers
-that the paper prints are true. It should hold in at most 5 % of the first and in at least 80 % of the second, unless it
-says itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model is in
-`src/redoubt/judging/worlds.py`.
+The share of {worlds} simulated worlds in which each claim holds, at the numbers of images and runs of scale {scale}.
+Written by `make worlds`.
+
+In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers that the
+paper prints are true. A claim should hold in at most 5 % of the first and in at least 80 % of the second, unless it says
+itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model of images, methods and
+runs is in `src/redoubt/judging/worlds.py`.
 
 """
 HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "fit", "reason")
