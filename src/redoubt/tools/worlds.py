@@ -21,9 +21,9 @@ TOP = """# Claims in simulated worlds
 The share of {worlds} simulated worlds in which each claim holds, at the numbers of images and runs of scale {scale}.
 Written by `make worlds`.
 
-In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers that the
-paper prints are true. A claim should hold in at most 5 % of the first and in at least 80 % of the second, unless it says
-itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model of images, methods and
+In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers that
+the paper prints are true. A claim should hold in at most 5 % of the first and in at least 80 % of the second, unless it
+says itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model of images, methods and
 runs is in `src/redoubt/judging/worlds.py`.
 
 """
