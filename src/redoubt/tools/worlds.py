@@ -23,8 +23,8 @@ Written by `make worlds`.
 
 In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers that
 the paper prints are true. A claim should hold in at most 5 % of the first and in at least 80 % of the second, unless it
-says itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model of images, methods and
-runs is in `src/redoubt/judging/worlds.py`.
+says itself what it leaves `open`. [config/README.md](../config/README.md) explains claims; the model of images, methods
+and runs is in `src/redoubt/judging/worlds.py`.
 
 """
 HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "fit", "reason")
