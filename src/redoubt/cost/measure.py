@@ -80,7 +80,8 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
     device.seed_everything("rates")
     model = classifier.build(entry, shape, classes)
     model = classifier.moved(model, where, classifier.memory_format(model.network, shape))
-    schedule = entry.training.model_copy(update={"learning_rate": 1e-9})  # chance labels must not make it diverge
+    # Chance labels must not make it diverge, and no accuracy ends it.
+    schedule = entry.training.model_copy(update={"learning_rate": 1e-9, "stop_at": None})
     options = registry.parameters("defenses", entry.defense.name, entry.defense.parameters)
     defense = registry.method("defenses", entry.defense.name).Defense(options, model.network)
     images = pictures(entry.dataset, shape, max(schedule.batch_size, getattr(options, "peers", 0))).to(where)
