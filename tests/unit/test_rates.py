@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.defenses import CASES
 
 from redoubt import registry
 from redoubt.cost import estimate
 from redoubt.cost import measure as rates
 from redoubt.study import catalog
 from redoubt.study.entries.attack import AttackEntry
+from tests.defenses import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = (1, 28, 28)
