@@ -12,6 +12,7 @@ Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Record = TypeVar("Record", bound=BaseModel)
+_LONGEST = 200  # characters of a value in an error
 
 
 class Strict(BaseModel):
@@ -31,6 +32,7 @@ def explain(error: ValidationError) -> str:
         return f"{where}: this key is required"
     message = first["msg"].removeprefix("Value error, ")
     given = reprlib.repr(first["input"])
+    given = given if len(given) <= _LONGEST else f"{given[:_LONGEST]}…"
     given = "" if isinstance(first["input"], dict) or message.startswith(given) else f"{given}: "
     return f"{where}: {given}{message}" if where else message
 

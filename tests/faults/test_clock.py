@@ -54,7 +54,7 @@ def test_results_older_than_their_inputs_are_taken_as_they_are(folder, tree):
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("src/redoubt/artifacts/lines.py", "\n", "\n# a comment\n", {"figure": 1, **LATER}),
+        ("src/redoubt/artifacts/lines.py", None, "\nEDITED = True\n", {"figure": 1, **LATER}),
         ("src/redoubt/report/templates/page.html.jinja", None, "<!-- a comment -->", {"report_page": 1}),
         (PUBLISHED, "98.31", "98.32", {"table": 2, "figure": 1, **LATER}),
         (ARTIFACTS, "caption: Two curves.", "caption: Both curves.", {"figure": 1, **LATER}),

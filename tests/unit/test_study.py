@@ -16,8 +16,9 @@ from redoubt.attacks import fgs
 from redoubt.defenses import clean
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json, entry_digest
-from redoubt.records import Strict
+from redoubt.records import Strict, typed
 from redoubt.study import catalog
+from redoubt.study.config import Config
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry
@@ -455,3 +456,9 @@ def test_a_run_goes_with_the_same_seed_of_its_source_or_with_the_first():
     model = load(ROOT).models["mnist-mlp-reference"]
     several = type(model)(**{**vars(model), "seeds": (3, 1, 4)})
     assert [several.seed_for(seed) for seed in (1, 4, 0)] == [1, 4, 3]
+
+
+def test_a_long_value_is_shortened_in_its_error():
+    with pytest.raises(RedoubtError) as error:
+        typed(Config, {"scale": [{"models": ["mnist-*"] * 4, "why": "x" * 30, "set": {"seeds": [0] * 6}}] * 6}, "file")
+    assert str(error.value).startswith("file: scale: [") and "…" in str(error.value) and len(str(error.value)) < 300
