@@ -23,7 +23,7 @@ from redoubt.data.sources import SOURCES
 
 BASE, MODEL = "results/demo/models/digits-mlp-reference/seed-0", "results/demo/models/digits-mlp-parseval/seed-0"
 ROWS = "results/demo/attacks/digits-mlp-parseval/seed-0/fgs-half.parquet"
-WHOLE_MODEL = ("weights.safetensors", "model.json", "history.csv")
+WHOLE_MODEL = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 # By step: the files that it publishes, the first of them the target that Snakemake is asked for.
 OUTPUTS = {
     "download": [f"results/data/mnist/{name}" for name in ("meta.json", "train.safetensors", "test.safetensors")],
