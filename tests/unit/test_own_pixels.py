@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from test_peer_graph import drawn, inspect, peered, plain
-from test_peers import IMAGES, layer, maps, network, with_background
+from test_peers import IMAGES, layer, maps, network, passed_by, with_background
 
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.surrogate import StraightThrough
@@ -139,16 +139,7 @@ def test_straight_through_gradients_pass_own_pixels_by_too():
     found = through(inputs)
     assert torch.equal(found, model(IMAGES))
     (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
-    point, total = IMAGES.clone().requires_grad_(), 0.0
-    with model.linked() as features:
-        for draw in range(3):
-            first = model.network[1].module(model.network[0](point))
-            moved = module._shaped(model.layers["1"].link(first, features["1"][draw]), first)
-            second = model.network[3].module(model.network[2](first + (moved - first).detach()))
-            moved = module._shaped(model.layers["3"].link(second, features["3"][draw]), second)
-            logits = torch.nn.Sequential(*list(model.network)[4:])(second + (moved - second).detach())
-            total = total + logits.softmax(1) / 3
-    (expected,) = torch.autograd.grad(total.log()[:, 0].sum(), point)
+    expected = passed_by(model, IMAGES)
     assert torch.allclose(gradient, expected, atol=1e-5)
 
 

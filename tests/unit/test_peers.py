@@ -391,17 +391,9 @@ def test_prediction_changes_nothing_of_the_model():
     assert not any(part.training for part in model.modules())
 
 
-def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
-    model = network()
-    through = StraightThrough(model)
-    inputs = IMAGES.clone().requires_grad_()
-    found = through(inputs)
-    assert torch.equal(found, model(IMAGES))
-    assert not any(part.straight_through for part in model.layers.values())
-    (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
-
-    # By hand: values of the peer network, slopes of the network without its layers.
-    point = IMAGES.clone().requires_grad_()
+def passed_by(model, images):
+    """By hand: values of the peer network, slopes of the network without its layers."""
+    point = images.clone().requires_grad_()
     total = 0.0
     with model.linked() as features:
         for draw in range(3):
@@ -411,7 +403,20 @@ def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
             moved = module._shaped(model.layers["3"].link(second, features["3"][draw]), second)
             logits = torch.nn.Sequential(*list(model.network)[4:])(second + (moved - second).detach())
             total = total + logits.softmax(1) / 3
-    (expected,) = torch.autograd.grad(total.log()[:, 0].sum(), point)
+    (gradient,) = torch.autograd.grad(total.log()[:, 0].sum(), point)
+    return gradient
+
+
+def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
+    model = network()
+    through = StraightThrough(model)
+    inputs = IMAGES.clone().requires_grad_()
+    found = through(inputs)
+    assert torch.equal(found, model(IMAGES))
+    assert not any(part.straight_through for part in model.layers.values())
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
+
+    expected = passed_by(model, IMAGES)
     assert torch.allclose(gradient, expected, atol=1e-5)
     (exact,) = torch.autograd.grad(model(inputs)[:, 0].sum(), inputs)
     assert not torch.allclose(gradient, exact, atol=1e-3)

@@ -5,13 +5,23 @@ import pytest
 
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import estimate
-from redoubt.judging.samples import NoSample, sample, source, sources
+from redoubt.judging.evidence import NoNumber
+from redoubt.judging.finished import Finished
 from redoubt.rows import write_rows
 from redoubt.study import catalog
+from redoubt.study.addresses import Address
 from redoubt.study.needs import Need
 
 MODEL = "mnist-lenet-deepdefense"
 FOUND = catalog.load(".", {"scale": "paper"}, environment={})
+
+
+def place(study, artifact, *values, **named):
+    return FOUND._artifacts.place(study, Address(artifact, values, tuple(named.items())))
+
+
+def finished(root):
+    return Finished(FOUND, root / "results/paper")
 
 
 def write(root, attack, rows, study_model=MODEL):
@@ -29,21 +39,25 @@ def test_a_cell_has_the_values_that_its_number_is_made_of(tmp_path):
     rows = pd.DataFrame({"index": [4, 2, 9], "fraction": 0.5, "label": [0, 1, 2], "adversarial_label": [0, 5, 2]})
     rows = pd.concat([rows, rows.assign(fraction=1.0, adversarial_label=7)])
     write(tmp_path, "fgs-reference", rows)
-    found = sample(FOUND, "deepdefense", "table-1", {"row": MODEL, "column": "Acc.@0.5eps_ref"}, tmp_path)
-    assert (found.metric, found.model, found.attack) == ("accuracy(at=attacked)", MODEL, "fgs-reference")
-    seeds = FOUND.models[MODEL].seeds
-    expected = pd.DataFrame({"index": [4, 2, 9], "value": [1.0, 0.0, 1.0]})
-    runs = [expected.assign(seed=seed)[["seed", "index", "value"]] for seed in seeds]
-    pd.testing.assert_frame_equal(found.values, pd.concat(runs, ignore_index=True))
-    assert found.values["value"].mean() == estimate(found.metric, rows[rows["fraction"] == 0.5]).value
+    number = place("deepdefense", "table-1", MODEL, "Acc.@0.5eps_ref")
+    assert (number.metric, number.model, number.attack) == ("accuracy(at=attacked)", MODEL, "fgs-reference")
+    runs = finished(tmp_path).sample(number).runs
+    assert tuple(runs) == FOUND.models[MODEL].seeds
+    for run in runs.values():
+        assert run.images.tolist() == [2, 4, 9] and run.values.tolist() == [0.0, 1.0, 1.0]
+        assert run.values.mean() == estimate(number.metric, rows[rows["fraction"] == 0.5]).value
 
 
 def test_a_point_of_a_curve_is_found_by_its_swept_value(tmp_path):
-    (known, *_) = (each for each in sources(FOUND, "peernets", "figure-7") if each.model == "mnist-lenet5-peernet")
+    drawn = FOUND.artifacts["peernets", "figure-7"]
+    (known, *_) = (each for each in drawn.asked("samples") if each.model == "mnist-lenet5-peernet")
     rows = pd.DataFrame({"index": [0, 1], "rho": 0.2, "label": 0, "clean_label": [0, 0], "adversarial_label": [0, 1]})
     write(tmp_path, known.attack, pd.concat([rows, rows.assign(rho=0.4)]), known.model)
-    where = {**known.cell, "rho": 0.4}
-    assert sample(FOUND, "peernets", "figure-7", where, tmp_path).values["value"].tolist() in ([0, 1], [1, 0])
+    names = drawn.asked("address")
+    others = {name: value for name, value in known.cell.items() if name not in names}
+    number = place("peernets", "figure-7", *(known.cell[name] for name in names), **others, rho=0.4)
+    (run,) = finished(tmp_path).sample(number).runs.values()
+    assert run.images.tolist() == [0, 1] and run.values.tolist() in ([0, 1], [1, 0])
 
 
 def test_every_judged_cell_says_what_it_is_made_of():
@@ -53,18 +67,18 @@ def test_every_judged_cell_says_what_it_is_made_of():
             assert each.metric in drawn.asked("metrics")
         for cell in drawn.asked("cells"):
             if "verdict" in cell:
-                place = {"row": cell["row"], "column": cell["column"]}
-                assert source(FOUND, study, artifact, place).model == cell["row"]
+                number = place(study, artifact, cell["row"], cell["column"])
+                assert number.model == cell["row"] and number.attack is not None
 
 
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
-    place = {"row": MODEL, "column": "Acc."}
-    with pytest.raises(NoSample, match=f"deepfool has not been run on {MODEL}, seed 0"):
-        sample(FOUND, "deepdefense", "table-1", place, tmp_path)
-    with pytest.raises(RedoubtError, match="table-1: no numbers have rows of images where row = x"):
-        sample(FOUND, "deepdefense", "table-1", {"row": "x"}, tmp_path)
-    with pytest.raises(RedoubtError, match="table-1: 6 numbers have rows of images"):
-        sample(FOUND, "deepdefense", "table-1", {"row": MODEL}, tmp_path)
+    number = place("deepdefense", "table-1", MODEL, "Acc.")
+    with pytest.raises(NoNumber, match=f"the rows of deepfool on {MODEL}, seed 0, are not here"):
+        finished(tmp_path).sample(number)
+    with pytest.raises(RedoubtError, match="table-1 will have no cell where row = x"):
+        place("deepdefense", "table-1", "x", "Acc.")
+    with pytest.raises(RedoubtError, match="a metric-table is asked for row, column"):
+        place("deepdefense", "table-1", MODEL)
     monkeypatch.setattr(catalog.Catalog, "missing", lambda self, need: "no MNIST here")
-    with pytest.raises(NoSample, match="no MNIST here"):
-        sample(FOUND, "deepdefense", "table-1", place, tmp_path)
+    with pytest.raises(NoNumber, match="no MNIST here"):
+        finished(tmp_path).sample(number)

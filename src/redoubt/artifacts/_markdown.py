@@ -14,5 +14,10 @@ def table(entry: ArtifactEntry, header: list[str], rows: Iterable[list[str]], no
     return "\n".join(lines) + "\n"
 
 
+def called(entry: ArtifactEntry, model: str, show: Iterable[str]) -> list[str]:
+    """Return what a table calls a model: the values of the labels that it shows, empty where there is none."""
+    return [entry.models[model].labels.get(label, "") for label in show]
+
+
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
-from redoubt.artifacts._markdown import table
+from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown, with_spread
 from redoubt.judging.paper import Paper
@@ -110,8 +110,8 @@ def markdown(entry: ArtifactEntry[Parameters], cells: list[Cell]) -> str:
     """Return the table as Markdown: paper, ours, difference, interval and n in every cell."""
     options, rows = entry.parameters, []
     for model in options.models:
-        labels, own = entry.models[model].labels, [cell for cell in cells if cell.row == model]
-        rows.append([*(labels.get(key, "") for key in options.show), *map(_text, own)])
+        own = [cell for cell in cells if cell.row == model]
+        rows.append([*called(entry, model, options.show), *map(_text, own)])
     notes = [
         "",
         "Cells: paper → ours ± deviation between runs [95 % interval], difference, n images, verdict.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redoubt.artifacts._markdown import table
+from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import pd
 from redoubt.records import Strict
@@ -89,8 +89,7 @@ def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown."""
     show, rows = entry.parameters.show, []
     for model in entry.parameters.models:
-        labels, own = entry.models[model].labels, data[data["row"] == model].to_dict("records")
-        rows.append([*(labels.get(key, "") for key in show), *map(_text, own)])
+        rows.append([*called(entry, model, show), *map(_text, data[data["row"] == model].to_dict("records"))])
     notes = ["", "Cells: ours; ✓ as the paper prints it, or paper → **ours**; without a mark the paper prints none."]
     return table(entry, [*show, *(column.label for column in entry.parameters.columns)], rows, notes)
 

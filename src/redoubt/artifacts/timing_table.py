@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from redoubt.artifacts._markdown import table
+from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.judging.cells import COLUMNS, cell, shown, with_spread
 from redoubt.judging.paper import Paper
@@ -102,10 +102,7 @@ HEADER = ["work", "batch", "N", "M", "with peer layers, s", "without, s", "paper
 def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown: a line for each model and kind of work."""
     show, run = entry.parameters.show, data["verdict"] != "not-run"
-    rows = [
-        [*(entry.models[row["row"]].labels.get(key, "") for key in show), row["column"], *_cells(row)]
-        for row in data.to_dict("records")
-    ]
+    rows = [[*called(entry, row["row"], show), row["column"], *_cells(row)] for row in data.to_dict("records")]
     notes = ["", "Ratios: median of measurements side by side [95 % interval]. Seconds: medians."]
     notes += [
         f"- {n} measurements each on {device}, threads: {threads:.0f}"

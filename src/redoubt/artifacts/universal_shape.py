@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from redoubt.artifacts._markdown import table
+from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.lazily import np, pd
 from redoubt.records import Share, Strict
@@ -98,10 +98,7 @@ HEADER = ["ρ", "seed", "l2 norm", "energy off the centre", "if spread evenly", 
 def markdown(entry: ArtifactEntry[Parameters], data: pd.DataFrame) -> str:
     """Return the table as Markdown, a line for each perturbation."""
     show = entry.parameters.show
-    rows = [
-        [*(entry.models[row["row"]].labels.get(key, "") for key in show), *_cells(row)]
-        for row in data.to_dict("records")
-    ]
+    rows = [[*called(entry, row["row"], show), *_cells(row)] for row in data.to_dict("records")]
     return table(entry, [*show, *HEADER], rows, [f"\n- {reason}" for reason in data["reason"].dropna().unique()])
 
 

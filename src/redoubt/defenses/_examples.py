@@ -12,6 +12,15 @@ from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
 from redoubt.records import Positive, Share, Strict
 
+Label = Annotated[
+    Literal["true", "predicted"],
+    Field(description="class whose cross-entropy is raised: the image's own, or that of the network's prediction"),
+]
+Mode = Annotated[
+    Literal["train", "eval"],
+    Field(description="mode of the network while examples are made; running statistics stay as they are in both"),
+]
+
 
 class InnerAttack(Strict):
     """The examples that are trained on; lengths are in units of images in [0, 1]."""
@@ -21,12 +30,8 @@ class InnerAttack(Strict):
     steps: Annotated[int, Field(gt=0)] = Field(10, description="gradient steps")
     step_size: Positive = Field(2 / 255, description="length of a step")
     random_start: bool = Field(True, description="start anywhere in the ball; at the image when false")
-    label: Literal["true", "predicted"] = Field(
-        "true", description="class whose cross-entropy is raised: the image's own, or that of the network's prediction"
-    )
-    mode: Literal["train", "eval"] = Field(
-        "train", description="mode of the network while examples are made; running statistics stay as they are in both"
-    )
+    label: Label = "true"
+    mode: Mode = "train"
 
 
 class Mixed(InnerAttack):

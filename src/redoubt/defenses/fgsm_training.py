@@ -9,8 +9,6 @@ leave the running statistics of batch normalisation as they are.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from redoubt.defenses import _examples, pgd_training
@@ -26,12 +24,8 @@ class Parameters(Strict):
 
     epsilon: Positive = Field(8 / 255, description="length of the step along the sign of the gradient")
     clean: Share = Field(0.5, description="share of the images of a batch that stay clean")
-    label: Literal["true", "predicted"] = Field(
-        "true", description="class whose cross-entropy is raised: the image's own, or that of the network's prediction"
-    )
-    mode: Literal["train", "eval"] = Field(
-        "train", description="mode of the network while examples are made; running statistics stay as they are in both"
-    )
+    label: _examples.Label = "true"
+    mode: _examples.Mode = "train"
 
 
 class Defense(pgd_training.Defense):

@@ -12,7 +12,7 @@ Deviation: no label smoothing; the inner attack is that of `pgd-training`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -27,12 +27,8 @@ DECLARES = Declaration(pretrained=False)
 class Parameters(_examples.InnerAttack):
     """The examples that images are paired with, and how strongly; lengths are in units of images in [0, 1]."""
 
-    label: Literal["true", "predicted"] = Field(
-        "predicted", description="class whose cross-entropy is raised: the image's own, or that of the prediction"
-    )
-    mode: Literal["train", "eval"] = Field(
-        "eval", description="mode of the network while examples are made; running statistics stay as they are in both"
-    )
+    label: _examples.Label = "predicted"
+    mode: _examples.Mode = "eval"
     weight: Annotated[float, Field(ge=0)] = Field(0.5, description="weight of the mean squared gap between logits")
 
 

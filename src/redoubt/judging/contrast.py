@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import reduce
 
 from redoubt.judging.evidence import NoNumber, Run, Sample
+from redoubt.judging.intervals import resampled
 from redoubt.lazily import lazy, np
 
 stats = lazy("scipy.stats")
@@ -228,12 +229,12 @@ def _flipped(differences: np.ndarray) -> float:
 
 def _bootstrap(left: Sample, right: Sample, ours: list[np.ndarray], theirs: list[np.ndarray], factor: float) -> float:
     """Return the variance of the effect over images, the same images being drawn for both sides and all runs."""
-    generator, n, found = np.random.default_rng(0), len(ours[0]), []
-    for _ in range(RESAMPLES):
-        drawn = generator.integers(0, n, n)
+
+    def effect(drawn: np.ndarray) -> float:
         first = np.mean([_number(left, run[drawn]) for run in ours])
-        found.append(first - factor * np.mean([_number(right, run[drawn]) for run in theirs]))
-    return float(np.var(found, ddof=1))
+        return float(first - factor * np.mean([_number(right, run[drawn]) for run in theirs]))
+
+    return float(np.var(resampled(len(ours[0]), effect, RESAMPLES), ddof=1))
 
 
 def _independent(left: Sample, right: Sample, factor: float, offset: float) -> Contrast:

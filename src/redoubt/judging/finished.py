@@ -9,11 +9,10 @@ from pathlib import Path
 from redoubt.errors import RedoubtError
 from redoubt.judging.estimate import NoValue, per_image
 from redoubt.judging.evidence import NoNumber, Run, Sample
-from redoubt.judging.samples import picked
 from redoubt.judging.search import with_search
 from redoubt.lazily import np, pd
 from redoubt.metrics.interface import read
-from redoubt.rows import read_rows
+from redoubt.rows import picked, read_rows
 from redoubt.study.addresses import NUMBER, Place
 from redoubt.study.catalog import Catalog
 from redoubt.study.needs import Need

@@ -27,13 +27,13 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
 
 
-def resampled(count: int, statistic: Callable[[np.ndarray], float]) -> np.ndarray:
-    """Return a statistic of `RESAMPLES` draws with replacement of the places 0 to `count` - 1.
+def resampled(count: int, statistic: Callable[[np.ndarray], float], draws: int = RESAMPLES) -> np.ndarray:
+    """Return a statistic (draws,) of each draw with replacement of the places 0 to `count` - 1.
 
     The draws are always the same.
     """
     generator = np.random.default_rng(0)
-    return np.array([statistic(generator.integers(0, count, count)) for _ in range(RESAMPLES)])
+    return np.array([statistic(generator.integers(0, count, count)) for _ in range(draws)])
 
 
 def percentiles(found: np.ndarray, level: float = 0.95) -> Interval:

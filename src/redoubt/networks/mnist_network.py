@@ -7,10 +7,13 @@ zero: the paper does not say how it begins.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from redoubt.lazily import torch
-from redoubt.networks._layers import Scaled, flat_features, initialise
+from redoubt.networks._chain import Chain
+from redoubt.networks._layers import Scaled
+
+LAYERS = Chain(
+    "Conv-5-32 ReLU Conv-5-32 ReLU MaxPool-2 Conv-5-64 ReLU Conv-5-64 ReLU MaxPool-2 FC-512 ReLU FC-10", padded=True
+)
 
 
 class Parameters(Scaled):
@@ -19,18 +22,4 @@ class Parameters(Scaled):
 
 def build(parameters: Parameters, shape: tuple[int, int, int], classes: int) -> torch.nn.Sequential:
     """Return the network; it maps inputs (N, *shape) to logits (N, classes)."""
-    nn = torch.nn
-    narrow, wide, hidden = (parameters.units(units) for units in (32, 64, 512))
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    channels = shape[0]
-    for number, units in enumerate((narrow, narrow, wide, wide), 1):
-        layers[f"conv{number}"] = nn.Conv2d(channels, units, 5, padding=2)
-        layers[f"relu{number}"] = nn.ReLU()
-        if number % 2 == 0:
-            layers[f"pool{number}"] = nn.MaxPool2d(2)
-        channels = units
-    layers["flatten"] = nn.Flatten()
-    layers["fc1"] = nn.Linear(flat_features(nn.Sequential(layers), shape), hidden)
-    layers["relu5"] = nn.ReLU()
-    layers["fc2"] = nn.Linear(hidden, classes)
-    return initialise(nn.Sequential(layers), parameters)
+    return LAYERS.build(parameters, shape, classes)

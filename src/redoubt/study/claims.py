@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Literal
 from redoubt.errors import RedoubtError
 from redoubt.study.addresses import Address, Place, read_address
 from redoubt.study.config import Check, Scalar, Values
+from redoubt.study.expand import combined
 
 Relation = Literal[">", ">=", "<", "<=", "="]
 Find = Callable[[Address, str | None], Place]
@@ -131,12 +131,8 @@ def decidable(check: Check, find: Find) -> Iterator[Decidable]:
 
 def _combinations(given: Values) -> Iterator[dict[str, str]]:
     """Yield every combination of the values, as text."""
-    for values in itertools.product(*given.values()):
-        filled: dict[str, str] = {}
-        for names, value in zip(given, values, strict=True):
-            parts = value if isinstance(value, list) else [value]
-            filled |= {name: _text(part) for name, part in zip(names.split(), parts, strict=True)}
-        yield filled
+    for values in combined(given):
+        yield {name: _text(value) for name, value in values.items()}
 
 
 def _text(value: Scalar) -> str:

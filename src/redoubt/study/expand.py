@@ -227,7 +227,6 @@ def _combinations(lists: Any, where: str) -> Iterator[dict[str, Any]]:
     """Yield every combination of values by name, the last name fastest; names that stand together go together."""
     if not isinstance(lists, Mapping) or not lists:
         raise RedoubtError(f"{where}: expected names, each with a list of values")
-    choices = []
     for names, values in lists.items():
         own = str(names).split()
         if not own or not all(_VARIABLE.fullmatch(f"{{{name}}}") for name in own):
@@ -239,9 +238,18 @@ def _combinations(lists: Any, where: str) -> Iterator[dict[str, Any]]:
             if len(parts) != len(own) or not all(isinstance(part, str | int | float | Mapping) for part in parts):
                 many = f"{len(own)} values in a list" if len(own) > 1 else "one value"
                 raise RedoubtError(f"{where}.{names}: {value!r:.80}: expected {many}")
-        choices.append([dict(zip(own, value if len(own) > 1 else [value], strict=True)) for value in values])
-    for chosen in itertools.product(*choices):
-        yield {name: value for part in chosen for name, value in part.items()}
+    yield from combined(lists)
+
+
+def combined(lists: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of values by name, as `_combinations`, of lists that are known to be sound."""
+    for chosen in itertools.product(*lists.values()):
+        parts = [value if isinstance(value, list) else [value] for value in chosen]
+        yield {
+            name: value
+            for names, own in zip(lists, parts, strict=True)
+            for name, value in zip(str(names).split(), own, strict=True)
+        }
 
 
 def _filled(value: Any, given: Mapping[str, Any], where: str) -> Any:
