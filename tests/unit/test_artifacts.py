@@ -295,6 +295,21 @@ def test_tables_do_not_depend_on_the_style_of_figures():
     assert style_of_figures in closure("redoubt.steps.figure", "redoubt.artifacts.lines")
 
 
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_no_axis_of_a_picture_magnifies_rounding(scale):
+    figure = Figure()
+    same, apart = figure.subplots(1, 2)
+    values = np.array([0.6, np.float64(np.float32(0.6)), 0.6 * (1 + 1e-7)])
+    same.plot(-values, values)
+    apart.plot(-values, [0.6, 0.6001, 0.6002])
+    for axis in (same, apart):
+        axis.set_yscale(scale)
+    limits = apart.get_ylim()
+    content = style.picture(Drawing(pd.DataFrame(), figure=figure), "svg").decode()
+    assert same.get_ylim() == pytest.approx((0.57, 0.63)) and same.get_xlim() == pytest.approx((-0.63, -0.57))
+    assert apart.get_ylim() == limits and "1e" not in content.partition("axes_2")[0]
+
+
 def test_a_label_that_is_no_formula_is_one_line():
     figure = Figure()
     figure.suptitle("$x_{$ and $(touch pwned)$")

@@ -254,12 +254,26 @@ def absent_picture(axis: Axes, reason: str, width: int) -> None:
     axis.text(0.0, 1.0, text, fontsize=6, color="#666666", **place)
 
 
+ROUNDING = 1e-5
+"""Differences below this share of a value are taken for rounding: one float32 has 6e-8, sums of many have more."""
+
+
+def steady(figure: Figure) -> None:
+    """Widen every axis along which all that is drawn is one number but for rounding, so that it magnifies none."""
+    for axes, name in ((axes, name) for axes in figure.axes for name in "xy"):
+        ends = getattr(axes, f"get_{name}lim")()
+        middle = sum(ends) / 2
+        if abs(ends[1] - ends[0]) < ROUNDING * abs(middle):
+            getattr(axes, f"set_{name}lim")(middle - abs(middle) / 20, middle + abs(middle) / 20)
+
+
 def picture(drawing: Drawing, kind: str) -> bytes:
     """Return a figure as a file of a `kind`, svg or png, with the same bytes every time.
 
     Raises:
         RedoubtError: a title or label contains `$...$` that is not valid math text.
     """
+    steady(drawing.figure)
     content = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     try:
