@@ -35,7 +35,7 @@ plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not availab
 	@python -m redoubt.tools.plan --scale $(SCALE)
 
 worlds: $(STAMP) ## in how many simulated worlds each claim holds, without any effect and where the paper is right; writes docs/worlds.md
-	@python -m redoubt.tools.worlds --scale paper --page
+	@python -m redoubt.tools.worlds --scale paper --write
 
 test: $(STAMP) ## all tests
 	python -m pytest -n auto --dist loadfile

@@ -29,6 +29,11 @@ def published_file(study: str) -> str:
     return f"config/published/{study}.csv"
 
 
+def worlds_file(study: str) -> str:
+    """Return the file of what simulated worlds say of a study's claims; it may be absent."""
+    return f"config/worlds/{study}.csv"
+
+
 def data_folder(dataset: str) -> str:
     """Return the folder of a dataset, shared by all scales."""
     return f"results/data/{dataset}"

@@ -14,6 +14,7 @@ import pytest
 from redoubt.errors import RedoubtError
 from redoubt.graph.code import SOURCE
 from redoubt.judging.cells import COLUMNS
+from redoubt.judging.held import Held
 from redoubt.report import views
 from redoubt.report.page import TEMPLATES
 from redoubt.report.page import page as report_page
@@ -92,7 +93,7 @@ ENTRY = {
                 },
                 {"id": "figure-3", "kind": "figure", "title": "Figure 3. Undrawn", "caption": "", "plot": "lines"},
             ],
-            "claims": {"claim-1": {}},
+            "claims": {"claim-1": {"basis": "b1"}},
             "deviations": [{"topic": "Norms", "choice": "0-255", "alternatives": ""}],
         }
     },
@@ -224,7 +225,7 @@ def test_headings_have_scopes_and_stamp_tells_the_scale(results):
 
 
 def test_every_check_of_a_claim_shows_effect_p_and_n(results):
-    (view,) = views.claim_views(results / "claims.csv")
+    (view,) = views.claim_views(results / "claims.csv", ENTRY)
     assert [part["dataset"] for part in view["parts"]] == ["Toys"] and view["here"] == "fails"
     first, second = view["checks"]
     assert [first[name] for name in ("effect", "adjusted", "n", "test")] == [
@@ -242,7 +243,7 @@ def test_every_check_of_a_claim_shows_effect_p_and_n(results):
 def test_claims_of_an_older_run_are_read(results):
     old = {key: CLAIM[key] for key in CLAIM if key not in ("dataset", "check", "here")}
     write_rows(results / "claims.csv", [old])
-    (view,) = views.claim_views(results / "claims.csv")
+    (view,) = views.claim_views(results / "claims.csv", ENTRY)
     assert (view["here"], view["parts"], view["checks"]) == ("fails", [], [])
     assert "Defended is best" in report_page(ENTRY, results) and "fails" in summary(ENTRY, results)
 
@@ -296,6 +297,20 @@ def test_cells_that_make_no_sense_are_refused(results, changes, message):
     write_rows(results / "scorecard.csv", spoil(CELLS, **changes), COLUMNS)
     with pytest.raises(RedoubtError, match=message):
         report_page(ENTRY, results)
+
+
+def test_a_claim_is_shown_with_its_shares_of_simulated_worlds(results):
+    facts = {"study": "toy", "claim": "claim-1", "scale": "paper", "worlds": 200, "checks": 2, "simulated": 1}
+    now = Held(**facts, basis="b1", null=0.025, fit="fit", reason="no numbers are printed")
+    text = report_page(ENTRY, results, [now])
+    cells = re.findall(r'<dd title="([^"]*)">([^<]*)</dd>', text)
+    reason = "200 worlds of each kind at scale paper; no numbers are printed"
+    assert cells == [(reason, "2.5 %"), (reason, "—")]
+    assert "Older than the claim" not in text
+    old = report_page(ENTRY, results, [now.model_copy(update={"basis": "b0", "printed": 0.995})])
+    assert "2.5 % (older)</dd>" in old and "99.5 % (older)</dd>" in old
+    assert old.count("Older than the claim") == 1 and "simulated worlds of claim-1;" in old
+    assert re.findall(r'<dd title="([^"]*)">', report_page(ENTRY, results)) == ["not simulated"] * 2
 
 
 def test_studies_without_claims_have_a_report(results):

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.cells import COLUMNS, Print, cell, frame, read_cells, read_scorecard, shown, with_spread
+from redoubt.judging.cells import COLUMNS, Cell, Print, cell, read_cells, shown, with_spread
+from redoubt.judging.tables import frame, read_records
 from redoubt.study.entries.artifact import ArtifactEntry, Verdict
 from redoubt.study.published import Published, read_published
 
@@ -129,10 +130,10 @@ def test_cells_read_back_as_they_were_written(tmp_path):
         cell(ENTRY, ("m", "Acc. 2"), "accuracy", rows, None, apart),
     ]
     path = tmp_path / "table-1.csv"
-    frame(cells).assign(seconds=1.5).to_csv(path, index=False)
-    assert read_cells(path) == read_scorecard(path) == cells
+    frame(Cell, cells).assign(seconds=1.5).to_csv(path, index=False)
+    assert read_cells(path) == read_records(path, Cell) == cells
     assert (cells[2].verdict, cells[2].reason) == ("not-comparable", "other images")
-    assert [*frame(cells)] == COLUMNS
+    assert [*frame(Cell, cells)] == COLUMNS
     with pytest.raises(ValidationError):
         cells[0].verdict = "deviates"
 
@@ -142,7 +143,7 @@ def test_what_holds_no_cells_is_no_scorecard(tmp_path):
     path.write_text("model,epoch\na,0\n")
     assert read_cells(path) is None
     with pytest.raises(RedoubtError, match=r"figure-2\.csv: column 'study' is missing"):
-        read_scorecard(path)
+        read_records(path, Cell)
 
 
 @pytest.mark.parametrize(

@@ -206,6 +206,14 @@ def test_another_look_of_a_method_draws_the_figures_again_that_show_it(tree):
     assert changed == shown and "figure/peernets/figure-7" in changed and "figure/deepdefense/figure-2" not in changed
 
 
+def test_other_shares_of_simulated_worlds_write_the_report_again_and_nothing_else(tree):
+    before = {job.name: job for job in Jobs(catalog.load(tree))}
+    for file in (tree / "config/worlds").iterdir():
+        file.write_text(file.read_text().splitlines()[0])
+    after = {job.name: job for job in Jobs(catalog.load(tree))}
+    assert {name for name in before if before[name] != after[name]} == {"report"}
+
+
 @pytest.mark.parametrize(
     ("look", "problem"),
     [

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from redoubt.judging import simulated, truth, worlds
+from redoubt.errors import RedoubtError
+from redoubt.judging import held, simulated, truth, worlds
 from redoubt.judging.claims import decide
 from redoubt.judging.evidence import NoNumber
-from redoubt.judging.simulated import POWERFUL, VACUOUS, Row
+from redoubt.judging.held import Held
+from redoubt.judging.simulated import POWERFUL, VACUOUS
 from redoubt.judging.truth import key
 from redoubt.judging.worlds import Design, World
 from redoubt.study import catalog
@@ -24,7 +26,7 @@ from redoubt.study.sizes import counted
 from redoubt.tools import worlds as tool
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = ["deepdefense", "peernets"]
+STUDIES = sorted(path.name for path in (ROOT / "config/studies").iterdir())
 NULL, TRUE = 200, 15
 MOST = int(stats.binom.ppf(0.999, NULL, VACUOUS)) / NULL
 LEAST = int(stats.binom.ppf(0.001, TRUE, POWERFUL)) / TRUE
@@ -194,7 +196,7 @@ def test_a_metric_over_some_images_has_the_printed_share_of_them(found, design, 
 
 
 def test_what_one_image_is_taken_for_is_not_simulated(rows):
-    row: Row = next(row for row in rows if (row.study, row.claim) == ("peernets", "claim-13"))
+    row: Held = next(row for row in rows if (row.study, row.claim) == ("peernets", "claim-13"))
     assert row.null is None
     assert "cannot be simulated: fooled says what one image is taken for" in row.reason
 
@@ -204,6 +206,47 @@ def test_an_unprinted_number_does_not_exist_where_printed_ones_are_true(found, d
         World(design, numbers, lambda _: 0.5, 0).number(place(found, "figure-2[mnist-mlp-clean, test_rho_2, epoch=1]"))
 
 
-def test_the_page_lists_every_claim(found):
-    lines = [line.split(" | ")[:2] for line in (ROOT / tool.PAGE).read_text().splitlines() if line.startswith("| ")]
-    assert [tuple(cell.strip("| ") for cell in line) for line in lines[2:]] == list(found.claims)
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_of_the_claims_as_they_are(found):
+    kept = held.read(ROOT, STUDIES)
+    now = {name: found.basis(name[0], claim) for name, claim in found.claims.items()}
+    assert {(row.study, row.claim): row.basis for row in kept} == now, "run `make worlds`"
+    assert {row.scale for row in kept} == {"paper"}
+    assert (ROOT / tool.PAGE).read_text(encoding="utf-8") == tool.page(kept)
+
+
+def test_a_claim_has_the_same_basis_at_every_scale_and_another_when_what_is_simulated_changes(found, monkeypatch):
+    small = catalog.load(ROOT, {"scale": "demo", "studies": STUDIES})
+    bases = {name: found.basis(name[0], claim) for name, claim in found.claims.items()}
+    assert {name: small.basis(name[0], claim) for name, claim in small.claims.items()} == bases
+    entry = small.report_entry()["studies"]["deepdefense"]["claims"]["claim-3"]
+    assert entry["basis"] == bases["deepdefense", "claim-3"]
+    claim = found.claims["deepdefense", "claim-3"]
+    own = found.basis("deepdefense", claim)
+    assert found.basis("deepdefense", dataclasses.replace(claim, statement="Other words.", where="elsewhere")) == own
+    changes = [{"checks": claim.checks[1:]}, {"open": "a search"}, {"opposite": "margin"}]
+    assert own not in {found.basis("deepdefense", dataclasses.replace(claim, **change)) for change in changes}
+    model = claim.checks[0].left.model
+    raw = found.studies["deepdefense"]
+    entries = {**raw.baselines, **raw.models}
+    monkeypatch.setitem(raw.models, model, entries[model].model_copy(update={"seeds": [0, 1]}))
+    assert found.basis("deepdefense", claim) != own
+
+
+def test_a_study_is_written_alone_and_read_back(found, design, numbers, tmp_path):
+    rows = [
+        simulated.simulated(design, numbers, {name: found.claims[name]}, 4, 1)[0]
+        for name in (("deepdefense", "claim-3"), ("peernets", "claim-13"))
+    ]
+    for row in rows[::-1]:
+        tool.write(tmp_path, [row])
+    assert held.read(tmp_path, ["deepdefense", "absent", "peernets"]) == rows
+    assert [line.split(" | ")[:2] for line in (tmp_path / tool.PAGE).read_text().splitlines()[-2:]] == [
+        ["| deepdefense", "claim-3"],
+        ["| peernets", "claim-13"],
+    ]
+    (tmp_path / "config/worlds/peernets.csv").write_text("study,claim\npeernets,claim-13\n")
+    with pytest.raises(RedoubtError, match=r"peernets\.csv: column 'basis' is missing"):
+        held.read(tmp_path, ["peernets"])

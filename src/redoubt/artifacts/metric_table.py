@@ -12,8 +12,9 @@ from pydantic import Field
 
 from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.judging.cells import COLUMNS, Cell, cell, frame, shown, with_spread
+from redoubt.judging.cells import COLUMNS, Cell, cell, shown, with_spread
 from redoubt.judging.paper import Paper
+from redoubt.judging.tables import frame
 from redoubt.judging.verdicts import judge
 from redoubt.metrics.interface import Named
 from redoubt.records import Strict
@@ -21,6 +22,7 @@ from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 
+KIND = "table"
 ADDRESS = ("row", "column")  # columns that name a number in a claim
 
 
@@ -103,7 +105,7 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
             printed = paper.prints(model, column.label, column.apart, repeats)
             cells.append(cell(entry, (model, column.label), column.metric, images, missing, printed))
     judged = judge(entry, cells, paper.block)
-    return Drawing(frame(judged), text=markdown(entry, judged))
+    return Drawing(frame(Cell, judged), text=markdown(entry, judged))
 
 
 def markdown(entry: ArtifactEntry[Parameters], cells: list[Cell]) -> str:

@@ -259,11 +259,15 @@ class Jobs:
         )
         metrics = [metric for key in catalog.artifacts for metric in self._metrics(*key)]
         templates = sorted((self._source / "redoubt/report/templates").iterdir())
+        worlds = [layout.worlds_file(study) for study in catalog.studies]
         yield self._job(
             "report",
             metrics,
             (layout.report_file(scale),),
-            tuple(str(file.absolute()) for file in templates if file.is_file()),
+            (
+                *(str(file.absolute()) for file in templates if file.is_file()),
+                *(file for file in worlds if (catalog.root / file).is_file()),
+            ),
             inputs={
                 "scorecard": scorecard["scorecard"],
                 "claims": scorecard["claims"],

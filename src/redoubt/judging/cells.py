@@ -1,21 +1,19 @@
 """Cells: one published number beside the reproduced one, with its interval and verdict.
 
-A `Cell` is a row of the CSV files of tables and of scorecard.csv. `frame` is what is written of cells, `read_cells`
-reads them back; nobody else knows how a cell is spelt in a file.
+A `Cell` is a row of the CSV files of tables and of scorecard.csv.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from redoubt.judging.estimate import Estimate, NoValue, estimate
-from redoubt.judging.tables import read_csv
+from redoubt.judging.tables import read_csv, read_records, required
 from redoubt.lazily import pd
 from redoubt.metrics.interface import read
-from redoubt.records import Strict, typed
+from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.published import Published
 
@@ -89,39 +87,16 @@ class Cell(Strict):
 
 COLUMNS = list(Cell.model_fields)
 FOUND = list(Found.model_fields)
-REQUIRED = [name for name, field in Cell.model_fields.items() if field.is_required()]
-
-
-def frame(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return cells as the rows of a CSV file, a column for each field."""
-    return pd.DataFrame([cell.model_dump() for cell in cells], columns=COLUMNS)
 
 
 def read_cells(path: Path) -> list[Cell] | None:
     """Return the cells of a CSV file, further columns left out; None where it holds something else.
 
-    A file of an older run may lack columns; they have their defaults.
-
     Raises:
         RedoubtError: the file is missing or broken, or a value is not what its column asks for.
     """
     rows = read_csv(path)
-    if not rows or not set(REQUIRED) <= set(rows[0]):
-        return None
-    return [_read(row, f"{path}: row {number}") for number, row in enumerate(rows, start=1)]
-
-
-def read_scorecard(path: Path) -> list[Cell]:
-    """Return the cells of a file that holds nothing else, such as scorecard.csv.
-
-    Raises:
-        RedoubtError: as `read_cells`, and for a column that is missing.
-    """
-    return [_read(row, f"{path}: row {number}") for number, row in enumerate(read_csv(path, REQUIRED), start=1)]
-
-
-def _read(row: dict[str, str], what: str) -> Cell:
-    return typed(Cell, {name: row[name] for name in COLUMNS if row.get(name)}, what)
+    return read_records(path, Cell) if rows and set(required(Cell)) <= set(rows[0]) else None
 
 
 def _estimated(metric: str, rows: pd.DataFrame | None, missing: str | None) -> Estimate | Found:

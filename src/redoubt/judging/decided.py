@@ -12,9 +12,8 @@ from pathlib import Path
 
 from redoubt.judging.claims import ALL, Decision, Outcome, Verdict, decide
 from redoubt.judging.evidence import Evidence
-from redoubt.judging.tables import read_csv
-from redoubt.lazily import pd
-from redoubt.records import Strict, typed
+from redoubt.judging.tables import read_records
+from redoubt.records import Strict
 from redoubt.study.claims import Resolved
 
 
@@ -29,8 +28,8 @@ class Row(Strict):
     claim: str
     dataset: str = ALL
     check: str = ""
-    statement: str
-    where: str
+    statement: str = ""
+    where: str = ""
     verdict: Verdict
     here: Verdict | None = None
     published_verdict: Verdict
@@ -41,10 +40,6 @@ class Row(Strict):
     runs: int | None = None
     test: str = ""
     evidence: str = ""
-
-
-COLUMNS = list(Row.model_fields)
-REQUIRED = [name for name, field in Row.model_fields.items() if field.is_required()]
 
 
 def rows(study: str, key: str, claim: Resolved, ours: Evidence, printed: Evidence) -> list[Row]:
@@ -87,25 +82,14 @@ def _deciding(part: Decision) -> Outcome:
     return sure(wanted, key=lambda outcome: -1.0 if outcome.adjusted is None else outcome.adjusted)
 
 
-def frame(found: Sequence[Row]) -> pd.DataFrame:
-    """Return rows as those of a CSV file, a column for each field."""
-    return pd.DataFrame([row.model_dump() for row in found], columns=COLUMNS).astype({"n": "Int64", "runs": "Int64"})
-
-
 def read(path: Path) -> list[Row]:
     """Return the rows of claims.csv; a blank file has none, and one of an older run lacks columns.
 
     Raises:
         RedoubtError: the file is missing or broken, or a value is not what its column asks for.
     """
-    if path.is_file() and not path.read_bytes().strip():
-        return []
-    found = []
-    for number, row in enumerate(read_csv(path, REQUIRED), start=1):
-        given = {name: value for name, value in row.items() if value != "" and name in COLUMNS}
-        given |= {name: "" for name in REQUIRED if name not in given}
-        found.append(typed(Row, given, f"{path}: row {number}"))
-    return found
+    blank = path.is_file() and not path.read_bytes().strip()
+    return [] if blank else read_records(path, Row)
 
 
 def totals(found: Sequence[Row]) -> list[Row]:

@@ -4,51 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from redoubt.judging.claims import Outcome, decide
 from redoubt.judging.evidence import NoNumber
 from redoubt.judging.finished import Finished
+from redoubt.judging.held import Fit, Held
 from redoubt.judging.truth import Key, key, null, printed
 from redoubt.judging.worlds import Design, World, shares
 from redoubt.layout import published_file
 from redoubt.lazily import np
 from redoubt.progress import progress
-from redoubt.records import Strict
 from redoubt.study.addresses import Place
 from redoubt.study.catalog import Catalog
 from redoubt.study.claims import Decidable, Resolved
 
 VACUOUS, POWERFUL = 0.05, 0.8
 """A claim may hold in this share of null worlds, and should hold in this share of the printed ones."""
-Fit = Literal["fit", "vacuous", "powerless", "open", "not-simulated"]
-
-
-class Row(Strict):
-    """What the worlds say of a claim; its fields are the columns of worlds.csv, in their order.
-
-    Attributes:
-        checks: how many it has.
-        null: share of null worlds in which its checks hold, what it leaves open aside; None where none is simulated.
-        simulated: checks whose numbers are all printed.
-        printed: share of worlds of the printed numbers in which these checks hold; None where there are none.
-        n: images behind its least check, None where none is tested.
-        runs: of the model that has fewest.
-        fit: `vacuous` where it holds in too many null worlds, `powerless` where in too few printed ones; `open` where
-            it says what it leaves open, so that it never holds.
-        reason: why something is not simulated.
-    """
-
-    study: str
-    claim: str
-    checks: int
-    null: float | None = None
-    simulated: int
-    printed: float | None = None
-    n: int | None = None
-    runs: int | None = None
-    fit: Fit
-    reason: str = ""
 
 
 def spread(found: Catalog, results: Path) -> Callable[[Place], float | None]:
@@ -71,7 +42,7 @@ def spread(found: Catalog, results: Path) -> Callable[[Place], float | None]:
     return of
 
 
-def rows(found: Catalog, results: Path, worlds: int, study: str | None = None) -> list[Row]:
+def rows(found: Catalog, results: Path, worlds: int, study: str | None = None) -> list[Held]:
     """Return what the worlds say of each claim.
 
     Args:
@@ -91,7 +62,7 @@ def simulated(
     claims: Mapping[tuple[str, str], Resolved],
     worlds: int,
     true_worlds: int,
-) -> list[Row]:
+) -> list[Held]:
     """Return what so many null worlds, and worlds of printed numbers, say of claims by study and id."""
     parts = {name: _Part(design, numbers, claim) for name, claim in claims.items()}
     held = {name: part.null(worlds) for name, part in progress(parts.items(), "null worlds")}
@@ -101,7 +72,7 @@ def simulated(
         world = World(design, numbers, applies, seed)
         for name, part in parts.items():
             true[name] += bool(part.known) and _holds(part.known, world)
-    return [part.row(*name, held[name], true[name] / true_worlds) for name, part in parts.items()]
+    return [part.row(*name, worlds, held[name], true[name] / true_worlds) for name, part in parts.items()]
 
 
 class _Part:
@@ -136,14 +107,18 @@ class _Part:
             held += all(_holds([check], world) for check in self.checks) and _holds(self.checks, world)
         return held / worlds if self.checks else None
 
-    def row(self, study: str, claim: str, held: float | None, true: float) -> Row:
+    def row(self, study: str, claim: str, worlds: int, held: float | None, true: float) -> Held:
         """Return the row of the claim, given the shares of null and of printed worlds in which its checks hold."""
         rest = len(self.checks) - len(self.known)
         reasons = [f"cannot be simulated: {reason}" for reason in self.absent]
         reasons += [f"no numbers are printed for {rest} of {len(self.claim.checks)} checks"] if rest else []
-        return Row(
+        found = self.design.found
+        return Held(
             study=study,
             claim=claim,
+            basis=found.basis(study, self.claim),
+            scale=found.config.scale,
+            worlds=worlds,
             checks=len(self.claim.checks),
             null=held,
             simulated=len(self.known),

@@ -1,4 +1,4 @@
-"""CSV files as they are spelt: every value is text, and a broken file is one line of an error."""
+"""CSV files: as they are spelt, every value a text, or as typed records; a broken file is one line of an error."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.errors import RedoubtError
+from redoubt.lazily import pd
+from redoubt.records import Record, typed
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -32,3 +34,26 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
                 f"{path}: row {number} does not have {len(names)} values; delete it and run its step again"
             )
     return rows
+
+
+def required(kind: type[Record]) -> list[str]:
+    """Return the columns that a file of such records must have; one of an older run may lack others."""
+    return [name for name, field in kind.model_fields.items() if field.is_required()]
+
+
+def read_records(path: Path, kind: type[Record]) -> list[Record]:
+    """Return the rows of a CSV file as records, further columns left out; where a value is absent its default counts.
+
+    Raises:
+        RedoubtError: the file is missing or broken, or a value is not what its column asks for.
+    """
+    return [
+        typed(kind, {name: row[name] for name in kind.model_fields if row.get(name)}, f"{path}: row {number}")
+        for number, row in enumerate(read_csv(path, required(kind)), start=1)
+    ]
+
+
+def frame(kind: type[Record], rows: Sequence[Record]) -> pd.DataFrame:
+    """Return records as the rows of a CSV file, a column for each field."""
+    whole = {name: "Int64" for name, field in kind.model_fields.items() if field.annotation == (int | None)}
+    return pd.DataFrame([row.model_dump() for row in rows], columns=list(kind.model_fields)).astype(whole)

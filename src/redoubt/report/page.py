@@ -1,12 +1,15 @@
 """The report as one page that needs no network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from redoubt.judging.cells import read_scorecard
+from redoubt.judging.cells import Cell
+from redoubt.judging.held import Held
+from redoubt.judging.tables import read_records
 from redoubt.report.views import (
     CELL_VERDICTS,
     CLAIM_VERDICTS,
@@ -21,17 +24,19 @@ from redoubt.report.views import (
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def page(entry: dict[str, Any], results: Path) -> str:
+def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> str:
     """Return the report as one HTML page that needs no other file.
 
     Args:
         entry: `Catalog.report_entry()`.
         results: folder of the scale's results.
+        worlds: in what share of simulated worlds claims hold.
 
     Raises:
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
     """
-    cells, claims = read_scorecard(results / "scorecard.csv"), claim_views(results / "claims.csv")
+    cells = read_records(results / "scorecard.csv", Cell)
+    claims = claim_views(results / "claims.csv", entry, worlds)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from redoubt.judging.cells import Cell, read_scorecard
+from redoubt.judging.cells import Cell
+from redoubt.judging.tables import read_records
 from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, cell_counts, claim_counts, read_claims
 
 WIDTH, LINES = 80, 40
@@ -26,7 +27,7 @@ def summary(entry: dict[str, Any], results: Path) -> str:
     Raises:
         RedoubtError: scorecard or claims are missing or broken.
     """
-    cells, claims = read_scorecard(results / "scorecard.csv"), read_claims(results / "claims.csv")
+    cells, claims = read_records(results / "scorecard.csv", Cell), read_claims(results / "claims.csv")
     head = ["Redoubt", *_wrapped(entry["stamp"]), ""]
     page = results / "report" / "index.html"
     tail = ["", f"Report: {page}" + ("" if page.exists() else " (not written yet)")]

@@ -10,6 +10,7 @@ from redoubt.judging.cells import Cell, read_cells, shown, with_spread
 from redoubt.judging.claims import ALL
 from redoubt.judging.decided import Row, totals
 from redoubt.judging.decided import read as read_decided
+from redoubt.judging.held import Held
 from redoubt.judging.tables import read_csv
 
 NUMBERS = ("difference", "ci_low", "ci_high", "margin")
@@ -55,20 +56,32 @@ def read_claims(path: Path) -> list[dict[str, str]]:
     return [{name: _raw(value) for name, value in row.model_dump().items()} for row in totals(read_decided(path))]
 
 
-def claim_views(path: Path) -> list[dict[str, Any]]:
-    """Return what the page shows of each claim: its row as text, with `parts` (datasets) and `checks`.
+def claim_views(path: Path, entry: dict[str, Any], worlds: Iterable[Held] = ()) -> list[dict[str, Any]]:
+    """Return what the page shows of each claim: its row as text, with `parts` (datasets), `checks` and `worlds`.
 
     Raises:
         RedoubtError: the file is missing or broken.
     """
     found, result = read_decided(path), []
+    simulated = {(row.study, row.claim): row for row in worlds}
     for total in totals(found):
         own = [row for row in found if (row.study, row.claim) == (total.study, total.claim) and row.dataset != ALL]
         view: dict[str, Any] = _claim_text(total)
         view["parts"] = [_claim_text(row) for row in own if not row.check]
         view["checks"] = [_claim_text(row) for row in own if row.check]
+        view["worlds"] = _worlds(simulated.get((total.study, total.claim)), entry["studies"].get(total.study))
         result.append(view)
     return result
+
+
+def _worlds(row: Held | None, study: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what is shown of simulated worlds; `stale` where they are those of a claim that has changed since."""
+    if row is None:
+        return {"null": "—", "printed": "—", "reason": "not simulated", "stale": False}
+    claims = study["claims"] if study else {}
+    basis = claims.get(row.claim, {}).get("basis")
+    text = f"{row.worlds} worlds of each kind at scale {row.scale}"
+    return row.shares | {"reason": "; ".join(filter(None, [text, row.reason])), "stale": row.basis != basis}
 
 
 def _claim_text(row: Row) -> dict[str, str]:

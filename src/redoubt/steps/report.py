@@ -2,7 +2,8 @@
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
-Reads scorecard.csv, claims.csv and the files of all artifacts; run by hand, of those that are drawn.
+Reads scorecard.csv, claims.csv, what `make worlds` has written, and the files of all artifacts; run by hand, of those
+that are drawn.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_text
+from redoubt.judging import held
 from redoubt.report.page import page
 from redoubt.report.summary import summary
 from redoubt.study import catalog
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.summary:
         print(summary(entry, options.results), end="")
     else:
-        write_text(options.out or options.results / "report" / "index.html", page(entry, options.results))
+        worlds = held.read(options.root, entry["studies"])
+        write_text(options.out or options.results / "report" / "index.html", page(entry, options.results, worlds))
     return 0
 
 

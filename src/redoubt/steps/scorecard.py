@@ -16,8 +16,9 @@ from typing import Any
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
 from redoubt.judging import decided
-from redoubt.judging.cells import Cell, frame, read_cells
+from redoubt.judging.cells import Cell, read_cells
 from redoubt.judging.finished import Finished, Printed
+from redoubt.judging.tables import frame
 from redoubt.layout import published_file
 from redoubt.study import catalog
 from redoubt.study.published import read_published
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     found = catalog.load(options.root, parse_json(options.config, "--config"))
     cells, rows = scorecard(found, options.results), claims(found, options.results)
-    texts = {options.scorecard: frame(cells), options.claims: decided.frame(rows)}
+    texts = {options.scorecard: frame(Cell, cells), options.claims: frame(decided.Row, rows)}
     texts = {path: table.to_csv(index=False, lineterminator="\n") for path, table in texts.items()}
     write_all({**texts, options.metrics: json_text(metrics(cells, rows))})
     return 0

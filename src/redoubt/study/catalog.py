@@ -19,10 +19,12 @@ from redoubt.layout import attack_file, model_file, published_file
 from redoubt.study import artifacts, evaluations, models, settings
 from redoubt.study.artifacts import Artifacts, Drawn
 from redoubt.study.claims import Resolved
+from redoubt.study.config import Baseline, Defended
 from redoubt.study.entries.artifact import ArtifactEntry, Input, Look, Shown
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.files import Files, read
 from redoubt.study.needs import Model, Need, Run
+from redoubt.study.published import read_published
 
 
 class Catalog(Files):
@@ -134,6 +136,26 @@ class Catalog(Files):
         claims = {f"{study}/{key}": asdict(claim) for (study, key), claim in self.claims.items()}
         return entry_digest([claims, [list(key) for key in self.artifacts]])
 
+    def basis(self, study: str, claim: Resolved) -> str:
+        """Return a digest of what simulated worlds make of a claim, the same at every scale.
+
+        That is its checks, the printed numbers, and images and seeds as the study says them.
+        """
+        raw = self.studies[study]
+        models: dict[str, Baseline | Defended] = {**raw.baselines, **raw.models}
+        sizes = [
+            [
+                raw.attacks[place.attack].select.model_dump() if place.attack else None,
+                models[place.model].training.track.model_dump(),
+                models[place.model].seeds,
+            ]
+            for check in claim.checks
+            for place in check.places
+        ]
+        numbers = read_published(published_file(study), self.root)
+        printed = [[*key, number.value] for key, number in sorted(numbers.items())]
+        return entry_digest([[asdict(check) for check in claim.checks], claim.open, claim.opposite, sizes, printed])
+
     def report_entry(self) -> dict[str, Any]:
         """Return what the report reads: artifacts, claims without their checks, deviations, and the scale's cuts."""
         studies = {}
@@ -148,7 +170,9 @@ class Catalog(Files):
                 "published": published_file(name),
                 "artifacts": artifacts,
                 "claims": {
-                    key: {"statement": claim.statement, "where": claim.where} for key, claim in study.claims.items()
+                    key: {"statement": claim.statement, "where": claim.where, "basis": self.basis(name, claim)}
+                    for (own, key), claim in self.claims.items()
+                    if own == name
                 },
                 "deviations": [deviation.model_dump(exclude={"cells"}) for deviation in study.deviations],
             }

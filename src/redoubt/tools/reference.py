@@ -20,7 +20,8 @@ from typing import Any
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import canonical_json, entry_digest, read_json, write_json, write_text
 from redoubt.judging import decided
-from redoubt.judging.cells import frame
+from redoubt.judging.cells import Cell
+from redoubt.judging.tables import frame
 from redoubt.steps import scorecard
 from redoubt.study import catalog
 
@@ -86,7 +87,8 @@ def keep(found: catalog.Catalog, out: Path) -> list[str]:
     if not drawn:
         raise RedoubtError(f"{results}: nothing is drawn there; run snakemake first")
     cells = scorecard.scorecard(found, results)
-    frames = {"scorecard": frame(cells), "claims": decided.frame(scorecard.claims(found, results))}
+    claims = scorecard.claims(found, results)
+    frames = {"scorecard": frame(Cell, cells), "claims": frame(decided.Row, claims)}
     for name, table in frames.items():
         write_text(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     write_json(out / "provenance.json", provenance(found, drawn, absent))

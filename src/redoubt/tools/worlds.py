@@ -1,8 +1,8 @@
 """Simulate, for every claim, worlds in which all methods are equal, and worlds in which the printed numbers are true.
 
-Prints the share of each in which the claim holds, at the numbers of images and runs of a scale; with --page also writes
-docs/worlds.md. Exit code 1 where a claim holds in more than 5 % of null worlds, or in fewer than 80 % of the others and
-does not say what it leaves `open`.
+Prints the share of each in which the claim holds, at the numbers of images and runs of a scale; with --write also keeps
+it in config/worlds/, which reports show, and writes docs/worlds.md from what is kept. Exit code 1 where a claim holds
+in more than 5 % of null worlds, or in fewer than 80 % of the others and does not say what it leaves `open`.
 """
 
 import argparse
@@ -12,14 +12,18 @@ from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
-from redoubt.judging.simulated import Row, rows
+from redoubt.judging import held
+from redoubt.judging.held import Held
+from redoubt.judging.simulated import rows
+from redoubt.judging.tables import frame
+from redoubt.layout import worlds_file
 from redoubt.study import catalog
 
 PAGE = Path("docs/worlds.md")
 TOP = """# Claims in simulated worlds
 
-The share of {worlds} simulated worlds in which each claim holds, at the numbers of images and runs of scale {scale}.
-Written by `make worlds`.
+The share of simulated worlds in which each claim holds, at the numbers of images and runs of a scale. Written by
+`make worlds` with the data, `config/worlds/<study>.csv`; reports show it beside the claims.
 
 In a null world all numbers that a claim compares are equal but for sampling error; in a printed one the numbers that
 the paper prints are true. A claim should hold in at most 5 % of the first and in at least 80 % of the second, unless it
@@ -27,10 +31,10 @@ says itself what it leaves `open`. [config/README.md](../config/README.md) expla
 and runs is in `src/redoubt/judging/worlds.py`.
 
 """
-HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "fit", "reason")
+HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "scale", "worlds", "fit", "reason")
 
 
-def table(found: Sequence[Row]) -> str:
+def table(found: Sequence[Held]) -> str:
     """Return rows as columns of text, shares as percents."""
     lines = [HEAD, *(_cells(row) for row in found)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
@@ -39,17 +43,25 @@ def table(found: Sequence[Row]) -> str:
     )
 
 
-def page(found: Sequence[Row], worlds: int, scale: str) -> str:
+def page(found: Sequence[Held]) -> str:
     """Return the table as a page of Markdown."""
     lines = [HEAD, ("---",) * len(HEAD), *(_cells(row) for row in found)]
-    return TOP.format(worlds=worlds, scale=scale) + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return TOP + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    shares = ["-" if share is None else f"{100 * share:.1f} %" for share in (row.null, row.printed)]
+def _cells(row: Held) -> tuple[str, ...]:
     checks = f"{row.checks}" if row.simulated in (0, row.checks) else f"{row.simulated} of {row.checks}"
-    sizes = ["-" if size is None else str(size) for size in (row.n, row.runs)]
-    return row.study, row.claim, *shares, checks, *sizes, row.fit, row.reason
+    sizes = ["—" if size is None else str(size) for size in (row.n, row.runs)]
+    return row.study, row.claim, *row.shares.values(), checks, *sizes, row.scale, str(row.worlds), row.fit, row.reason
+
+
+def write(root: Path, found: Sequence[Held]) -> None:
+    """Write the file of each study, and the page of all of them."""
+    for study in dict.fromkeys(row.study for row in found):
+        own = frame(Held, [row for row in found if row.study == study])
+        write_text(root / worlds_file(study), own.to_csv(index=False, lineterminator="\n"))
+    studies = sorted(path.stem for path in (root / worlds_file("*")).parent.glob("*.csv"))
+    write_text(root / PAGE, page(held.read(root, studies)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", default="paper", help="scale whose numbers of images and runs are taken")
     parser.add_argument("--worlds", type=int, default=200, help="worlds of each kind")
-    parser.add_argument("--page", action="store_true", help=f"write {PAGE}, too")
+    parser.add_argument("--write", action="store_true", help=f"keep it for reports, and write {PAGE}")
     parser.add_argument("--study", help="the only study to look at")
     options = parser.parse_args(argv)
     found = catalog.load(".", {"scale": options.scale})
@@ -67,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise RedoubtError(f"--worlds {options.worlds}: at least one is needed")
     result = rows(found, Path("results") / options.scale, options.worlds, options.study)
     print(table(result))
-    if options.page:
-        write_text(PAGE, page(result, options.worlds, options.scale))
+    if options.write:
+        write(Path(), result)
     return int(any(row.fit in ("vacuous", "powerless") for row in result))
 
 
