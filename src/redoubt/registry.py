@@ -23,7 +23,7 @@ PARTS = {
     "networks": ("Parameters", "build"),
     "preprocessing": ("Parameters", "build", "fit"),
     "metrics": ("Parameters",),
-    "artifacts": ("Parameters", "needs", "draw"),
+    "artifacts": ("KIND", "Parameters", "needs", "draw"),
 }
 """What the file of a method must define, by its kind."""
 KINDS = tuple(PARTS)

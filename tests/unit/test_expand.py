@@ -161,9 +161,9 @@ def test_what_is_no_entry_is_left_for_the_check_of_types():
 # -- each -------------------------------------------------------------------------------------------------------------
 
 
-def artifact(**parameters):
+def artifact(lists=None, **parameters):
     """Return the parameters of an artifact, expanded."""
-    value = {"artifacts": {"a": {"kind": "table", "parameters": parameters}}}
+    value = {"lists": lists or {}, "artifacts": {"a": {"kind": "table", "parameters": parameters}}}
     return expanded("artifacts", value, "x/artifacts.yaml")["artifacts"]["a"]["parameters"]
 
 
@@ -204,6 +204,74 @@ def test_a_misused_each_is_one_line_with_file_and_key(item, told):
     with pytest.raises(RedoubtError) as caught:
         artifact(columns=[item])
     assert str(caught.value).startswith("x/artifacts.yaml: artifacts.a.") and told in str(caught.value)
+
+
+NETS = {"nets": [["A", "net-a"], ["B", "net-b"]], "sizes": [1, 2]}
+
+
+def test_a_named_list_stands_in_its_place_within_a_list_and_for_values_of_each():
+    found = artifact(NETS, rows=["$sizes", 3], all="$sizes", cost="$size", both=["$both"], checks=[
+        {"each": {"net model": "$nets"}, "title": "{net} is {model}"},
+    ])  # fmt: skip
+    assert found["rows"] == [1, 2, 3] and found["all"] == [1, 2]
+    assert found["cost"] == "$size" and found["both"] == ["$both"]  # groups are known later
+    assert found["checks"] == [{"title": "A is net-a"}, {"title": "B is net-b"}]
+
+
+def test_use_fills_in_what_is_given_with_it_and_what_is_around_it():
+    lists = NETS | {
+        "one": [{"label": "{label}", "of": "{model}", "at": "{size}"}],
+        "two": [{"use": "one", "size": 7}, {"each": {"size": "{more}"}, "use": "one", "label": "{label} {size}"}],
+    }
+    numbers = [{"use": "two", "label": "x{net}", "more": "$sizes"}]
+    found = artifact(lists, checks=[{"each": {"net model": "$nets"}, "numbers": numbers}])["checks"]
+    assert [[(item["label"], item["of"], item["at"]) for item in check["numbers"]] for check in found] == [
+        [("xA", "net-a", 7), ("xA 1", "net-a", 1), ("xA 2", "net-a", 2)],
+        [("xB", "net-b", 7), ("xB 1", "net-b", 1), ("xB 2", "net-b", 2)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lists", "item", "told"),
+    [
+        ({}, {"use": "x"}, "artifacts.a.parameters.columns.0.use: 'x' is not one of no lists"),
+        (NETS, {"use": ["nets"]}, "columns.0.use: ['nets'] is not one of nets, sizes"),
+        ({"x": ["{a}"]}, {"use": "x", "a": 1, "b": 2}, "columns.0.use: nothing says {b}"),
+        ({"x": ["{a}"]}, {"use": "x"}, "columns.0.use.x.0: {a} is not one of the names there: "),
+        ({"x": [{"use": "x"}]}, {"use": "x"}, "columns.0.0.use: 'x' is not one of no lists"),
+        ({"x": [{"use": "y"}], "y": [1]}, {"use": "x"}, "columns.0.0.use: 'y' is not one of no lists"),
+        ({"x": ["{a}"]}, {"each": {"a b": [[1, 2]]}, "use": "x"}, "columns.0.each: nothing says {b}"),
+        ({"x": 3}, {"use": "x"}, "x/artifacts.yaml: lists.x: expected a list"),
+        ({"x": ["{a}"]}, {"use": "x", "a": 1, 2: 3, "c": 4}, "columns.0.use: nothing says {2}"),
+        ({"x": ["{a}", {"use": [1]}]}, {"use": "x", 2: 3}, "columns.0.use: nothing says {2}"),
+        ({"X": []}, {}, "x/artifacts.yaml: lists.'X': a name is lower-case letters"),
+        ([1], {}, "x/artifacts.yaml: lists: expected names, each with a list"),
+    ],
+)
+def test_a_misused_list_is_one_line_with_file_and_key(lists, item, told):
+    with pytest.raises(RedoubtError) as caught:
+        artifact(lists, columns=[item])
+    assert str(caught.value).startswith("x/artifacts.yaml: ") and told in str(caught.value)
+
+
+def test_parameters_under_the_name_of_a_plot_say_what_draws_an_artifact():
+    entries = {
+        "a": {"title": "A", "metric-table": {"models": ["m"], "show": ["network"]}},
+        "b": {"like": "a", "metric-table": {"models": ["n"]}},
+        "c": {"like": "a", "lines": {"panels": []}},
+    }
+    found = expanded("artifacts", {"artifacts": entries}, "x")["artifacts"]
+    table = {"title": "A", "kind": "table", "plot": "metric-table"}
+    assert found["a"] == table | {"parameters": {"models": ["m"], "show": ["network"]}}
+    assert found["b"] == table | {"parameters": {"models": ["n"], "show": ["network"]}}
+    assert found["c"] == {"title": "A", "kind": "figure", "plot": "lines", "parameters": {"panels": []}}
+
+
+@pytest.mark.parametrize("more", ["lines", "plot", "parameters", "kind"])
+def test_an_artifact_says_once_what_draws_it(more):
+    with pytest.raises(RedoubtError, match=r"^x: artifacts\.a: \S+ and \S+: an artifact says once") as caught:
+        expanded("artifacts", {"artifacts": {"a": {"checks": {}, more: {}}}}, "x")
+    assert more in str(caught.value)
 
 
 def test_a_group_may_hold_patterns_which_stand_for_models_in_the_order_of_their_file():

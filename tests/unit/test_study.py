@@ -59,7 +59,7 @@ def file_of(name, key):
 def spoil(tree, name, *path, value):
     """Set a value of a config file or of a study, by its keys; a function changes the one that is there."""
     file = file_of(name, path[0])
-    whole = yaml.safe_load((tree / file).read_text())
+    whole = study_files.load(tree / file)
     place = whole
     for key in path[:-1]:
         place = place[key]
@@ -99,12 +99,20 @@ MISTAKES = {
         "columns.3.where: attack 'fgs-reference' sweeps fraction over 3 values; name one, so that an image counts once",
     ),
     "a value that replayed perturbations have not": (
-        (OTHER, *CHECKS, -1, "each", "net model of attack rho", 1, 4, 0.5),
+        (OTHER, *CHECKS, -1, "numbers", 0, "where", "rho", 0.5),
         "numbers.0.where.rho: 0.5 is not one of 0.04, 0.08, 0.1, which 'universal-transferred' sweeps",
     ),
     "a sweep of lines": (
         (OTHER, "artifacts", "figure-7", "parameters", "x", "column", "epsilon"),
         "artifacts.figure-7.parameters: attack 'universal-mnist' sweeps no 'epsilon'",
+    ),
+    "a list that is a group": (
+        (STUDY, "lists", {"mnist-mlp": []}),
+        "lists.mnist-mlp: study.yaml has a group of this name",
+    ),
+    "a kind that is not the plot's": (
+        (STUDY, "artifacts", "table-1", "kind", "figure"),
+        "artifacts.table-1.kind: 'figure': a metric-table is a table",
     ),
     "printed numbers of no artifact": (
         (OTHER, "artifacts", "figure-5", "parameters", "printed", "table-22"),

@@ -7,8 +7,9 @@ import yaml
 
 from redoubt.layout import study_file
 from redoubt.study.config import PARTS
+from redoubt.study.expand import LISTS, expanded
 
-HOME = {key: part for part, record in PARTS.items() for key in record.model_fields}
+HOME = {key: part for part, record in PARTS.items() for key in record.model_fields} | {LISTS: "artifacts"}
 
 
 def file_of(key, study="deepdefense"):
@@ -17,9 +18,15 @@ def file_of(key, study="deepdefense"):
 
 
 def read(folder, study="deepdefense"):
-    """Return all keys of a study's files, as they are written."""
+    """Return all keys of a study's files, as they are written; artifacts as they are expanded."""
     files = (Path(folder) / study_file(study, part) for part in PARTS)
-    return {key: value for file in files if file.is_file() for key, value in yaml.safe_load(file.read_text()).items()}
+    return {key: value for file in files if file.is_file() for key, value in load(file).items()}
+
+
+def load(file):
+    """Return the content of a config file, artifacts as they are expanded."""
+    value = yaml.safe_load(file.read_text())
+    return expanded("artifacts", value, file.name) if "artifacts" in value else value
 
 
 def write(folder, value, study="deepdefense"):

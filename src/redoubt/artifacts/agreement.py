@@ -20,6 +20,7 @@ from redoubt.records import Share, Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
+KIND = "table"
 RATES = ["n", "success", "success_referee", "differing"]
 NORMS = ["norm", "norm_rule", "mean_norm", "mean_norm_referee", "ratio"]
 COLUMNS = ["model", "attack", "referee", "epsilon", *RATES, *NORMS, "agrees"]

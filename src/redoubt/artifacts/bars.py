@@ -34,6 +34,7 @@ lines = lazy("matplotlib.lines")
 patches = lazy("matplotlib.patches")
 ticker = lazy("matplotlib.ticker")
 
+KIND = "figure"
 HATCHES = ["", "///", "...", "xxx"]
 PRINTED: dict[str, Any] = {"color": "#ffffff", "marker": "D", "linestyle": "none"}
 PRINTED |= {"markeredgecolor": "#000000", "markersize": 5}

@@ -20,6 +20,7 @@ from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 
+KIND = "table"
 COLUMNS = ["check", "relation", "place", "label", "model", "attack", "metric", *FOUND, "passed"]
 
 

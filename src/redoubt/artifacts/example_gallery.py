@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 else:
     style = lazy("redoubt.artifacts._style")
 
+KIND = "figure"
+
 FACTS = ["index", "label", "class", "clean_label", "seen", "adversarial_label", "predicted", "fooled", "l2", "linf"]
 COLUMNS = ["attack", "title", "model", "name", *FACTS, "amplification", "reason"]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 else:
     style = lazy("redoubt.artifacts._style")
 
+KIND = "figure"
 COLUMNS = ["panel", "model", "method", "index", "label", "adversarial_label", "rho_2", "n", "probability_label"]
 COLUMNS += ["probability_adversarial", "judge", "judge_label", "judge_clean_label", "reason"]
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 else:
     style = lazy("redoubt.artifacts._style")
 
+KIND = "figure"
+
 COPIED = ["seed", "layer", "draw", "index", "label", "clean_label", "franken_label"]
 COLUMNS = ["model", "name", *COPIED, "class", "seen", "predicted", "difference", "reason"]
 

@@ -17,6 +17,7 @@ from redoubt.records import Strict
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
+KIND = "table"
 COLUMNS = ["model", "network", "place", "published", "ours", "padding", "agrees"]
 PATH = "network.layers"
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 else:
     style = lazy("redoubt.artifacts._style")
 
+KIND = "figure"
+
 
 class Axis(Strict):
     """The horizontal axis."""

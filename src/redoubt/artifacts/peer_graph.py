@@ -26,6 +26,8 @@ else:
     style = lazy("redoubt.artifacts._style")
 patches = lazy("matplotlib.patches")
 
+KIND = "figure"
+
 COLORS = ["#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito's red, green, blue first
 FACTS = ["model", "name", "seed", "index", "label", "class", "layer", "draw", "pixel", "row", "column", "rank"]
 LINK = ["peer", "peer_row", "peer_column", "similarity", "attention"]

@@ -15,6 +15,7 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 from redoubt.study.published import read_published
 
+KIND = "table"
 COLUMNS = ["row", "column", "key", "published", "ours", "agrees"]
 
 

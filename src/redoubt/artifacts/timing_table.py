@@ -20,6 +20,8 @@ from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 
+KIND = "table"
+
 METRIC = "time-ratio"
 MEASURED = ["seconds", "seconds_plain", "batch_size", "peers", "draws", "device", "threads"]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 else:
     style = lazy("redoubt.artifacts._style")
 
+KIND = "figure"
 COLUMNS = ["model", "name", "rho", "index", "label", "class", "clean_label", "seen"]
 COLUMNS += ["adversarial_label", "predicted", "fooled", "l2", "linf", "amplification", "reason"]
 COPIED = ["rho", "index", "label", "clean_label", "adversarial_label"]

@@ -18,6 +18,7 @@ from redoubt.rows import rho_of
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Swept
 
+KIND = "table"
 COLUMNS = ["row", "rho", "seed", "l2", "outside", "evenly", "entropy", "reason"]
 
 ADDRESS = ("row",)  # columns that name a number in a claim

@@ -74,6 +74,8 @@ class Artifacts:
             for key, raw in study.artifacts.items():
                 where = f"{study_file(name, 'artifacts')}: artifacts.{key}"
                 options = checked("artifacts", raw.plot, raw.parameters, f"{where}.plot", f"{where}.parameters")
+                if raw.kind != (kind := registry.method("artifacts", raw.plot).KIND):
+                    raise RedoubtError(f"{where}.kind: {raw.kind!r}: a {raw.plot} is a {kind}")
                 self.drawn[name, key] = Drawn(raw.kind, raw.plot, raw.title, raw.caption, options)
         for (name, key), drawn in self.drawn.items():
             self._check(name, key, drawn, f"{study_file(name, 'artifacts')}: artifacts.{key}")

@@ -3,6 +3,8 @@
 - `$name` stands for the models of a group of study.yaml, alone or within a list.
 - `vary: {c: [5, 15]}` makes an entry several: one for each value, or combination of values, with `{c}` filled in.
 - `each: {c: [5, 15]}` does the same to an item of a list in an artifact, such as a column.
+- `$name` stands for one of the `lists` of artifacts.yaml as well; `use: name` for its items, with `{names}` filled in.
+- `metric-table: {...}` in an artifact, the name of its plot, stands for `kind`, `plot` and `parameters`.
 - `like: <id>` starts from another entry of the same file; own keys come over its keys, mapping by mapping.
 """
 
@@ -10,11 +12,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from redoubt import registry
 from redoubt.errors import RedoubtError, shortened
 from redoubt.study.reading import known, merged
 
@@ -23,6 +26,9 @@ SECTIONS = {"models": ("baselines", "models"), "attacks": ("attacks",), "artifac
 
 GROUPED = ("attacks", "artifacts", "claims")
 """The files in which `$name` stands for the models of a group."""
+
+LISTS = "lists"
+"""The key of artifacts.yaml under which lists have names."""
 
 Groups = Mapping[str, list[str]]
 GROUP = r"^\$([a-z0-9.-]+)$"
@@ -105,33 +111,50 @@ def expanded(part: str, value: Any, where: str) -> Any:
     """
     if not isinstance(value, Mapping):
         return value
-    entries = written(part, value, where)
-    result = dict(value)
+    entries, lists = written(part, value, where), _lists(value, where) if part == "artifacts" else {}
+    result = {key: own for key, own in value.items() if key != LISTS or part != "artifacts"}
     for section in SECTIONS.get(part, ()):
         if isinstance(value.get(section), Mapping):
             plain = {key: entry for key, entry in value[section].items() if not isinstance(entry, Mapping)}
             own = [key for key, found in entries.items() if found.section == section]
             result[section] = {key: _merged(key, entries, where) for key in own} | plain
             if part == "artifacts":
-                result[section] = with_each(result[section], f"{where}: {section}")
+                result[section] = with_each(result[section], f"{where}: {section}", _Scope(lists))
     return result
 
 
 def written(part: str, value: Mapping[str, Any], where: str) -> dict[str, Written]:
     """Return the entries of one of a study's files by id, with `vary` filled in and `like` as it is."""
     result: dict[str, Written] = {}
+    plots = registry.names("artifacts") if part == "artifacts" else []
     for section in SECTIONS.get(part, ()):
         entries = value.get(section)
         for key, entry in entries.items() if isinstance(entries, Mapping) else ():
             if not isinstance(entry, Mapping):
                 continue
             place = _below(f"{where}: {section}", key)
-            for name, filled in _varied(key, entry, place):
+            for name, filled in _varied(key, plotted(entry, plots, place), place):
                 if name in result:
                     reason = "vary makes it twice; " if "vary" in entry else ""
                     raise RedoubtError(f"{place}: {name!r}: {reason}an id is given to one entry of the file only")
                 result[name] = Written(section, key, filled)
     return result
+
+
+def plotted(entry: Mapping[str, Any], plots: Iterable[str], where: str) -> dict[str, Any]:
+    """Return an artifact with `kind`, `plot` and `parameters` where it has its parameters under the name of its plot.
+
+    Raises:
+        RedoubtError: it says twice what its plot is; the message begins with `where`.
+    """
+    own = [key for key in plots if key in entry]
+    if not own:
+        return dict(entry)
+    if twice := [key for key in (*own[1:], "kind", "plot", "parameters") if key in entry]:
+        raise RedoubtError(f"{where}: {own[0]} and {twice[0]}: an artifact says once what draws it")
+    rest = {key: value for key, value in entry.items() if key != own[0]}
+    kind = registry.method("artifacts", own[0]).KIND
+    return {"kind": kind, "plot": own[0], "parameters": entry[own[0]], **rest}
 
 
 def chain(name: str, entries: Mapping[str, Written], where: str) -> list[Written]:
@@ -190,28 +213,93 @@ def _varied(key: Any, entry: Mapping[str, Any], where: str) -> Iterator[tuple[An
 # -- parts of an entry ------------------------------------------------------------------------------------------------
 
 
-def with_each(value: Any, where: str) -> Any:
-    """Return data with every item of a list that says `each` in its place for each combination of its values.
+@dataclass(frozen=True)
+class _Scope:
+    """What names stand for at a place: the lists of the file, and the values of every `each` and `use` around it."""
+
+    lists: Mapping[str, list[Any]]
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def within(self, given: Mapping[str, Any]) -> _Scope:
+        """Return the scope of what is inside an `each`."""
+        return _Scope(self.lists, {**self.given, **given})
+
+    def of(self, name: str, given: Mapping[str, Any]) -> _Scope:
+        """Return the scope of a list: it may name those above it, so that none is within itself."""
+        above = itertools.takewhile(lambda pair: pair[0] != name, self.lists.items())
+        return _Scope(dict(above), {**self.given, **given})
+
+    def said(self, value: Any) -> set[str]:
+        """Return the names that stand in braces in data, and in the lists that it uses."""
+        used = [name for part in _mappings(value) if isinstance(name := part.get("use"), str) and name in self.lists]
+        return set(_names(value)).union(*(self.of(name, {}).said(self.lists[name]) for name in used))
+
+
+def with_each(value: Any, where: str, scope: _Scope) -> Any:
+    """Return data with what `$name` of a list, and items that say `each` or `use`, stand for in their places.
 
     Raises:
-        RedoubtError: the values are none, or a name is not theirs, or not used; the message begins with `where`.
+        RedoubtError: values are none, a name is not theirs or not used, or there is no such list; the message begins
+            with `where`.
     """
     if isinstance(value, Mapping):
-        return {key: with_each(part, _below(where, key)) for key, part in value.items()}
-    if not isinstance(value, list):
-        return value
-    result = []
-    for number, item in enumerate(value):
-        place = _below(where, number)
-        if not isinstance(item, Mapping) or "each" not in item:
-            result.append(with_each(item, place))
-            continue
-        template = {name: part for name, part in item.items() if name != "each"}
-        for given in _combinations(item["each"], f"{place}.each"):
-            if unused := given.keys() - set(_names(template)):
-                raise RedoubtError(f"{place}.each: nothing says {{{min(unused)}}}")
-            result.append(with_each(_filled(template, given, place), place))
-    return result
+        return {key: with_each(part, _below(where, key), scope) for key, part in value.items()}
+    if isinstance(value, list):
+        return [new for number, item in enumerate(value) for new in _items(item, _below(where, number), scope)]
+    return list(_items(value, where, scope)) if _list_of(value, scope) else value
+
+
+def _items(item: Any, where: str, scope: _Scope) -> Iterator[Any]:
+    """Yield the items of a list that one of them stands for."""
+    if name := _list_of(item, scope):
+        yield from with_each(scope.lists[name], where, scope.of(name, {}))
+    elif isinstance(item, Mapping) and "each" in item:
+        template = {key: part for key, part in item.items() if key != "each"}
+        for given in _combinations(with_each(item["each"], where, scope), f"{where}.each"):
+            if unused := given.keys() - scope.said(template):
+                raise RedoubtError(f"{where}.each: nothing says {{{min(map(str, unused))}}}")
+            yield from _items(_filled(template, given, where), where, scope.within(given))
+    elif isinstance(item, Mapping) and "use" in item:
+        yield from _used(item["use"], {key: part for key, part in item.items() if key != "use"}, where, scope)
+    else:
+        yield with_each(item, where, scope)
+
+
+def _used(name: Any, given: Mapping[str, Any], where: str, scope: _Scope) -> list[Any]:
+    """Return the items of a list with names filled in: those that are given with it, else those of its scope."""
+    if not isinstance(name, str) or name not in scope.lists:
+        raise RedoubtError(f"{where}.use: {name!r:.80} is not one of {shortened(list(scope.lists), 20) or 'no lists'}")
+    inner = scope.of(name, with_each(given, where, scope))
+    if unused := given.keys() - inner.said(scope.lists[name]):
+        raise RedoubtError(f"{where}.use: nothing says {{{min(map(str, unused))}}}")
+    filled: list[Any] = with_each(_filled(scope.lists[name], inner.given, f"{where}.use.{name}"), where, inner)
+    return filled
+
+
+def _list_of(value: Any, scope: _Scope) -> str | None:
+    """Return the name of the list that a text stands for, None where it is another text or value."""
+    found = re.match(GROUP, value) if isinstance(value, str) else None
+    return found[1] if found and found[1] in scope.lists else None
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the mappings in data, itself among them."""
+    if isinstance(value, Mapping):
+        yield value
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _mappings(part)
+
+
+def _lists(value: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
+    lists = value.get(LISTS, {})
+    if not isinstance(lists, Mapping):
+        raise RedoubtError(f"{where}: {LISTS}: expected names, each with a list")
+    for name, items in lists.items():
+        if not re.match(GROUP, f"${name}"):
+            raise RedoubtError(f"{where}: {LISTS}.{name!r:.80}: a name is lower-case letters, digits, dots and hyphens")
+        if not isinstance(items, list):
+            raise RedoubtError(f"{_below(f'{where}: {LISTS}', name)}: expected a list")
+    return dict(lists)
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -272,7 +360,7 @@ def _filled(value: Any, given: Mapping[str, Any], where: str) -> Any:
         return value
     for name in _VARIABLE.findall(value):
         if name not in given:
-            raise RedoubtError(f"{where}: {{{name}}} is not one of the names there: {', '.join(given)}")
+            raise RedoubtError(f"{where}: {{{name}}} is not one of the names there: {', '.join(map(str, given))}")
     if found := _VARIABLE.fullmatch(value):
         return given[found[1]]
     return _VARIABLE.sub(lambda match: str(given[match[1]]), value)

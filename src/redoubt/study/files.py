@@ -13,7 +13,7 @@ from redoubt.errors import RedoubtError
 from redoubt.layout import LOOKS, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
 from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study
-from redoubt.study.expand import expanded, resolved, with_groups
+from redoubt.study.expand import LISTS, expanded, resolved, with_groups
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
 
@@ -61,6 +61,9 @@ def read_study(root: Path, name: str) -> Study:
             raise RedoubtError(f"{path.relative_to(root).as_posix()}: no file of a study; these are {files}")
     values = {part: read_yaml(root, place) if (root / place).is_file() else {} for part, place in places.items()}
     about = typed(About, values.pop("study"), places["study"])
+    lists = values["artifacts"].get(LISTS) if isinstance(values["artifacts"], Mapping) else None
+    if both := [name for name in about.groups if isinstance(lists, Mapping) and name in lists]:
+        raise RedoubtError(f"{places['artifacts']}: {LISTS}.{both[0]}: study.yaml has a group of this name")
     values = {part: expanded(part, value, places[part]) for part, value in values.items()}
     models = typed(Models, values.pop("models"), places["models"])
     groups = resolved(about.groups, [*models.baselines, *models.models], f"{places['study']}: groups")

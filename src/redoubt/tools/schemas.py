@@ -16,7 +16,7 @@ from redoubt import registry
 from redoubt.errors import cli
 from redoubt.files import write_text
 from redoubt.study.config import ROOTS
-from redoubt.study.expand import GROUP, GROUPED, SECTIONS
+from redoubt.study.expand import GROUP, GROUPED, LISTS, SECTIONS
 from redoubt.study.reading import FRACTION
 
 FOLDER = Path("workflow/schemas")
@@ -73,11 +73,8 @@ its name, or by a mapping of its name and parameters: `metric: {name: norm, orde
 | metric | what it is |
 | --- | --- |
 """
-USUAL = {("draws", "never"), ("predicts", "draw")}
-FLAGS: dict[str | tuple[str, str], str] = {
-    ("draws", "call"): "draws once a call",
-    ("draws", "image"): "draws for every image",
-    ("predicts", "mean"): "predicts by the mean softmax of several draws",
+FLAGS = {
+    "random": "predictions differ from call to call",
     "batch_dependent": "a prediction depends on the other images of its batch",
     "pretrained": "must start from another model",
     "networks": "fits only",
@@ -94,6 +91,8 @@ def schemas() -> dict[str, str]:
             schema = _lists(schema)
         for section in SECTIONS.get(name, ()):
             _language(schema, schema["properties"][section])
+        if name == "artifacts":
+            _plots(schema)
         texts[f"{name}.schema.json"] = json.dumps(schema, indent=1, sort_keys=True) + "\n"
     return texts
 
@@ -139,20 +138,31 @@ def _language(schema: dict[str, Any], section: dict[str, Any]) -> None:
     own["anyOf"] = [{"required": ["like"]}, needed]
 
 
+def _plots(schema: dict[str, Any]) -> None:
+    """Let artifacts have their parameters under the name of their plot, and the file have named lists."""
+    description = "lists by name; $name stands for one, {use: name} for its items with {names} filled in"
+    lists = {"type": "object", "additionalProperties": {"type": "array"}, "description": description}
+    schema["properties"][LISTS] = lists
+    own = schema["$defs"]["Artifact"]
+    for plot in registry.names("artifacts"):
+        own["properties"][plot] = {
+            "type": "object",
+            "description": "its parameters, if this plot draws it",
+        }
+        own["anyOf"].append({"required": ["title", "caption", plot]})
+
+
 def _attack(method: ModuleType) -> list[str]:
     return [method.THREAT, method.NEEDS, method.COST, ", ".join(method.ENGINES)]
 
 
 def _defense(method: ModuleType) -> list[str]:
-    declared = dataclasses.asdict(method.DECLARES).items()
-    words = [_flag(name, value) for name, value in declared if value and (name, value) not in USUAL]
+    declared = [(name, value) for name, value in dataclasses.asdict(method.DECLARES).items() if value]
+    words = [
+        FLAGS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_listed(value)}")
+        for name, value in declared
+    ]
     return [_first_line(method), "; ".join(words) or "nothing"]
-
-
-def _flag(name: str, value: object) -> str:
-    if (found := FLAGS.get((name, value) if isinstance(value, str) else name)) is None:
-        found = name.replace("_", " ")
-    return found if value is True or isinstance(value, str) else f"{found} {_listed(value)}"
 
 
 def _listed(value: object) -> str:
