@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from redoubt.data import store
+from redoubt.data.subsets import held_out, stratified
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.victim import attacked_images
 from redoubt.models.weights import load_model
+from redoubt.study.entries.attack import Select
 from redoubt.study.entries.model import Training
 from redoubt.training import fit as orchestration
-from redoubt.training.data import TrainingData, held_out, stratified
+from redoubt.training.data import TrainingData
 from redoubt.training.loop import Trainer
 
 CPU = torch.device("cpu")
@@ -107,6 +110,23 @@ def test_the_history_measures_what_is_held_out(train, make_entry, prepared, tiny
     assert float(rows[-1]["validation_accuracy"]) == pytest.approx(float(right.float().mean()), abs=1e-6)
     assert facts["entry"]["training"]["validation"] == 0.3 and facts["steps"] == 3 * 7
     assert "validation" not in make_entry()["training"]
+
+
+def test_an_attack_finds_the_images_that_its_model_was_not_trained_on(tiny_data):
+    split = store.load(tiny_data, "train")
+    facts = {"shape": list(split.images(slice(0, 1)).shape[1:]), "entry": {"training": {"validation": 0.3}}}
+    select = Select(split="validation", images=7)
+    found = attacked_images(tiny_data, select, facts, tiny_data, CPU)
+    held = held_out(split.labels, 0.3)
+    assert found.positions.tolist() == held[:7].tolist()
+    assert torch.equal(found.stored, split.images(held[:7])) and torch.equal(found.labels, split.labels[held[:7]])
+    others = select.model_copy(update={"not_label": int(split.labels[held[0]])})
+    assert (
+        attacked_images(tiny_data, others, facts, tiny_data, CPU).positions[0]
+        == held[1:][split.labels[held[1:]] != split.labels[held[0]]][0]
+    )
+    with pytest.raises(RedoubtError, match=r"its training held no images out; give the model training\.validation"):
+        attacked_images(tiny_data, select, facts | {"entry": {"training": {}}}, tiny_data, CPU)
 
 
 def test_an_interrupted_training_ends_with_the_same_files(train, make_entry, monkeypatch):

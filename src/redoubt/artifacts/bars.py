@@ -18,7 +18,6 @@ from redoubt.judging.cells import FOUND, measured, shown
 from redoubt.lazily import lazy, pd
 from redoubt.metrics.interface import read
 from redoubt.records import Strict
-from redoubt.rows import picked
 from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need, Sampled
 from redoubt.study.published import read_published
@@ -124,8 +123,7 @@ def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> pd.DataFrame:
                 raise RedoubtError(f"panels: {bar.column!r} is not the label of a column")
             column = columns[bar.column]
             for model in options.models:
-                missing = inputs.missing(model, column.attack)
-                images = None if missing else picked(inputs.rows(model, column.attack), column.where)
+                missing, images = metric_table.measured_rows(column, model, inputs)
                 printed = published.get((options.printed or "", model, column.label))
                 place = {"panel": panel.title, "bar": bar.label, "model": model, "column": column.label}
                 facts = {"metric": column.metric, "published": printed.value if printed else None}

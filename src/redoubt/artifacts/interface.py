@@ -63,6 +63,19 @@ class Inputs:
         frames = [table.to_pandas().assign(seed=_seed(file)) for table, file in zip(tables, files, strict=True)]
         return pd.concat(frames, ignore_index=True)
 
+    def times(self, model: str) -> pd.DataFrame:
+        """Return what the probe epoch-time measured side by side: seed, index, seconds, seconds_plain.
+
+        Raises:
+            RedoubtError: the model's training was not timed beside normal training.
+        """
+        wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value").reset_index()
+        if not {"step_seconds", "normal_step_seconds"} <= set(wide):
+            raise RedoubtError(f"{model}: its training was not timed; give it the probe epoch-time with repetitions")
+        times = wide.rename(columns={"step_seconds": "seconds", "normal_step_seconds": "seconds_plain"})
+        times = times[["seed", "seconds", "seconds_plain"]].dropna()
+        return times.assign(index=times.groupby("seed").cumcount())
+
     def curves(self, model: str) -> pd.DataFrame:
         """Return history and trace together: a row for each seed and epoch, a column for each measure of the trace."""
         wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value")

@@ -180,7 +180,7 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     found = []
     for each in samples(parameters):
         also = (0.0,) if clean[each.cell["measure"]] else ()
-        found.append(base | each.cell | ({each.along: Swept(each.model, each.attack, also)} if each.along else {}))
+        found.append(base | each.cell | ({each.along: Swept(each.model, str(each.attack), also)} if each.along else {}))
     return found
 
 

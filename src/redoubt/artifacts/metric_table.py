@@ -6,9 +6,9 @@ Source: DeepDefense, table 1 and supplementary tables 1 and 2.
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
@@ -16,6 +16,7 @@ from redoubt.judging.cells import COLUMNS, Cell, cell, shown, with_spread
 from redoubt.judging.paper import Paper
 from redoubt.judging.tables import frame
 from redoubt.judging.verdicts import judge
+from redoubt.lazily import pd
 from redoubt.metrics.interface import Named
 from redoubt.records import Strict
 from redoubt.rows import picked
@@ -24,23 +25,33 @@ from redoubt.study.needs import ANY, Need, Sampled
 
 KIND = "table"
 ADDRESS = ("row", "column")  # columns that name a number in a claim
+TIMED = "time-ratio"
 
 
 class Column(Strict):
-    """A metric over the rows of an attack."""
+    """A metric over the rows of an attack, or over what was timed while the model was trained."""
 
     label: str
     metric: Named
-    attack: str
+    attack: str | None = Field(None, description="null: the measurements of the probe epoch-time, for time-ratio")
     where: dict[str, float | str] = {}
     apart: str | None = Field(None, description="why our numbers may not be compared with the printed ones, if so")
     definition: list[str] = Field(
         [], description="rows, or patterns with *, whose value follows from a definition, so that it is not counted"
     )
+    repeats: list[str] = Field([], description="rows, or patterns with *, whose cells another table has already")
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if (self.attack is None) != (self.metric == TIMED):
+            raise ValueError(f"{self.label}: {TIMED} is measured in trainings, so it has no attack; give others one")
+        return self
 
     def not_counted(self, row: str) -> str | None:
         """Return why a cell of the column is in no count, or None."""
-        return "by definition" if any(fnmatchcase(row, pattern) for pattern in self.definition) else None
+        reasons = {"by definition": self.definition, "repeats another table": self.repeats}
+        found = (why for why, rows in reasons.items() if any(fnmatchcase(row, pattern) for pattern in rows))
+        return next(found, None)
 
 
 class Parameters(Strict):
@@ -84,6 +95,11 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [dict.fromkeys(COLUMNS, ANY) | cell for cell in known]
 
 
+def timed(parameters: Columned) -> list[str]:
+    """Return the models whose training must have been timed."""
+    return [need.model for need in needs(parameters) if need.attack is None]
+
+
 def samples(parameters: Parameters) -> list[Sampled]:
     """Return what every cell is made of."""
     return [
@@ -93,14 +109,21 @@ def samples(parameters: Parameters) -> list[Sampled]:
     ]
 
 
+def measured_rows(column: Column, model: str, inputs: Inputs) -> tuple[str | None, pd.DataFrame | None]:
+    """Return why there are no rows behind a cell, or None; and the rows."""
+    if (missing := inputs.missing(model, column.attack)) is not None:
+        return missing, None
+    rows = inputs.times(model) if column.attack is None else inputs.rows(model, column.attack)
+    return None, picked(rows, column.where)
+
+
 def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     """Return the cells and their table as Markdown."""
     options, cells = entry.parameters, []
     paper = Paper(entry, options.block, {column.label: column.metric for column in options.columns})
     for model in options.models:
         for column in options.columns:
-            missing = inputs.missing(model, column.attack)
-            images = None if missing else picked(inputs.rows(model, column.attack), column.where)
+            missing, images = measured_rows(column, model, inputs)
             repeats = f"repeats {options.repeats}" if options.repeats else column.not_counted(model)
             printed = paper.prints(model, column.label, column.apart, repeats)
             cells.append(cell(entry, (model, column.label), column.metric, images, missing, printed))

@@ -100,7 +100,7 @@ def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
     if attack is None or passes is None:
         return Cost(None, None, "its passes cannot be counted")
     shape, classes = facts(job.dataset)
-    images = selected(attack.select, counts[attack.select.split], classes)
+    images = selected(attack.select, counts[attack.select.stored], classes)
     times = {"fixed": 1, "image": images, "crafting": attack.crafting or 0}
     total = {kind: sum(times[per] * passes[per][kind] for per in times) for kind in ("forward", "backward", "rows")}
     row = ROW_BYTES + (3 * 4 * math.prod(shape) if attack.keep_images else 0)

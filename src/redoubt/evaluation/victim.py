@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from redoubt.data import store
+from redoubt.data.subsets import held_out
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_images
 from redoubt.models import classifier
@@ -39,10 +40,12 @@ def attacked_images(data: Path, select: Select, facts: dict[str, Any], weights: 
         where: the device.
 
     Raises:
-        RedoubtError: the data are not of the shape that the model was trained on, or no image is selected.
+        RedoubtError: the data are not of the shape that the model was trained on, no image is selected, or the model's
+            training held none out and those are asked for.
     """
-    split = store.load(data, select.split)
-    positions = selected(split, select)
+    split = store.load(data, select.stored)
+    among = _held_out(split.labels, facts, weights) if select.split == "validation" else None
+    positions = selected(split.labels, select, among)
     stored = split.images(positions)
     if (found := tuple(stored.shape[1:])) != (shape := tuple(facts["shape"])):
         raise RedoubtError(
@@ -53,13 +56,26 @@ def attacked_images(data: Path, select: Select, facts: dict[str, Any], weights: 
     return images
 
 
-def selected(split: store.Split, select: Select) -> torch.Tensor:
-    """Return positions of the images that are attacked in their split, ascending."""
-    positions = torch.arange(len(split))
+def _held_out(labels: torch.Tensor, facts: dict[str, Any], weights: Path) -> torch.Tensor:
+    """Return positions of the training images that a model's training held out, ascending."""
+    if (validation := facts["entry"]["training"].get("validation")) is None:
+        raise RedoubtError(f"{weights}: its training held no images out; give the model training.validation")
+    return held_out(labels, validation)
+
+
+def selected(labels: torch.Tensor, select: Select, among: torch.Tensor | None = None) -> torch.Tensor:
+    """Return positions of the images that are attacked in their split, ascending.
+
+    Args:
+        labels: (N,) of the split.
+        select: which images.
+        among: positions to choose from, ascending; all when None.
+    """
+    positions = torch.arange(len(labels)) if among is None else among
     if select.label is not None:
-        positions = (split.labels == select.label).nonzero()[:, 0]
+        positions = positions[labels[positions] == select.label]
     if select.not_label is not None:
-        positions = positions[split.labels[positions] != select.not_label]
+        positions = positions[labels[positions] != select.not_label]
     positions = positions[: select.images]
     if not len(positions):
         asked = ", ".join(f"{key}: {value}" for key, value in select if value is not None and key.endswith("label"))

@@ -30,7 +30,7 @@ Truth = Mapping[Key, float]
 
 def key(place: Place) -> Key:
     """Return what a number measures: two places with the same one are the same number."""
-    if place.attack is not None and place.value == NUMBER:
+    if place.metric is not None and place.value == NUMBER:
         return place.model, place.attack, place.metric, frozenset(place.conditions)
     return place.study, place.artifact, frozenset(place.where), place.value
 

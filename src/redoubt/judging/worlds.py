@@ -67,7 +67,7 @@ class Design:
         model = self.found.models[place.model]
         if place.attack is not None and place.value == NUMBER:
             select = self.found.attacks[place.attack].select
-            return selected(select, *counted(model.dataset, select.split))
+            return selected(select, *counted(model.dataset, select.stored))
         count, _ = counted(model.dataset, "test")
         return min(model.entry.training.track.images or count, count)
 

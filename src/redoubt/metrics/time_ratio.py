@@ -1,4 +1,8 @@
-"""Time ratio: seconds with peer layers over seconds without, the median over measurements side by side."""
+"""Time ratio: seconds of some work over those of the plain work beside it, the median over such pairs.
+
+The work is a pass with peer layers and one without (probe timing), or a training step of a defense and a normal one
+(probe epoch-time).
+"""
 
 from __future__ import annotations
 

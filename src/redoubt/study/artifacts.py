@@ -22,6 +22,7 @@ from redoubt.metrics import interface as metrics
 from redoubt.study.addresses import NUMBER, Address, Place
 from redoubt.study.claims import Decidable, Resolved, decidable
 from redoubt.study.config import Deviation
+from redoubt.study.entries.model import Probe
 from redoubt.study.evaluations import Sweep
 from redoubt.study.files import Files
 from redoubt.study.needs import ANY, Model, Need, Run, Sampled, Swept
@@ -106,6 +107,10 @@ class Artifacts:
                 self._check_where(record, needs, spread, f"{place}.where")
         for model in drawn.asked("models"):
             known(model, self.models, f"{where}.parameters")
+        for model in drawn.asked("timed"):
+            if not any(_times(probe) for probe in self.models[model].entry.training.probes):
+                reason = f"{model!r} is not timed; give its training the probe epoch-time with repetitions"
+                raise RedoubtError(f"{where}.parameters: {reason}")
         shown = [self.models[key] for key in dict.fromkeys([*(need.model for need in needs), *drawn.asked("models")])]
         self._check_labels(drawn, shown, where)
         self._check_settings(drawn, shown, where)
@@ -285,3 +290,8 @@ def _records(value: Any, place: str) -> Iterator[tuple[str, BaseModel]]:
     elif isinstance(value, list | tuple):
         for number, part in enumerate(value):
             yield from _records(part, f"{place}.{number}")
+
+
+def _times(probe: Probe) -> bool:
+    """Return whether a probe of a training takes its steps beside normal ones."""
+    return probe.probe == "epoch-time" and probe.parameters.get("repetitions", 0) > 0

@@ -57,13 +57,15 @@ class Need:
 class Sampled:
     """What a number that a plot will draw is made of: a metric over rows of an attack on a model.
 
+    `attack` is None where these are what was timed while the model was trained.
+
     `cell` names it: columns of the plot's CSV, with their values. `where` picks rows by their columns, and so does the
     column `along`, where there is one, by the value that the CSV has there.
     """
 
     cell: dict[str, Any]
     model: str
-    attack: str
+    attack: str | None
     metric: str
     where: dict[str, Any]
     along: str | None = None

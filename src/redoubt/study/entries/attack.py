@@ -13,10 +13,18 @@ from redoubt.study.entries.base import Entry
 class Select(Strict):
     """Which images are attacked."""
 
-    split: Literal["test", "train"] = Field("test", description="of the dataset; train to set a model beside itself")
+    split: Literal["test", "train", "validation"] = Field(
+        "test",
+        description="of the dataset; train to set a model beside itself, validation for what its training held out",
+    )
     images: Count | None = Field(None, description="the given number of first ones; all when null")
     label: int | None = Field(None, description="only images of this class")
     not_label: int | None = Field(None, description="no images of this class, as for an attack that aims at it")
+
+    @property
+    def stored(self) -> Literal["test", "train"]:
+        """Split of the dataset that the images lie in; what a training held out is part of `train`."""
+        return "train" if self.split == "validation" else self.split
 
 
 class Attack(Entry):
