@@ -3,12 +3,14 @@
 import copy
 import inspect
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from redoubt import registry
 from redoubt.models import classifier, weights
+from redoubt.networks._random import MeanOfDraws, without_noise
 from tests.defenses import CASES
 
 SHAPE, CLASSES = (1, 28, 28), 10
@@ -57,15 +59,80 @@ def trained(mlp, digit_images, trainer, make_entry, finished):
     return make
 
 
+class Noisy(torch.nn.Module):
+    """A network whose inputs get noise, one draw for the call or one for every image."""
+
+    def __init__(self, network, draws):
+        super().__init__()
+        self.network, self.draws, self.still = network, draws, False
+
+    def forward(self, inputs):
+        shape = inputs.shape if self.draws == "image" else inputs.shape[1:]
+        return self.network(inputs if self.still else inputs + torch.randn(shape))
+
+
+def draws_of(network, inputs):
+    """Measure when a network draws: of two calls and two copies of one image in a call, which differ?
+
+    What it draws follows torch's generator, and nothing is drawn without noise.
+    """
+    copies = inputs[:1].expand(2, *inputs.shape[1:]).contiguous()
+    with torch.no_grad():
+        (one, two), again = network(copies), network(copies)[0]
+        if (one - again).abs().max() <= 1e-4 * one.abs().max():
+            return "never"
+        states = [torch.manual_seed(5) and network(inputs) for _ in range(2)]
+        assert torch.equal(*states)
+        with without_noise(network):
+            assert torch.equal(network(inputs), network(inputs))
+    return "call" if (one - two).abs().max() <= 1e-4 * one.abs().max() else "image"
+
+
+def predicts_by(network, inputs):
+    """Measure whether predictions are the mean softmax of a network's draws, if it tells of several."""
+    if not hasattr(network, "each_draw"):
+        return "draw"
+    with torch.no_grad():
+        torch.manual_seed(5)
+        prediction = network(inputs)
+        torch.manual_seed(5)
+        draws = network.each_draw(inputs)
+    assert len(draws) > 1 and draws.shape[1:] == prediction.shape
+    assert torch.allclose(prediction.exp(), draws.softmax(2).mean(0), atol=1e-6)
+    assert (draws - draws[0]).abs().max() > 0
+    return "mean"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_declared_flags_are_measured(name, trained):
     model, _, inputs, _ = trained(name)
     network, declared = model.network, registry.method("defenses", name).DECLARES
-    with torch.no_grad():
-        first, second = network(inputs), network(inputs)
+    assert draws_of(network, inputs) == declared.draws
+    assert predicts_by(network, inputs) == declared.predicts
+    switch = without_noise(network) if declared.draws != "never" else nullcontext()
+    with torch.no_grad(), switch:
+        first = network(inputs)
         alone = torch.cat([network(part) for part in inputs.split([1, 33, 66])])
-    assert torch.equal(first, second) != declared.random
     assert ((first - alone).abs().max() <= 1e-4 * first.abs().max()) != declared.batch_dependent
+
+
+def test_the_flags_of_planted_networks_are_measured():
+    torch.manual_seed(0)
+    inputs, plain = torch.rand(6, 4), torch.nn.Linear(4, 3)
+    for draws in ("call", "image"):
+        network = Noisy(plain, draws).eval()
+        assert (draws_of(network, inputs), predicts_by(network, inputs)) == (draws, "draw")
+        assert predicts_by(MeanOfDraws(network, 3).eval(), inputs) == "mean"
+        network.still = True
+        assert draws_of(network, inputs) == "never"
+    assert (draws_of(plain.eval(), inputs), predicts_by(plain, inputs)) == ("never", "draw")
+
+
+def test_a_mean_that_is_no_mean_is_noticed():
+    network = MeanOfDraws(Noisy(torch.nn.Linear(4, 3), "call"), 3).eval()
+    network.forward = lambda inputs: network.each_draw(inputs)[0]
+    with pytest.raises(AssertionError):
+        predicts_by(network, torch.rand(6, 4))
 
 
 @pytest.mark.parametrize("name", CASES)

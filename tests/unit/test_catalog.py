@@ -185,9 +185,9 @@ def test_a_defense_that_changes_the_network_says_so_in_its_models(tree):
 
 
 def test_a_random_defense_says_so_in_its_models(tree, monkeypatch):
-    assert not catalog.load(tree).models["mnist-mlp-parseval"].entry.defense.random
-    monkeypatch.setattr(parseval, "DECLARES", dataclasses.replace(parseval.DECLARES, random=True))
-    assert catalog.load(tree).models["mnist-mlp-parseval"].entry.defense.random
+    assert "draws" not in catalog.load(tree).models["mnist-mlp-parseval"].entry.dump()["defense"]
+    monkeypatch.setattr(parseval, "DECLARES", dataclasses.replace(parseval.DECLARES, draws="call"))
+    assert catalog.load(tree).models["mnist-mlp-parseval"].entry.defense.draws == "call"
 
 
 def test_a_changed_network_may_be_the_start_of_its_own_defense_only(tree):

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from redoubt.attacks.interface import Crafted
+from redoubt.errors import RedoubtError
 from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
+from redoubt.networks._random import MeanOfDraws, without_noise
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.training.fit import fit
 
@@ -64,6 +66,27 @@ def test_gradients_approach_that_of_the_expectation(together):
             sizes.append((gradient - exact).norm())
         errors[draws] = torch.stack(sizes).mean()
     assert 5 < errors[10] / errors[1000] < 20  # as 1 / sqrt(draws)
+
+
+def test_a_prediction_by_the_mean_of_draws_is_the_mean_of_their_probabilities():
+    network, inputs = MeanOfDraws(Noisy(), 5).eval(), torch.rand(3, 4)
+    torch.manual_seed(0)
+    prediction = network(inputs)
+    each = torch.stack([((inputs + noise) ** 2) @ network.network.weight for noise in network.network.calls])
+    assert len(each) == 5 and torch.allclose(prediction.exp(), each.softmax(2).mean(0), atol=1e-6)
+    network.train()(inputs)
+    assert len(network.network.calls) == 6
+
+
+def test_noise_is_off_for_a_while():
+    network = torch.nn.Sequential(Noisy(), torch.nn.ReLU())
+    with pytest.raises(RedoubtError, match="no layer whose noise can be switched off"), without_noise(network[1]):
+        pass
+    network[0].still = False
+    with pytest.raises(ZeroDivisionError), without_noise(network):
+        assert network[0].still
+        raise ZeroDivisionError
+    assert not network[0].still
 
 
 class Shaken(torch.nn.Module):
@@ -169,7 +192,7 @@ def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
     random, tiny_data, make_entry, make_attack, tmp_path, monkeypatch
 ):
     entry = make_entry()
-    entry["defense"] |= {"random": True} if random else {}
+    entry["defense"] |= {"draws": "image"} if random else {}
     facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"]}
     model = classifier.build(entry, (1, 28, 28), 10).eval()
     model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0)).eval()

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from redoubt.lazily import torch
 from redoubt.records import Strict
-from redoubt.study.entries.model import Training
+from redoubt.study.entries.model import Draws, Predicts, Training
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 """Steps and a title to the same steps, which may show on a terminal how far they are."""
@@ -34,14 +34,18 @@ class Declaration:
     """What a defended model is; contract tests measure it.
 
     Attributes:
-        random: predictions differ from call to call.
+        draws: when a prediction in eval mode draws, by torch's global generator: never; once a call, for all images of
+            the call; or for every image. What draws has a switch `still`, see `redoubt.networks._random`.
+        predicts: by the logits of one draw, or by the mean softmax of several, of which its network then has
+            `each_draw`.
         batch_dependent: a prediction depends on the other images of its batch.
         pretrained: training must start from another model's weights.
         networks: names of the networks it fits; None for any.
         changes: its module has a function `change`, and a model needs it to be built.
     """
 
-    random: bool = False
+    draws: Draws = "never"
+    predicts: Predicts = "draw"
     batch_dependent: bool = False
     pretrained: bool = True
     networks: tuple[str, ...] | None = None

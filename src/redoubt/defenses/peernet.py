@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     peers = lazy("redoubt.networks._peers")
 
-DECLARES = Declaration(pretrained=False, changes=True)
+DECLARES = Declaration(predicts="mean", pretrained=False, changes=True)
 
 Chance = Annotated[float, Field(ge=0, lt=1)]
 

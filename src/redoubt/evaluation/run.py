@@ -119,7 +119,7 @@ def attack(
 
 
 def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path) -> Victim:
-    return Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.random)
+    return Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.draws != "never")
 
 
 def _preprocessing_of(weights: Path, beside: Path) -> Path:

@@ -17,6 +17,7 @@ import torch
 from redoubt.errors import RedoubtError
 from redoubt.networks._modes import eval_mode
 from redoubt.networks._nearest import distinct, duplicates, enough, first_kept, nearest, some_copies, with_own
+from redoubt.networks._random import mean_softmax
 
 Attention = Literal["gat", "printed"]
 OwnPixels = Literal["none", "training", "always"]
@@ -280,13 +281,14 @@ class PeerNetwork(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return logits (B, classes) in training mode, log-probabilities (B, classes) in eval mode."""
-        if self.training:
-            return self.network(inputs)
+        return self.network(inputs) if self.training else mean_softmax(self.each_draw(inputs))
+
+    def each_draw(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits (passes, B, classes) of every draw of fixed peers; of one pass that averages in layers."""
         with self.linked():
             logits = self.network(inputs)
         passes = self.draws if self.average == "outputs" else 1
-        chances = logits.log_softmax(1).view(passes, len(inputs), logits.shape[1])
-        return chances.logsumexp(0) - math.log(passes)
+        return logits.view(passes, len(inputs), logits.shape[1])
 
     @contextmanager
     def linked(self) -> Iterator[dict[str, list[PeerFeatures]]]:

@@ -91,8 +91,8 @@ def _defense(raw: Defended, network: str, start: Model | None, where: str) -> di
             f"{where}.start: {start.id!r} has a network that {before.name} has changed; "
             f"{raw.defense} cannot go on from that"
         )
-    flags = {flag: True for flag in ("changes", "random") if getattr(declared, flag)}
-    return spelt(raw.defense, options) | flags
+    flags: dict[str, Any] = {"changes": True} if declared.changes else {}
+    return spelt(raw.defense, options) | flags | ({"draws": declared.draws} if declared.draws != "never" else {})
 
 
 def _probed(training: Training, where: str) -> dict[str, Any]:

@@ -73,8 +73,11 @@ its name, or by a mapping of its name and parameters: `metric: {name: norm, orde
 | metric | what it is |
 | --- | --- |
 """
-FLAGS = {
-    "random": "predictions differ from call to call",
+USUAL = {("draws", "never"), ("predicts", "draw")}
+FLAGS: dict[str | tuple[str, str], str] = {
+    ("draws", "call"): "draws once a call",
+    ("draws", "image"): "draws for every image",
+    ("predicts", "mean"): "predicts by the mean softmax of several draws",
     "batch_dependent": "a prediction depends on the other images of its batch",
     "pretrained": "must start from another model",
     "networks": "fits only",
@@ -157,12 +160,15 @@ def _attack(method: ModuleType) -> list[str]:
 
 
 def _defense(method: ModuleType) -> list[str]:
-    declared = [(name, value) for name, value in dataclasses.asdict(method.DECLARES).items() if value]
-    words = [
-        FLAGS.get(name, name.replace("_", " ")) + ("" if value is True else f" {_listed(value)}")
-        for name, value in declared
-    ]
+    declared = dataclasses.asdict(method.DECLARES).items()
+    words = [_flag(name, value) for name, value in declared if value and (name, value) not in USUAL]
     return [_first_line(method), "; ".join(words) or "nothing"]
+
+
+def _flag(name: str, value: object) -> str:
+    if (found := FLAGS.get((name, value) if isinstance(value, str) else name)) is None:
+        found = name.replace("_", " ")
+    return found if value is True or isinstance(value, str) else f"{found} {_listed(value)}"
 
 
 def _listed(value: object) -> str:

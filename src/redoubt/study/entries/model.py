@@ -9,12 +9,17 @@ from pydantic import Field, field_validator, model_validator
 from redoubt.records import Count, Positive, Strict
 from redoubt.study.entries.base import Entry, Method
 
+Draws = Literal["never", "call", "image"]
+"""When a model draws: never, once a call for all images of it, or for every image."""
+Predicts = Literal["draw", "mean"]
+"""What a model predicts by: the logits of one draw, or the mean softmax of several."""
+
 
 class Defense(Method):
     """A defense, and what it says of itself that later steps must know."""
 
     changes: bool = Field(False, description="whether it changes the network")
-    random: bool = Field(False, description="whether predictions of its models differ from call to call")
+    draws: Draws = Field("never", description="when predictions of its models draw: never, once a call, or per image")
 
 
 class Probe(Strict):
