@@ -131,7 +131,7 @@ def _language(schema: dict[str, Any], section: dict[str, Any]) -> None:
         "like": {"type": "string", "description": "id of an entry of this file that it starts from"},
         "vary": {
             "type": "object",
-            "additionalProperties": {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 1},
+            "additionalProperties": {"type": "array", "items": {"type": ["number", "string", "array"]}, "minItems": 1},
             "description": "name: values; one entry for each combination, with {name} filled in, in its id too",
         },
     }
