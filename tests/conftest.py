@@ -329,3 +329,19 @@ def as_json():
 def arrays():
     """A NumPy generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def between():
+    """An affine network of three classes, 15 images within [0, 1] of class 0, all equally near to class 1, far from 2.
+
+    The other parts: labels, the slopes of the margin (features,), and the gap in the logits.
+    """
+    draw, gap = torch.Generator().manual_seed(0), 0.8
+    slopes, images = torch.randn(30, generator=draw), 0.5 + 0.05 * torch.randn(15, 30, generator=draw)
+    images += ((-gap - images @ slopes) / slopes.square().sum())[:, None] * slopes
+    layer = torch.nn.Linear(30, 3).requires_grad_(False)
+    layer.weight.copy_(torch.stack([0 * slopes, slopes, 0 * slopes]))
+    layer.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    return network, images.view(15, 1, 5, 6), torch.zeros(15, dtype=torch.int64), slopes, gap

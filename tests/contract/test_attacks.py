@@ -19,22 +19,31 @@ from redoubt.graph.code import closure
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
 CASES = {
+    "apgd": ({"epsilons": [0.1, 0.2], "steps": 8, "targets": 2}, ("linf", "epsilon")),
     "carlini-wagner": ({"steps": 40, "searches": 3}, None),
     "carlini-wagner-linf": ({"steps": 40}, None),
+    "ddn": ({"steps": 40}, None),
     "deepfool": ({"iterations": 30, "candidates": 4}, None),
     "few-pixel": ({"pixels": [100], "population": 20, "generations": 12}, ("l0", "pixels")),
     "fgs": ({"epsilons": [0.1, 0.2]}, ("linf", "epsilon")),
     "finite-difference": ({"epsilons": [0.1, 0.2], "steps": 3, "group": 8}, ("linf", "epsilon")),
+    "fmn": ({"norm": "linf", "steps": 30}, None),
     "gradient-scan": ({"loss": "log-odds"}, ("linf", "epsilon")),
     "growing-pgd": ({"steps": 10, "bisections": 6, "loss": "log-odds"}, ("linf", "epsilon")),
     "pgd": ({"epsilons": [0.1, 0.2], "steps": 10, "relative_step_size": 0.2}, ("linf", "epsilon")),
     "replay": ({}, None),
+    "square": ({"epsilons": [0.2, 0.3], "iterations": 60}, ("linf", "epsilon")),
     "spatial": ({"rotations": 7, "translations": 3}, None),
     "universal": ({"rhos": [0.6], "passes": 3}, ("l2", "radius")),
 }
 # Long walks along signs: a gradient's last bit, which depends on the batch in a matrix product, may turn them.
 ROUNDED = {"carlini-wagner-linf"}
-FOOLBOX = {"pgd": {"stop": False}, "gradient-scan": {"loss": "cross-entropy"}}
+FOOLBOX = {
+    "ddn": {"loss": "cross-entropy", "shorten": False},
+    "fmn": {"shorten": False},
+    "gradient-scan": {"loss": "cross-entropy"},
+    "pgd": {"stop": False},
+}
 ENGINES = [(name, engine) for name in CASES for engine in registry.method("attacks", name).ENGINES]
 
 

@@ -22,7 +22,9 @@ from redoubt.errors import RedoubtError
 
 if TYPE_CHECKING:  # so that the code of one attack here does not depend on that of the others
     from redoubt.attacks.carlini_wagner import Parameters as CarliniWagner
+    from redoubt.attacks.ddn import Parameters as DDN
     from redoubt.attacks.deepfool import Parameters as DeepFool
+    from redoubt.attacks.fmn import Parameters as FMN
     from redoubt.attacks.pgd import Parameters as PGD
 
 
@@ -255,10 +257,60 @@ def _carlini_wagner(
     return torch.where(like(changed, inputs), found, inputs)
 
 
+def decoupled(network: Callable, batches: Batches, parameters: DDN, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's DDN examples.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    theirs = (parameters.loss, parameters.step_size, parameters.shorten, parameters.queries)
+    if theirs != ("cross-entropy", 1.0, False, None):
+        raise RedoubtError(
+            "ddn: Foolbox's engine needs `loss: cross-entropy`, `step_size: 1`, `shorten: false` and `queries: null`"
+        )
+    attack = foolbox.attacks.DDNAttack(init_epsilon=parameters.radius, steps=parameters.steps, gamma=parameters.gamma)
+    yield from _nearest(network, batches, attack, context)
+
+
+def fast_minimum(network: Callable, batches: Batches, parameters: FMN, context: Context) -> Iterator[Crafted]:
+    """Yield Foolbox's l-infinity FMN examples.
+
+    Its l2 attack is left out: its projection divides a norm by itself and leaves every point where it is.
+
+    Raises:
+        RedoubtError: a parameter that Foolbox does not have.
+    """
+    if parameters.norm != "linf" or parameters.shorten or parameters.queries is not None:
+        raise RedoubtError("fmn: Foolbox's engine needs `norm: linf`, `shorten: false` and `queries: null`")
+    length = parameters.step_size
+    attack = foolbox.attacks.LInfFMNAttack(steps=parameters.steps, max_stepsize=length, gamma=parameters.gamma)
+    yield from _nearest(network, batches, attack, context)
+
+
+def _nearest(
+    network: Callable, batches: Batches, attack: foolbox.attacks.base.MinimizationAttack, context: Context
+) -> Iterator[Crafted]:
+    """Yield what a minimum-norm attack finds; an image that it need not or cannot change comes back as it is.
+
+    In place of a gradient that is zero Foolbox draws one from torch's global generator: it is seeded for each batch.
+    """
+    for start, inputs, labels in batches:
+        (own,) = context.generators([start], "foolbox")
+        with _weights_at_rest(network), torch.random.fork_rng():
+            torch.manual_seed(own.initial_seed())
+            victim = model(network, inputs, context.bounds)
+            found = attack.run(victim, inputs, foolbox.criteria.Misclassification(labels))
+        with torch.no_grad():
+            wrong = network(found).argmax(1) != labels
+        yield Crafted(start, torch.where(like(wrong, inputs), found, inputs))
+
+
 ATTACKS: dict[str, Callable] = {
     "carlini-wagner": carlini_wagner,
+    "ddn": decoupled,
     "deepfool": deepfool,
     "fgs": fast_gradient_sign,
+    "fmn": fast_minimum,
     "gradient-scan": scan,
     "pgd": pgd,
     "spatial": grid_search,
