@@ -42,18 +42,16 @@ def spread(found: Catalog, results: Path) -> Callable[[Place], float | None]:
     return of
 
 
-def rows(found: Catalog, results: Path, worlds: int, study: str | None = None) -> list[Held]:
+def rows(found: Catalog, results: Path, worlds: int) -> list[Held]:
     """Return what the worlds say of each claim.
 
     Args:
         found: all that exists at a scale.
         results: folder of its results, whose rows tell how values vary; it need not exist.
         worlds: of each kind, for each claim.
-        study: the only one to look at; all when None.
     """
     numbers = printed(found, {name: published_file(name) for name in found.studies})
-    claims = {name: claim for name, claim in found.claims.items() if study in (None, name[0])}
-    return simulated(Design(found, spread(found, results)), numbers, claims, worlds, worlds)
+    return simulated(Design(found, spread(found, results)), numbers, found.claims, worlds, worlds)
 
 
 def simulated(

@@ -16,7 +16,7 @@ from redoubt.judging import held
 from redoubt.judging.held import Held
 from redoubt.judging.simulated import rows
 from redoubt.judging.tables import frame
-from redoubt.layout import worlds_file
+from redoubt.layout import study_file, worlds_file
 from redoubt.study import catalog
 
 PAGE = Path("docs/worlds.md")
@@ -70,14 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", default="paper", help="scale whose numbers of images and runs are taken")
     parser.add_argument("--worlds", type=int, default=200, help="worlds of each kind")
     parser.add_argument("--write", action="store_true", help=f"keep it for reports, and write {PAGE}")
-    parser.add_argument("--study", help="the only study to look at")
+    parser.add_argument("--study", help="the only study to look at; all in config/studies when absent")
     options = parser.parse_args(argv)
-    found = catalog.load(".", {"scale": options.scale})
-    if options.study not in (None, *found.studies):
-        raise RedoubtError(f"--study {options.study}: no such study; there are {', '.join(found.studies)}")
+    studies = sorted(path.parent.name for path in Path().glob(study_file("*", "study")))
+    if options.study not in (None, *studies):
+        raise RedoubtError(f"--study {options.study}: no such study; there are {', '.join(studies)}")
+    found = catalog.load(".", {"scale": options.scale, "studies": [options.study] if options.study else studies})
     if options.worlds < 1:
         raise RedoubtError(f"--worlds {options.worlds}: at least one is needed")
-    result = rows(found, Path("results") / options.scale, options.worlds, options.study)
+    result = rows(found, Path("results") / options.scale, options.worlds)
     print(table(result))
     if options.write:
         write(Path(), result)
