@@ -41,6 +41,11 @@ class Row(Strict):
     test: str = ""
     evidence: str = ""
 
+    @property
+    def said(self) -> Verdict:
+        """What our numbers say as they stand; rows of older runs have the verdict alone."""
+        return self.here or self.verdict
+
 
 def rows(study: str, key: str, claim: Resolved, ours: Evidence, printed: Evidence) -> list[Row]:
     """Decide a claim on our numbers and on the printed ones, and return its rows: all, datasets, checks."""

@@ -16,8 +16,8 @@ from redoubt.report.views import (
     HEADINGS,
     cell_counts,
     cell_view,
-    claim_counts,
     claim_views,
+    counts,
     study_views,
 )
 
@@ -53,7 +53,7 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         cells=[cell_view(cell) for cell in cells],
         cell_counts=cell_counts(cells),
         claims=claims,
-        claim_counts=claim_counts(claims),
+        claim_counts=counts((claim["here"] for claim in claims), CLAIM_VERDICTS),
         studies=list(study_views(entry, results)),
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.judging.cells import Cell
+from redoubt.judging.decided import Row, read, totals
 from redoubt.judging.tables import read_records
-from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, cell_counts, claim_counts, read_claims
+from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS, cell_counts, counts
 
 WIDTH, LINES = 80, 40
 SHORT = {
@@ -27,7 +28,7 @@ def summary(entry: dict[str, Any], results: Path) -> str:
     Raises:
         RedoubtError: scorecard or claims are missing or broken.
     """
-    cells, claims = read_records(results / "scorecard.csv", Cell), read_claims(results / "claims.csv")
+    cells, claims = read_records(results / "scorecard.csv", Cell), totals(read(results / "claims.csv"))
     head = ["Redoubt", *_wrapped(entry["stamp"]), ""]
     page = results / "report" / "index.html"
     tail = ["", f"Report: {page}" + ("" if page.exists() else " (not written yet)")]
@@ -54,21 +55,18 @@ def _line(name: str, values: Iterable[str]) -> str:
     return fitting.ljust(first) + "".join(value.rjust(width) for value, width in zip(values, COLUMNS, strict=True))
 
 
-def _claim_lines(claims: list[dict[str, str]], statements: bool) -> list[str]:
-    totals = ", ".join(f"{count} {name}" for name, count in claim_counts(claims).items())
-    lines = _wrapped(f"Claims, by what the numbers of this run say: {totals}")
+def _claim_lines(claims: list[Row], statements: bool) -> list[str]:
+    found = counts((claim.said for claim in claims), CLAIM_VERDICTS)
+    words = ", ".join(f"{count} {name}" for name, count in found.items())
+    lines = _wrapped(f"Claims, by what the numbers of this run say: {words}")
     if statements:
         for claim in claims:
-            line = f"  {claim['here'] or claim['verdict']:9} {claim['study']}/{claim['claim']}: {claim['statement']}"
+            line = f"  {claim.said:9} {claim.study}/{claim.claim}: {claim.statement}"
             lines.append(line if len(line) <= WIDTH else f"{line[: WIDTH - 3].rstrip()}...")
         return lines
-    for study in dict.fromkeys(claim["study"] for claim in claims):
+    for study in dict.fromkeys(claim.study for claim in claims):
         for verdict in CLAIM_VERDICTS:
-            ids = [
-                claim["claim"]
-                for claim in claims
-                if (claim["study"], claim["here"] or claim["verdict"]) == (study, verdict)
-            ]
+            ids = [claim.claim for claim in claims if (claim.study, claim.said) == (study, verdict)]
             lines += _wrapped(f"  {study} {verdict}: {' '.join(ids)}") if ids else []
     return lines
 

@@ -47,15 +47,6 @@ MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the d
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_claims(path: Path) -> list[dict[str, str]]:
-    """Return a row of text for each decided claim, all its datasets together; a file without any is blank.
-
-    Raises:
-        RedoubtError: the file is missing or broken.
-    """
-    return [{name: _raw(value) for name, value in row.model_dump().items()} for row in totals(read_decided(path))]
-
-
 def claim_views(path: Path, entry: dict[str, Any], worlds: Iterable[Held] = ()) -> list[dict[str, Any]]:
     """Return what the page shows of each claim: its row as text, with `parts` (datasets), `checks` and `worlds`.
 
@@ -86,7 +77,7 @@ def _worlds(row: Held | None, study: dict[str, Any] | None) -> dict[str, Any]:
 
 def _claim_text(row: Row) -> dict[str, str]:
     texts = {name: _raw(value) for name, value in row.model_dump().items()}
-    texts["here"] = row.here or row.verdict
+    texts["here"] = row.said
     for name in ("effect", "p", "adjusted"):
         value = getattr(row, name)
         texts[name] = "—" if value is None else f"{value:.3g}"
@@ -130,11 +121,6 @@ def counts(found: Iterable[str], verdicts: Iterable[str] = CELL_VERDICTS) -> dic
 def cell_counts(cells: Iterable[Cell]) -> dict[str, int]:
     """Return how many cells have each verdict, without those that are a definition or repeat others."""
     return counts(cell.verdict for cell in cells if cell.not_counted is None)
-
-
-def claim_counts(claims: Iterable[dict[str, str]]) -> dict[str, int]:
-    """Return how many claims have each verdict on our numbers as they stand."""
-    return counts((claim["here"] or claim["verdict"] for claim in claims), CLAIM_VERDICTS)
 
 
 def wide(cells: list[Cell]) -> dict[str, Any]:

@@ -13,12 +13,10 @@ from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
-from redoubt.judging.claims import ALL
-from redoubt.judging.tables import read_csv
+from redoubt.judging.decided import Row, read, totals
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
-COLUMNS = ("study", "claim", "statement", "where", "verdict", "published_verdict")
 MARKS = "<!-- claims: written by `make format` -->\n", "<!-- claims: end -->\n"
 WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not-run": "is not run"}
 NAME = re.compile(r"\bclaims?[\s-]+\d\w*")
@@ -31,7 +29,7 @@ What the papers claim, and what the runs in [results/reference](../results/refer
 checks on the numbers that the paper prints, where it prints them.
 """
 
-Claims = dict[str, list[dict[str, str]]]
+Claims = dict[str, list[Row]]
 
 
 def word(verdict: str) -> str:
@@ -42,28 +40,18 @@ def word(verdict: str) -> str:
 def claims(reference: Path = REFERENCE) -> Claims:
     """Return the rows of claims.csv by scale, the published set-up first."""
     files = sorted(reference.glob("*/claims.csv"), key=lambda file: (file.parent.name != "paper", file.parent.name))
-    return {file.parent.name: [_said(row) for row in read_csv(file, COLUMNS) if _of_all(row)] for file in files}
-
-
-def _of_all(row: dict[str, str]) -> bool:
-    """Return whether a row is of a claim on all its datasets; those of older runs have no other rows."""
-    return row.get("dataset", ALL) == ALL and not row.get("check")
-
-
-def _said(row: dict[str, str]) -> dict[str, str]:
-    """Return a row with what the numbers say as they stand for its verdict."""
-    return row | {"verdict": row.get("here") or row["verdict"]}
+    return {file.parent.name: totals(read(file)) for file in files}
 
 
 def summary(found: Claims) -> str:
     """Return a line for each run of a study that decides any claim: which of them hold, and which do not."""
     lines = ["| run | verdict | claims |", "| --- | --- | --- |"]
     for scale, rows in found.items():
-        for study in dict.fromkeys(row["study"] for row in rows):
+        for study in dict.fromkeys(row.study for row in rows):
             own: dict[str, list[str]] = {}
             for row in rows:
-                if row["study"] == study and row["verdict"] != "not-run":
-                    own.setdefault(row["verdict"], []).append(row["claim"].removeprefix("claim-"))
+                if row.study == study and row.said != "not-run":
+                    own.setdefault(row.said, []).append(row.claim.removeprefix("claim-"))
             for verdict in sorted(own, key=lambda name: (name != "holds", name)):
                 lines.append(f"| `{scale}/{study}` | {word(verdict)} | {', '.join(own[verdict])} |")
     return "\n".join(lines) + "\n"
@@ -71,7 +59,7 @@ def summary(found: Claims) -> str:
 
 def page(found: Claims) -> str:
     """Return docs/claims.md: every claim, with a column for each run."""
-    rows = {(row["study"], row["claim"], scale): row for scale, own in found.items() for row in own}
+    rows = {(row.study, row.claim, scale): row for scale, own in found.items() for row in own}
     text = HEAD
     for study in dict.fromkeys(study for study, _, _ in rows):
         columns = ["claim", "of the paper", "printed", *found]
@@ -79,9 +67,9 @@ def page(found: Claims) -> str:
         for claim in dict.fromkeys(claim for own, claim, _ in rows if own == study):
             known = {scale: rows[study, claim, scale] for scale in found if (study, claim, scale) in rows}
             first = next(iter(known.values()))
-            verdicts = [known.get(scale, {}).get("verdict", "not-run") for scale in found]
-            shown = ["–" if verdict == "not-run" else verdict for verdict in (first["published_verdict"], *verdicts)]
-            text += _line([claim, f"{first['statement']} ({first['where']})".replace("|", "\\|"), *shown])
+            verdicts = [known[scale].said if scale in known else "not-run" for scale in found]
+            shown = ["–" if verdict == "not-run" else verdict for verdict in (first.published_verdict, *verdicts)]
+            text += _line([claim, f"{first.statement} ({first.where})".replace("|", "\\|"), *shown])
     return text
 
 
@@ -111,7 +99,7 @@ def problems(text: str, found: Claims) -> list[str]:
     ]
     for match in spelt:
         scale, study, claim, words = match.groups()
-        verdicts = [row["verdict"] for row in found.get(scale, []) if (row["study"], row["claim"]) == (study, claim)]
+        verdicts = [row.said for row in found.get(scale, []) if (row.study, row.claim) == (study, claim)]
         if not verdicts:
             wrong.append(f"{scale}/{study}/{claim}: results/reference has no such claim")
         elif words.split()[: len(said := word(verdicts[0]).split())] != said:
