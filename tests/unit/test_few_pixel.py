@@ -76,7 +76,11 @@ def near(digit_images):
     return pick
 
 
-def test_one_pixel_succeeds_exactly_where_enumeration_does(tiny):
+PORTS = {"strategy": "best1-dither", "start": "latin-hypercube"}
+
+
+@pytest.mark.parametrize("kind", [{}, PORTS])
+def test_one_pixel_succeeds_exactly_where_enumeration_does(kind, tiny):
     network, inputs, labels = tiny(3, 60)
     possible = []
     for image, label in zip(inputs, labels, strict=True):
@@ -84,7 +88,7 @@ def test_one_pixel_succeeds_exactly_where_enumeration_does(tiny):
         for row, (place, value) in enumerate(itertools.product(range(16), (0.0, 1.0))):
             changes[row, 0, place // 4, place % 4] = value
         possible.append(bool((network(changes).argmax(1) != label).any()))
-    moved, _, _ = attack(network, inputs, labels, population=150, generations=40)
+    moved, _, _ = attack(network, inputs, labels, population=150, generations=40, **kind)
     fooled = network(moved).argmax(1) != labels
     assert fooled.tolist() == possible and 15 <= sum(possible) <= 50
 
@@ -115,10 +119,10 @@ def test_of_two_classes_the_best_pixels_add_up(pixels, tiny):
     width=st.integers(1, 6),
     pixels=st.integers(1, 4),
     bounds=st.sampled_from([(0.0, 1.0), (-1.5, 2.0), (0.0, 255.0)]),
-    weight=st.sampled_from([0.5, 2.0]),
+    kind=st.sampled_from([{"weight": 0.5}, {"weight": 2.0}, PORTS]),
 )
 def test_no_query_changes_more_than_its_pixels_or_leaves_the_bounds(
-    seed, channels, height, width, pixels, bounds, weight
+    seed, channels, height, width, pixels, bounds, kind
 ):
     draw = torch.Generator().manual_seed(seed)
     low, high = bounds
@@ -126,7 +130,7 @@ def test_no_query_changes_more_than_its_pixels_or_leaves_the_bounds(
     matrix = torch.randn(inputs.numel(), 2, generator=draw) / (high - low)
     watched = Watched(lambda x: x.flatten(1) @ matrix)
     labels = watched(inputs).argmax(1)
-    parameters = {"pixels": [pixels], "population": 6, "generations": 4, "weight": weight}
+    parameters = {"pixels": [pixels], "population": 6, "generations": 4, **kind}
     moved, _, _ = attack(watched, inputs, labels, ctx=context(seed, bounds), **parameters)
     for images in (watched.images, moved):
         assert images.min() >= low and images.max() <= high
@@ -195,6 +199,55 @@ def test_children_are_mutants_inside_image_and_bounds():
             assert children[image, child, pixel].tolist() == pytest.approx(expected, abs=1e-5)
             outside += expected[0] != mutant[0]
         assert outside > 20 and torch.equal(points, before)
+
+
+@pytest.mark.parametrize("population", [9, 100])
+def test_a_latin_hypercube_has_one_candidate_in_every_part_of_every_range(population):
+    draws = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    points = few_pixel.latin_hypercube(draws, population, 2, (3, 5, 7), (-1.0, 3.0))
+    assert points.shape == (3, population, 2, 5)
+    lows, sizes = torch.tensor([0.0, 0.0, -1.0, -1.0, -1.0]), torch.tensor([5.0, 7.0, 4.0, 4.0, 4.0])
+    parts = ((points - lows) / sizes * population).floor().long().clamp(max=population - 1)
+    assert torch.equal(parts.sort(1).values, torch.arange(population)[None, :, None, None].expand_as(parts))
+    columns = parts.flatten(2).permute(0, 2, 1).reshape(-1, population)
+    assert len(columns.unique(dim=0)) == len(columns)  # each element of each image is ordered by its own draw
+
+
+def test_children_of_the_best_by_hand():
+    shape, bounds, count = (2, 5, 3), (-1.0, 2.0), 9
+    points = few_pixel.first([torch.Generator().manual_seed(seed) for seed in range(60)], count, 2, shape, bounds)
+    values, before = torch.rand(60, count, generator=torch.Generator().manual_seed(0)), points.clone()
+    low, high = torch.tensor([0.0, 0.0, -1.0, -1.0]), torch.tensor([5.0, 3.0, 2.0, 2.0])
+    children = few_pixel.breed_from_best(
+        points, values, [torch.Generator().manual_seed(s) for s in range(60)], shape, bounds
+    )
+    outside, factors = 0, []
+    for image in range(60):
+        draw, own = torch.Generator().manual_seed(image), points[image]
+        pairs, factor = torch.rand(2, count, generator=draw).double(), 0.5 + 0.5 * torch.rand(1, generator=draw).item()
+        again = low + (high - low) * torch.rand(count, 2, 4, generator=draw)
+        factors.append(factor)
+        for child in range(count):
+            others = [place % count for place in range(child + 1, child + count)]  # all but the parent
+            one = others.pop(int(pairs[0, child] * (count - 1)))
+            two = others[int(pairs[1, child] * (count - 2))]
+            mutant = own[values[image].argmax()] + factor * (own[one] - own[two])
+            wild = (mutant < low) | (mutant > high)
+            assert torch.allclose(children[image, child], torch.where(wild, again[child], mutant), atol=1e-5)
+            outside += int(wild.sum())
+    assert 500 < outside < 4000 and torch.equal(points, before)
+    assert min(factors) < 0.53 and max(factors) > 0.97
+
+
+def test_the_strategies_of_paper_and_ports_are_different_searches(lenet, near):
+    images, labels = near(lenet, 20)
+    options = {"pixels": [2], "population": 20, "generations": 3}
+    found = [
+        attack(lenet, images, labels, strategy=strategy, start=start, **options)[0]
+        for strategy in ("rand1", "best1-dither")
+        for start in ("normal", "latin-hypercube")
+    ]
+    assert all(not torch.equal(one, other) for one, other in itertools.combinations(found, 2))
 
 
 def test_pixels_are_written_where_they_say_and_the_last_wins():
@@ -267,9 +320,10 @@ def test_draws_follow_the_seed_the_image_and_the_pixel_count(tiny):
     assert not (one & two).any(1).all()
 
 
-def test_more_generations_pass_through_the_states_of_fewer(lenet, near):
+@pytest.mark.parametrize("kind", [{}, PORTS])
+def test_more_generations_pass_through_the_states_of_fewer(kind, lenet, near):
     images, labels = near(lenet, 40)
-    options = {"pixels": [2], "population": 20}
+    options = {"pixels": [2], "population": 20, **kind}
     runs = [attack(lenet, images, labels, generations=n, **options) for n in (0, 1, 4, 12)]
     fooled = [lenet(moved).argmax(1) != labels for moved, _, _ in runs]
     for (one, early, _), (two, late, _), before, after in zip(runs, runs[1:], fooled, fooled[1:], strict=False):

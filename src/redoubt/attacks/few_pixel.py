@@ -1,15 +1,19 @@
 """Few-pixel: the best change of at most k pixels, by differential evolution over queries of the logits.
 
-Source: Su, Vargas and Sakurai (IEEE TEVC 2019), section III; population and generations as in Learn2Perturb,
-supplement, table 1. Deviation: positions that leave the image are mirrored back, values are clipped to the bounds,
-and any misclassification ends an image's search, where the paper leaves the first two open and waits for a low
-probability of the true class.
+Source: Su, Vargas and Sakurai (IEEE TEVC 2019), section III, whose strategy is `rand1` from a `normal` start;
+population and generations as in Learn2Perturb, supplement, table 1. These are the defaults of the public ports of the
+attack (Hyperparticle/one-pixel-attack-keras, DebangLi/one-pixel-attack-pytorch) too, whose strategy is that of SciPy's
+`differential_evolution`: `best1-dither` from a `latin-hypercube`. Their populations for 1, 2 and 3 pixels of a colour
+image are 400, 400 and 390.
+Deviation: any misclassification ends an image's search, where the paper waits for a low probability of the true class
+and the ports for an error of the best candidate. Of rand1, positions that leave the image are mirrored back and values
+are clipped to the bounds, which the paper leaves open.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +29,7 @@ THREAT = "l0, at most `pixels` positions, any value within the bounds"
 COST = "1 + population x (generations + 1) forward passes at most"
 ENGINES = ("redoubt",)
 SWEEP = {"pixels": "pixels"}
+DITHER = (0.5, 1.0)  # range of the factor of a generation, as in the ports
 
 
 class Parameters(Strict):
@@ -35,8 +40,18 @@ class Parameters(Strict):
     )
     population: Annotated[int, Field(ge=3)] = Field(400, description="candidates of an image")
     generations: Annotated[int, Field(ge=0)] = Field(75, description="rounds of children at most, after the first draw")
+    strategy: Literal["rand1", "best1-dither"] = Field(
+        "rand1",
+        description="to which candidate a difference of two is added: any, times `weight`; or the best, times a factor "
+        "that each generation draws from 0.5 to 1, where elements that leave their range are drawn again",
+    )
+    start: Literal["normal", "latin-hypercube"] = Field(
+        "normal",
+        description="first candidates: uniform positions with normal values around mid-grey, or every element uniform "
+        "in its range, of which each of as many parts as there are candidates has one",
+    )
     weight: Annotated[float, Field(gt=0, le=2)] = Field(
-        0.5, description="factor of the difference of two candidates that is added to a third; F in the paper"
+        0.5, description="factor of the difference of two candidates, of rand1; F in the paper"
     )
     loss: losses.Name = Field(
         "log-odds",
@@ -80,13 +95,38 @@ def first(
     return found
 
 
+def ranges(shape: tuple[int, ...], bounds: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return least and greatest row, column and values of a pixel, each (2 + channels,)."""
+    channels, height, width = shape
+    low, high = bounds
+    return torch.tensor([0.0, 0.0, *[low] * channels]), torch.tensor([height, width, *[high] * channels])
+
+
+def latin_hypercube(
+    draws: list[torch.Generator], population: int, pixels: int, shape: tuple[int, ...], bounds: tuple[float, float]
+) -> torch.Tensor:
+    """Draw first candidates as `first` does, one of them in each of P equal parts of the range of every element."""
+    low, high = ranges(shape, bounds)
+    size = (population, pixels, len(low))
+    parts = torch.stack([torch.rand(size, generator=draw).argsort(0) for draw in draws])
+    inside = torch.stack([torch.rand(size, generator=draw) for draw in draws])
+    return low + (high - low) * (parts + inside) / population
+
+
 def triples(draws: list[torch.Generator], population: int) -> torch.Tensor:
     """Draw three different candidates for each child, (A, 3, P) int64, CPU; a parent may be one of them."""
     uniform = torch.stack([torch.rand(3, population, generator=draw) for draw in draws])
-    scale = torch.tensor([population, population - 1, population - 2])[:, None]
-    one, two, three = (uniform * scale).long().minimum(scale - 1).unbind(1)
-    three += three >= two  # the second and third are counted onwards from the first, which is at distance 0
-    return torch.stack([one, (one + 1 + two) % population, (one + 1 + three) % population], 1)
+    one = (uniform[:, 0] * population).long().clamp(max=population - 1)
+    return torch.cat([one[:, None], _others(uniform[:, 1:], one)], 1)
+
+
+def _others(uniform: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+    """Return two different places (A, 2, P) of P that are not those `taken` (A, P) or (P,), by `uniform` (A, 2, P)."""
+    population = uniform.shape[2]
+    scale = torch.tensor([population - 1, population - 2])[:, None]
+    two, three = (uniform * scale).long().minimum(scale - 1).unbind(1)
+    three += three >= two  # both are counted onwards from the one taken, which is at distance 0
+    return torch.stack([(taken + 1 + two) % population, (taken + 1 + three) % population], 1)
 
 
 def breed(
@@ -112,6 +152,38 @@ def breed(
         children[..., axis] = torch.minimum(position, 2 * size - position)
     children[..., 2:].clamp_(*bounds)
     return children
+
+
+def breed_from_best(
+    points: torch.Tensor,
+    values: torch.Tensor,
+    draws: list[torch.Generator],
+    shape: tuple[int, ...],
+    bounds: tuple[float, float],
+) -> torch.Tensor:
+    """Return the children, best + F (x1 - x2), where x1 and x2 differ and are not the parent.
+
+    Elements that are out of their range are drawn again.
+
+    Args:
+        points: (A, P, K, 2 + channels) candidates.
+        values: (A, P) how good they are.
+        draws: one generator an image; they draw pairs, F, and elements that are out of range.
+        shape: (channels, height, width).
+        bounds: range of a value.
+
+    Returns:
+        (A, P, K, 2 + channels).
+    """
+    rows, (low, high) = torch.arange(len(points), device=points.device), ranges(shape, bounds)
+    uniform = torch.stack([torch.rand(2, points.shape[1], generator=draw) for draw in draws])
+    factor = torch.stack([torch.rand(1, generator=draw) for draw in draws]).view(-1, 1, 1, 1)
+    again = low + (high - low) * torch.stack([torch.rand(points.shape[1:], generator=draw) for draw in draws])
+    one, two = _others(uniform, torch.arange(points.shape[1])).to(points.device).unbind(1)
+    factor = (DITHER[0] + (DITHER[1] - DITHER[0]) * factor).to(points)
+    low, high, best = low.to(points), high.to(points), points[rows, values.argmax(1)][:, None]
+    children = best + factor * (points[rows[:, None], one] - points[rows[:, None], two])
+    return torch.where((children < low) | (children > high), again.to(points), children)
 
 
 def write(images: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -166,14 +238,17 @@ def search(
     Cost: `population` forward passes an image for the first draw and for each generation.
     """
     shape = tuple(inputs.shape[1:])
-    children = first(draws, parameters.population, pixels, shape, bounds).to(inputs)
+    begin = first if parameters.start == "normal" else latin_hypercube
+    children = begin(draws, parameters.population, pixels, shape, bounds).to(inputs)
     points, values = children, inputs.new_full(children.shape[:2], float("-inf"))
     found, spent = children[:, 0].clone(), torch.zeros_like(labels)
     over, rows = torch.zeros_like(labels, dtype=torch.bool), torch.arange(len(labels), device=labels.device)
     for generation in range(parameters.generations + 1):
-        if generation:
+        if generation and parameters.strategy == "rand1":
             chosen = triples(draws, parameters.population).to(inputs.device)
             children = breed(points, chosen, parameters.weight, shape, bounds)
+        elif generation:
+            children = breed_from_best(points, values, draws, shape, bounds)
         fresh, wrong = candidates(network, inputs, labels, children, parameters.loss)
         better = fresh > values
         points = torch.where(better[:, :, None, None], children, points)
