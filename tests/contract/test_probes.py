@@ -1,13 +1,17 @@
 """What every registered probe promises: it measures, and changes nothing."""
 
+import copy
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from redoubt import registry
+from redoubt.networks._noise import add_weight_noise
 from redoubt.probes.interface import View
 
+NETWORKS = {"noise-size": lambda network: add_weight_noise(network, "layer", 0.25)}
 PARAMETERS = {"rho-2": {"iterations": 3}}
 TRAINING = [name for name in registry.names("probes") if hasattr(registry.method("probes", name), "measure")]
 TIMED = registry.parameters("probes", "epoch-time", {})
@@ -26,6 +30,8 @@ def view(mlp, digit_images):
 def test_a_probe_of_trainings_measures_and_changes_nothing(name, view, snapshot, unchanged):
     method = registry.method("probes", name)
     parameters = registry.parameters("probes", name, PARAMETERS.get(name, {}))
+    own = NETWORKS.get(name, lambda network: network)(copy.deepcopy(view.network))
+    view = dataclasses.replace(view, network=own)
     before, images = snapshot(view.network), [part.clone() for part, _ in view.inputs()]
     measured = []
     for _ in range(2):

@@ -241,7 +241,7 @@ def test_a_mistake_in_a_model_from_scratch_is_told_with_its_key(tree, changes, t
     [
         (
             put("models", "mnist-mlp-deepdefense", "defense", value="deepdefence"),
-            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adversarial-training, ",
+            "models.mnist-mlp-deepdefense.defense: 'deepdefence' is not one of adv-bnn, ",
         ),
         (put("models", "mnist-mlp-clean", "start", value="nobody"), "models.mnist-mlp-clean.start: 'nobody'"),
         (put("models", "mnist-mlp-clean", "trainin", value=1), "models.mnist-mlp-clean.trainin: unknown key"),

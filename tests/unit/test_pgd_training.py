@@ -7,7 +7,7 @@ import torch
 
 from redoubt import registry
 from redoubt.defenses import pgd_training
-from redoubt.defenses.interface import Setting
+from redoubt.defenses.interface import Batch, Moment, Setting
 from redoubt.evaluation.craft import craft
 from redoubt.models.classifier import Classifier
 from redoubt.preprocessing._layers import Standardised
@@ -216,3 +216,54 @@ def test_it_makes_a_network_robust(mlp, digit_arrays, trainer):
         rows = craft("pgd", model, test.float() / 255, truth, epsilons=[0.08], steps=20, loss="log-odds").rows
         accuracies.append((rows["adversarial_label"] == rows["label"]).mean())
     assert accuracies[1] > accuracies[0] + 0.15
+
+
+# -- clean images with a weight ---------------------------------------------------------------------------------------
+
+
+def test_vanilla_weighs_clean_images_and_examples_in_passes_of_training_mode(batch, ask):
+    settings = {"epsilon": 0.1, "steps": 3, "step_size": 0.04, "random_start": False, "mode": "eval"}
+    network, seen = normed()[:4].append(torch.nn.Linear(30, 3)).train(), []
+    handle = network[2].register_forward_hook(lambda module, given, _: seen.append((module.training, len(given[0]))))
+    other = copy.deepcopy(network)
+    loss, logits = ask(made(network, clean_weight=0.3, **settings), *batch)
+    handle.remove()
+    assert seen == [(True, 40)] + [(False, 40)] * 3 + [(True, 40)]
+    clean = other(batch[0])  # in training mode, before the examples
+    examples = made(other, **settings).examples(*batch)
+    entropy = torch.nn.functional.cross_entropy
+    expected = 0.3 * entropy(clean, batch[1]) + 0.7 * entropy(other(examples), batch[1])
+    assert torch.allclose(logits, clean, atol=1e-6) and loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert network[2].num_batches_tracked.item() == 2
+
+
+def test_the_predicted_class_is_that_of_the_clean_pass(affine, ask):
+    weight = torch.tensor([[1.0, -2.0, 0.5, 0.0], [-1.0, 1.0, 2.0, 0.0]])
+    seen = []
+
+    class Turning(torch.nn.Module):
+        """Sees the other class in eval mode."""
+
+        def __init__(self):
+            super().__init__()
+            self.network = affine(weight, torch.zeros(2))
+
+        def forward(self, inputs):
+            seen.append(inputs.detach())
+            return self.network(inputs) * (1.0 if self.training else -1.0)
+
+    images, labels = torch.tensor([0.9, 0.1, 0.1, 0.5]).view(1, 1, 2, 2), torch.tensor([1])
+    settings = {"epsilon": 0.1, "steps": 1, "step_size": 0.1, "random_start": False, "label": "predicted"}
+    ask(made(Turning().train(), mode="eval", clean_weight=0.5, **settings), images, labels)
+    sign = torch.tensor([1.0, -1.0, -1.0, 0.0]).view(1, 1, 2, 2)  # away from class 0, of logits that are turned
+    assert len(seen) == 3 and torch.allclose(seen[-1], images + 0.1 * sign, atol=1e-6)
+
+
+@pytest.mark.parametrize(("epoch", "calls"), [(2, 1), (3, 7)])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_examples_begin_with_their_epoch(epoch, calls, weight, batch):
+    network, seen = normed(), []
+    network.register_forward_hook(lambda *_: seen.append(1))
+    defense = made(network, adversarial_from=3, steps=5, clean_weight=weight)
+    defense.loss(Batch(*batch, torch.arange(40)), Moment(epoch, 4 * epoch, 4, 160))
+    assert len(seen) == (calls if weight or epoch < 3 else calls - 1)

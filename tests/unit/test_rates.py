@@ -1,5 +1,6 @@
 """What `make plan` rests on: passes that are counted, and seconds that are those of this process."""
 
+import math
 import time
 from pathlib import Path
 
@@ -122,14 +123,28 @@ def test_every_kind_of_model_is_measured(defense):
     assert weights <= speed["bytes"] < 1.5 * weights + 1e6
 
 
+def test_a_step_is_that_of_the_last_epoch(monkeypatch):
+    found, moments = catalog.load(ROOT, {"scale": "demo"}), []
+    entry = _entry(found, "learn2perturb")
+    step = registry.method("defenses", "learn2perturb").Defense.step
+    monkeypatch.setattr(
+        registry.method("defenses", "learn2perturb").Defense,
+        "step",
+        lambda self, batch, moment, optimizer: moments.append(moment.epoch) or step(self, batch, moment, optimizer),
+    )
+    rates.of_model(entry, *estimate.facts(entry.dataset), "cpu", 1)
+    assert entry.training.epochs > 1 and set(moments) == {math.ceil(entry.training.epochs) - 1}
+
+
 def _entry(found, defense):
     """A model that the defense makes; of one that no study has yet, PGD training's with the parameters of its case."""
     entries = {model.entry.defense.name: model.entry for model in found.models.values()}
     if defense in entries:
         return entries[defense]
     entry = entries["pgd-training"]
-    own = entry.defense.model_copy(update={"name": defense, "parameters": CASES[defense].parameters})
-    return entry.model_copy(update={"defense": own})
+    changes = registry.method("defenses", defense).DECLARES.changes
+    named = {"name": defense, "parameters": CASES[defense].parameters, "changes": changes}
+    return entry.model_copy(update={"defense": entry.defense.model_copy(update=named)})
 
 
 def _built(entry):

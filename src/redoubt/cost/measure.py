@@ -6,6 +6,7 @@ has to be downloaded or trained first.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -72,9 +73,9 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
         threads: CPU threads.
 
     Returns:
-        step: seconds of a training step of one batch; prepare: seconds an image before the first step; forward and
-        backward: seconds an image of a pass through the model in eval mode, and of one back to its inputs; bytes of
-        the weights.
+        step: seconds of a training step of one batch in the last epoch, when a defense does all that it does; prepare:
+        seconds an image before the first step; forward and backward: seconds an image of a pass through the model in
+        eval mode, and of one back to its inputs; bytes of the weights.
     """
     where = device.choose(name, threads)
     device.seed_everything("rates")
@@ -95,7 +96,7 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
         trainer = Trainer(
             network=model.network,
             defense=defense,
-            schedule=schedule.model_copy(update={"epochs": 1.0}),
+            schedule=schedule.model_copy(update={"epochs": max(1.0, math.ceil(schedule.epochs))}),
             names=("rates", 0),
             batch=lambda positions: (inputs[positions % len(inputs)], labels[positions % len(inputs)]),
             count=steps * schedule.batch_size,
@@ -103,6 +104,7 @@ def of_model(entry: ModelEntry, shape: tuple[int, int, int], classes: int, name:
             resume=Resume(None),
             frozen_norms=entry.start is not None,
         )
+        trainer.done = trainer.last - steps
         return seconds(trainer.run, where)
 
     step = trained(1)

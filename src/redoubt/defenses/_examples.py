@@ -34,6 +34,17 @@ class InnerAttack(Strict):
     mode: Mode = "train"
 
 
+class Weighted(Strict):
+    """How clean images and examples share the loss, and from when on there are examples."""
+
+    clean_weight: Share = Field(
+        0.0, description="weight of the clean images' loss, a separate pass before that of the examples; none when 0"
+    )
+    adversarial_from: Annotated[int, Field(ge=0)] = Field(
+        0, description="epoch, from 0, before which training is on clean images alone"
+    )
+
+
 class Mixed(InnerAttack):
     """The examples that are trained on beside clean images; lengths are in units of images in [0, 1]."""
 
@@ -47,16 +58,23 @@ def mixed(
     options: InnerAttack,
     modules: torch.nn.Module,
     clean: float,
+    predicted: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return a batch (B, C, H, W) in [0, 1] whose first share, `clean`, is as given and whose others are `examples`."""
     kept = round(clean * len(images))
     if kept == len(images):
         return images
-    return torch.cat([images[:kept], examples(network, images[kept:], labels[kept:], options, modules)])
+    seen = None if predicted is None else predicted[kept:]
+    return torch.cat([images[:kept], examples(network, images[kept:], labels[kept:], options, modules, seen)])
 
 
 def examples(
-    network: Callable, images: torch.Tensor, labels: torch.Tensor, options: InnerAttack, modules: torch.nn.Module
+    network: Callable,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    options: InnerAttack,
+    modules: torch.nn.Module,
+    predicted: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return an example (B, C, H, W) in [0, 1] for every image of a batch.
 
@@ -66,15 +84,16 @@ def examples(
         labels: (B,) true classes.
         options: the attack.
         modules: what `network` runs; its modes and buffers are afterwards what they were.
+        predicted: (B,) classes that a pass before has seen in the images, for `label: predicted`; asked for when None.
 
     Random starts come from torch's global generator.
 
-    Cost: `steps` forward and backward passes, and a forward pass where `label` is predicted.
+    Cost: `steps` forward and backward passes, and a forward pass where `label` is predicted and not known.
     """
     with _mode(modules, options.mode):
         if options.label == "predicted":
             with torch.no_grad():
-                labels = network(images).argmax(1)
+                labels = network(images).argmax(1) if predicted is None else predicted
         found = _start(images, options)
         for _ in range(options.steps):
             found = found.detach().requires_grad_()

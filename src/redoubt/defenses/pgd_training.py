@@ -2,7 +2,8 @@
 
 Source: Madry et al. (ICLR 2018), equation 2.1, and its public code for CIFAR-10 (cifar10_challenge), whose settings are
 the defaults: radius 8/255, 10 steps of 2/255, a random start, cross-entropy, gradients in training mode. PeerNets
-compares with it in table 6.
+compares with it in table 6. What PNI and Learn2Perturb call Vanilla weighs clean images and examples alike, each in a
+pass of training mode (`clean_weight: 0.5`).
 Deviation: the random start is clipped to [0, 1], and the passes that craft examples leave the running statistics of
 batch normalisation as they are; the pass that trains updates them.
 """
@@ -17,21 +18,37 @@ from redoubt.lazily import torch
 DECLARES = Declaration(pretrained=False)
 
 
-class Parameters(_examples.Mixed):
+class Parameters(_examples.Mixed, _examples.Weighted):
     """The examples that are trained on; lengths are in units of images in [0, 1]."""
 
 
 class Defense(OnImages):
-    """The cross-entropy on adversarial examples, and on clean images where a share of them is kept."""
+    """The cross-entropy on adversarial examples, and on clean images that have a share of the batch or a weight."""
 
     parameters: Parameters
 
     def loss(self, batch: Batch, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the loss and the logits (B, classes) of the examples."""
-        inputs = self.inputs(self.examples(self.images(batch.inputs), batch.labels))
-        return super().loss(Batch(inputs, batch.labels, batch.positions), moment)
+        """Return the loss, and the logits (B, classes) of the clean images' pass, or of the examples without one.
 
-    def examples(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        Where `label` is predicted and clean images have a pass, its prediction is meant.
+        """
+        weight = self.parameters.clean_weight
+        if moment.epoch < self.parameters.adversarial_from:
+            return super().loss(batch, moment)
+        if weight == 0:
+            return super().loss(self.attacked(batch), moment)
+        clean, logits = super().loss(batch, moment)
+        moved, _ = super().loss(self.attacked(batch, logits.detach().argmax(1)), moment)
+        return weight * clean + (1.0 - weight) * moved, logits
+
+    def attacked(self, batch: Batch, predicted: torch.Tensor | None = None) -> Batch:
+        """Return a batch with `examples` in place of its images; `predicted` (B,) are classes that are known."""
+        found = self.examples(self.images(batch.inputs), batch.labels, predicted)
+        return Batch(self.inputs(found), batch.labels, batch.positions)
+
+    def examples(
+        self, images: torch.Tensor, labels: torch.Tensor, predicted: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return a batch of PGD examples (B, C, H, W) of images in [0, 1]; draws are torch's global generator's."""
         options = self.parameters
-        return _examples.mixed(self.logits, images, labels, options, self.network, options.clean)
+        return _examples.mixed(self.logits, images, labels, options, self.network, options.clean, predicted)
