@@ -78,7 +78,7 @@ save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC 
 lock: ## resolve pyproject.toml again into requirements.lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0"
-	.venv-lock/bin/python -m pip install --quiet ".[dev]"
+	.venv-lock/bin/python -m pip install --quiet ".[dev,fast]"
 	{ echo '# The resolved set that `make` installs; regenerate with `make lock` after a change of pyproject.toml.'; \
 	  .venv-lock/bin/python -m pip freeze --exclude redoubt | sed 's/+cpu//'; } > requirements.lock
 	rm -rf .venv-lock

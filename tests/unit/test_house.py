@@ -76,7 +76,8 @@ def test_pip_resolves_nothing_inside_the_conda_environment():
 
 def test_lock_holds_every_direct_requirement():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    direct = [*project["dependencies"], *extras["dev"], *extras["fast"]]
     lock = {canonical(name) for name in locked()}
     missing = [item for item in direct if canonical(re.match(r"[\w.-]+", item)[0]) not in lock]
     assert not missing

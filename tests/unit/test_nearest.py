@@ -1,4 +1,7 @@
-"""Nearest neighbours against brute force in double precision, their order, exclusions and memory."""
+"""Nearest neighbours by stripes against brute force in double precision: order, exclusions, memory.
+
+Search through boxes has its tests in test_boxes.py.
+"""
 
 import itertools
 import math
@@ -10,7 +13,16 @@ from hypothesis import strategies as st
 
 from redoubt.errors import RedoubtError
 from redoubt.networks import _nearest as module
-from redoubt.networks._nearest import duplicates, nearest
+from redoubt.networks._nearest import duplicates
+
+
+@pytest.fixture(autouse=True)
+def no_boxes(monkeypatch):
+    monkeypatch.setattr(module, "index_of", lambda _: None)
+
+
+def nearest(*arguments):
+    return module.nearest(*arguments)
 
 
 def generator(seed):

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 ADDRESS = "REDOUBT_WARM"
 FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
 TORCH = ("torch", "torch._dynamo")  # the latter is imported when an optimizer of torch.optim is made
-PACKAGES = (*TORCH, "numpy", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
+PACKAGES = (*TORCH, "numpy", "numba", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
 exec {python} -IS {client} --client {python} "$@"

@@ -1,9 +1,9 @@
-"""Exact nearest neighbours by inner product, a stripe of queries at a time.
+"""Exact nearest neighbours by inner product: through boxes (`_boxes`) where that pays, else by all products.
 
-A stripe of similarities lives in one buffer that is written again and again; the whole matrix never exists. The `count`
-best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the selection looks at
-maxima first, and then at the members of few groups. Queries are the columns of a stripe, and few: a product of that
-shape, and maxima over its rows, run three times as fast on a CPU as those of its transpose.
+A stripe of similarities lives in one buffer that is written again and again; the whole matrix never exists. The
+`count` best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the selection
+looks at maxima first, and then at the members of few groups. Queries are the columns of a stripe, and few: a product of
+that shape, and maxima over its rows, run three times as fast on a CPU as those of its transpose.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from redoubt.errors import RedoubtError
+from redoubt.networks._boxes import Index, index_of
 
 STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
 LANES = 32  # a stripe has a multiple of this number of queries: maxima over its rows are slow otherwise
@@ -24,8 +25,11 @@ GROUP = 32  # candidates behind one maximum
 CROWD = 3  # maxima pay where there are this many times more groups than neighbours
 
 
+Own = tuple[Sequence[int], Sequence[int]]
+
+
 def nearest(
-    queries: torch.Tensor, candidates: torch.Tensor, count: int, own: tuple[Sequence[int], Sequence[int]] | None = None
+    queries: torch.Tensor, candidates: torch.Tensor, count: int, own: Own | None = None, index: Index | None = None
 ) -> torch.Tensor:
     """Return the candidates with the largest inner products, best first.
 
@@ -35,14 +39,17 @@ def nearest(
         count: neighbours of each query.
         own: where images begin (and, last, where they all end) among the queries and among the candidates: a query
             may not have the candidates of its own image. None when any query may have any candidate.
+        index: of the candidates, if they have one; else one is made where it pays.
 
     Returns:
-        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order.
+        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (through
+        boxes, the first come first).
 
     Raises:
         RedoubtError: some query has fewer candidates than `count`.
 
-    Cost: Q x P inner products; memory of one stripe, of the indices and of one copy of the candidates.
+    Cost: at most Q x P inner products; memory of the results and of one stripe and one copy of the candidates, or of an
+    index.
     """
     starts, stops = own or ((0, len(queries)), (0, 0))
     left = len(candidates) - max((b - a for a, b in itertools.pairwise(stops)), default=0)
@@ -52,13 +59,21 @@ def nearest(
             "or fewer neighbours"
         )
     with torch.no_grad():
-        search = _Search(candidates, count)
-        found = [
-            search(part, _overlaps(number * search.rows, len(part), starts, stops))
-            for number, part in enumerate(queries.split(search.rows))
-            if len(part)
-        ]
-        return torch.cat(found) if found else queries.new_empty((0, count), dtype=torch.int64)
+        index = index or index_of(candidates)
+        if index is not None and index.takes(queries):
+            return index.nearest(queries, count, own)[0]
+        return brute_force(queries, candidates, count, (starts, stops))
+
+
+def brute_force(queries: torch.Tensor, candidates: torch.Tensor, count: int, own: Own) -> torch.Tensor:
+    """Return what `nearest` does, by all inner products, a stripe at a time."""
+    search = _Search(candidates, count)
+    found = [
+        search(part, _overlaps(number * search.rows, len(part), *own))
+        for number, part in enumerate(queries.split(search.rows))
+        if len(part)
+    ]
+    return torch.cat(found) if found else queries.new_empty((0, count), dtype=torch.int64)
 
 
 def _overlaps(

@@ -10,40 +10,22 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 
 from redoubt.errors import RedoubtError
+from redoubt.networks._boxes import Index, index_of
 from redoubt.networks._modes import eval_mode
 from redoubt.networks._nearest import distinct, duplicates, enough, first_kept, nearest, some_copies, with_own
 from redoubt.networks._random import mean_softmax
+from redoubt.networks._weighted_sum import WeightedSum
 
 Attention = Literal["gat", "printed"]
 OwnPixels = Literal["none", "training", "always"]
 DEDUPLICATE = {"cpu"}  # kinds of device on which it pays to search once for all equal pixels
 SLOPE = 0.2  # of LeakyReLU, as in graph attention networks (Velickovic et al. 2018)
-
-
-class _WeightedSum(torch.autograd.Function):
-    """Sum of K rows of `features` (P, d), picked by `indices` (Q, K) and weighted by `weights` (Q, K)."""
-
-    @staticmethod
-    def forward(ctx: Any, features: torch.Tensor, indices: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(features, indices, weights)
-        return torch.nn.functional.embedding_bag(indices, features, per_sample_weights=weights, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor | None]:
-        features, indices, weights = ctx.saved_tensors
-        for_features = for_weights = None
-        if ctx.needs_input_grad[0]:
-            parts = weights[:, :, None] * gradient[:, None]
-            for_features = torch.zeros_like(features).index_add(0, indices.flatten(), parts.flatten(0, 1))
-        if ctx.needs_input_grad[2]:
-            picked = torch.nn.functional.embedding(indices, features)
-            for_weights = (picked @ gradient[:, :, None])[:, :, 0]
-        return for_features, None, for_weights
 
 
 def pixels(maps: torch.Tensor) -> torch.Tensor:
@@ -73,6 +55,11 @@ class PeerFeatures:
         if maps.device.type in DEDUPLICATE:
             places = some_copies(*duplicates(features), copies)
         return cls(features[places], unit(features[places]), places, len(features))
+
+    @cached_property
+    def index(self) -> Index | None:
+        """What makes the search among them faster, once for as long as they are kept; None where nothing does."""
+        return index_of(self.directions)
 
     def joined_by(self, queries: torch.Tensor, size: int) -> PeerFeatures:
         """Return these and after them the pixels (Q, d) of images, `size` of each, every image as one more peer."""
@@ -142,7 +129,7 @@ class PeerRegularization(torch.nn.Module):
         """Return the regularised pixels (B*H*W, d) of images that see the peers of one draw and nothing else."""
         queries = pixels(maps)
         candidates, found = self.linked(queries, math.prod(maps.shape[2:]), draw)
-        return _WeightedSum.apply(candidates.features, found, self.weights(queries, candidates.features, found))
+        return WeightedSum.apply(candidates.features, found, self.weights(queries, candidates.features, found))
 
     def linked(self, queries: torch.Tensor, size: int, draw: PeerFeatures) -> tuple[PeerFeatures, torch.Tensor]:
         """Return what pixels (Q, d) of images, `size` of each, may link to, and the K that they do: indices (Q, K)."""
@@ -156,9 +143,9 @@ class PeerRegularization(torch.nn.Module):
         if count == 0:
             return torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
         if queries.device.type not in DEDUPLICATE:
-            return nearest(unit(queries), draw.directions, count)
+            return nearest(unit(queries), draw.directions, count, index=draw.index)
         rows, inverse = distinct(*duplicates(queries), queries.new_zeros(len(queries), dtype=torch.int64))
-        return nearest(unit(queries[rows]), draw.directions, count)[inverse]
+        return nearest(unit(queries[rows]), draw.directions, count, index=draw.index)[inverse]
 
     def weights(self, queries: torch.Tensor, candidates: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         """Return attention (Q, K) over the neighbours `found` (Q, K) of queries (Q, d); rows sum to one."""
@@ -175,7 +162,7 @@ class PeerRegularization(torch.nn.Module):
     def _within_batch(self, maps: torch.Tensor) -> torch.Tensor:
         queries = pixels(maps)
         found = self.neighbours_within(queries.detach(), len(maps))
-        return _WeightedSum.apply(queries, found, self.weights(queries, queries, found))
+        return WeightedSum.apply(queries, found, self.weights(queries, queries, found))
 
     def neighbours_within(self, features: torch.Tensor, images: int) -> torch.Tensor:
         """Return the K nearest pixels (P, K) for each pixel of a batch (P, d), edges being dropped in training.
