@@ -17,12 +17,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import search
 import torch
 
 from redoubt import registry
-from redoubt.attacks import timing
 from redoubt.data import sources, store
 from redoubt.networks import _peers as peers
+from redoubt.probes import timing
+from redoubt.probes._turns import in_turn, ratio
 from redoubt.study.catalog import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +85,7 @@ def compared(what: str, times: dict[str, list[float]], base: str, facts: dict[st
             "what": f"{what}, {name}",
             "value": 1000 * statistics.median(taken),
             "unit": "ms",
-            "ratio": timing.ratio(taken, times[base]),
+            "ratio": ratio(taken, times[base]),
             "facts": facts.get(name, ""),
         }
         for name, taken in times.items()
@@ -100,12 +102,12 @@ def resnet_rows(folder: Path, device: torch.device, repetitions: int) -> list[di
     sides = {"PR-ResNet-32": own.train(), "ResNet-32": plain.train()}
     works = {name: timing.training_step(side, inputs[:64], labels[:64]) for name, side in sides.items()}
     told = {"ResNet-32": source, "PR-ResNet-32": "paper 2.14"}
-    times = timing.in_turn(works, repetitions, device)
+    times = in_turn(works, repetitions, device)
     rows = compared("training step, batch 64", times, "ResNet-32", told)
     works = {name: timing.inference(side.eval(), inputs[:100]) for name, side in sides.items()}
-    works["PR-ResNet-32, peers recomputed"] = timing.anew(own, inputs[:100])
+    works["PR-ResNet-32, peers recomputed"] = timing.recomputed(own, inputs[:100])
     told = {"ResNet-32": source, "PR-ResNet-32": "paper 3.75"}
-    times = timing.in_turn(works, repetitions, device)
+    times = in_turn(works, repetitions, device)
     return rows + compared("inference, batch 100, 100 peers", times, "ResNet-32", told)
 
 
@@ -120,12 +122,18 @@ def lenet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dic
     sides = {"PR-LeNet-5": own, "LeNet-5": plain, "PR-LeNet-5 with naive layers": full}
     works = {name: timing.training_step(side.train(), images[:32], labels[:32]) for name, side in sides.items()}
     slow = works.pop("PR-LeNet-5 with naive layers")
-    rows = compared(
-        "training step, batch 32", timing.in_turn(works, repetitions, device), "LeNet-5", {"LeNet-5": source}
-    )
+    rows = compared("training step, batch 32", in_turn(works, repetitions, device), "LeNet-5", {"LeNet-5": source})
     both = {"ours": works["PR-LeNet-5"], "naive": slow}
-    times = timing.in_turn(both, max(1, repetitions // 3), device)
-    return rows + compared("training step of PR-LeNet-5, layers", times, "naive", {})
+    times = in_turn(both, max(1, repetitions // 3), device)
+    rows += compared("training step of PR-LeNet-5, layers", times, "naive", {})
+    fifty = peers.PeerNetwork(own.network, own.layers, tuple(images.shape[1:]), 50, 1)
+    fifty.set_peers(images[100:])
+    works = {
+        "PR-LeNet-5": timing.inference(fifty.eval(), images[:100]),
+        "LeNet-5": timing.inference(plain.eval(), images[:100]),
+    }
+    times = in_turn(works, repetitions, device)
+    return rows + compared("inference, batch 100, 50 peers", times, "LeNet-5", {"LeNet-5": source})
 
 
 def asked(kind: str, count: int, device: torch.device) -> Callable[[], torch.Tensor]:
@@ -187,7 +195,7 @@ def layer_rows(device: torch.device, repetitions: int) -> list[dict]:
             environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
             answer = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
             told[kind] = f"{float(answer.stdout):.0f} MiB at the peak"
-        times = timing.in_turn(works, max(1, repetitions // 2), device)
+        times = in_turn(works, max(1, repetitions // 2), device)
         rows += compared(f"peer layer, {LAYER['images']} images, {count} peers", times, "naive", told)
     return rows
 
@@ -195,7 +203,8 @@ def layer_rows(device: torch.device, repetitions: int) -> list[dict]:
 def rows(folder: Path, device: torch.device, repetitions: int = 7) -> list[dict]:
     """Return all rows; datasets are published under `folder`."""
     made = resnet_rows(folder, device, repetitions)
-    return made + lenet_rows(folder, device, repetitions) + layer_rows(device, repetitions)
+    made += lenet_rows(folder, device, repetitions) + layer_rows(device, repetitions)
+    return made + search.rows(images_of, folder, device, repetitions)
 
 
 def main() -> int:

@@ -45,6 +45,7 @@ ATTACKS = [
     ("3 pixels, 400 x 75", "few-pixel", 4, {"pixels": [3]}, plain.few_pixel),
 ]
 THREADS = min(2, os.cpu_count() or 1)
+CATALOG = "from redoubt.study import catalog; catalog.load('.', {'scale': 'paper'})"
 WARM = "start of a training job, warm"
 
 
@@ -205,7 +206,9 @@ def start_rows() -> list[dict]:
         "start of a training job": (seconds(run(sys.executable, "-m", "redoubt.steps.train", "--help"), 3), "cold"),
         WARM: ((seconds(warm(11), 3) - seconds(warm(1), 3)) / 10, "as in `make demo`"),
         "catalog at paper scale": (
-            seconds(run(sys.executable, "-c", "from redoubt import catalog; catalog.load('.', {'scale': 'paper'})"), 3),
+            seconds(
+                run(sys.executable, "-c", "from redoubt.study import catalog; catalog.load('.', {'scale': 'paper'})"), 3
+            ),
             "no torch",
         ),
         "dry run at paper scale": (seconds(run(*snakemake), 3), "whole graph"),
