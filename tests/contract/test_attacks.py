@@ -30,10 +30,12 @@ CASES = {
     "fmn": ({"norm": "linf", "steps": 30}, None),
     "gradient-scan": ({"loss": "log-odds"}, ("linf", "epsilon")),
     "growing-pgd": ({"steps": 10, "bisections": 6, "loss": "log-odds"}, ("linf", "epsilon")),
+    "minimal-apgd": ({"steps": 8, "targets": 1, "balls": 6}, None),
     "pgd": ({"epsilons": [0.1, 0.2], "steps": 10, "relative_step_size": 0.2}, ("linf", "epsilon")),
     "replay": ({}, None),
     "square": ({"epsilons": [0.2, 0.3], "iterations": 60}, ("linf", "epsilon")),
     "spatial": ({"rotations": 7, "translations": 3}, None),
+    "trust-region": ({"steps": 30}, None),
     "universal": ({"rhos": [0.6], "passes": 3}, ("l2", "radius")),
 }
 # Long walks along signs: a gradient's last bit, which depends on the batch in a matrix product, may turn them.

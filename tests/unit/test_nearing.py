@@ -51,6 +51,7 @@ def test_the_nearest_example_is_kept_and_shortened(name, norm, mlp, digit_images
             assert (rows["queries"][right] == spent[shorten]).all() and (rows["queries"][~right] == 2).all()
     for steps in (15, 60):
         assert (sizes[steps, True] <= sizes[steps, False]).all()
+        assert sizes[steps, True].mean() < sizes[steps, False].mean()
     assert sizes[60, False].mean() < sizes[15, False].mean()
     strong = craft("carlini-wagner" if norm == "l2" else "carlini-wagner-linf", mlp, images, labels).rows[norm]
     assert sizes[60, True].median() < 1.15 * strong.median()

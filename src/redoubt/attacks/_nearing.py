@@ -10,7 +10,7 @@ from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface
 from redoubt.attacks._counting import Counted, facts
 from redoubt.attacks._geometry import clip, like
-from redoubt.attacks._hinge import BISECTIONS, Rows, shorten
+from redoubt.attacks._hinge import BISECTIONS, Rows, shorten, shortfall
 from redoubt.lazily import torch
 
 ORDER = {"l2": 2.0, "linf": math.inf}
@@ -41,6 +41,11 @@ class Walk(Rows):
         self.wrong, nearer = wrong, wrong & (self.sizes < self.nearest)
         self.nearest = torch.where(nearer, self.sizes, self.nearest)
         self.best = torch.where(like(nearer, self.best), self.points, self.best)
+
+
+def clearly(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Tell of each image (B,) whether it is misclassified by more than rounding, as the nearest examples must be."""
+    return shortfall(logits, losses.margin(logits, labels), 0.0) < 0.0
 
 
 Step = Callable[[Walk, torch.Tensor, torch.Tensor, float], torch.Tensor]
@@ -82,7 +87,8 @@ def walk(
     for iteration in range(steps + 1):
         own = asked.of(live.rows)
         logits, heights, gradient = goal.gradient(own, live.points, live.labels)
-        live.note(logits.argmax(1) != live.labels, norm)
+        clear = logits.argmax(1) != live.labels if iteration == 0 else clearly(logits, live.labels)
+        live.note(clear, norm)
         found[live.rows] = live.best
         left = ((live.nearest > 0.0) & (own.left() >= 2 + reserve)).nonzero()[:, 0]
         if iteration == steps or not len(left):
