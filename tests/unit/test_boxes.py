@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _compiled as compiled
 from redoubt.networks import _nearest as module
-from redoubt.networks._peers import PeerFeatures, add_peer_regularization
+from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization
 
 pytest.importorskip("numba")
 
@@ -155,6 +155,20 @@ def test_threads_change_nothing(layout):
         results.append((torch.from_numpy(index.order.copy()), *index.nearest(rows[:777], 10)))
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+def test_a_layer_in_training_is_the_same_for_any_number_of_threads():
+    torch.manual_seed(0)
+    layer = PeerRegularization(20).train()
+    maps, slope = torch.randn(4, 20, 16, 16).relu(), torch.randn(4, 20, 16, 16)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        torch.manual_seed(1)
+        given = maps.clone().requires_grad_()
+        made = layer(given)
+        results.append((made, *torch.autograd.grad(made, [given, *layer.parameters()], slope)))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_a_query_does_not_depend_on_those_beside_it():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.networks import _boxes as boxes
 from redoubt.networks import _peers as module
 from redoubt.networks._nearest import first_kept
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, some_copies
@@ -145,9 +146,12 @@ def dropped_naively(peer_layer, features, images, generator):
     return similarity.topk(peer_layer.neighbours, 1).indices
 
 
-@pytest.mark.parametrize("few", [False, True])
-def test_dropping_from_the_top_of_the_list_has_the_same_distribution(few, monkeypatch):
+@pytest.mark.parametrize(("few", "boxed"), [(False, False), (True, False), (False, True)])
+def test_dropping_from_the_top_of_the_list_has_the_same_distribution(few, boxed, monkeypatch):
     # With `few`, only one spare candidate is looked at first, so that many pixels must be searched again.
+    if boxed:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(boxes, "FEWEST", 1)
     if few:
         monkeypatch.setattr(module, "enough", lambda neighbours, dropout: neighbours + 1)
     peer_layer = layer(edge_dropout=0.4, neighbours=3).train()
