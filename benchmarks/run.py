@@ -41,6 +41,8 @@ ATTACKS = [
     ("PGD-40, epsilon 0.3, to the end", "pgd", 400, {**PGD, "stop": False}, {}),
     ("DeepFool-50", "deepfool", 200, {"iterations": 50}, {}),
     ("Carlini-Wagner, 4 x 200", "carlini-wagner", 100, {"searches": 4, "steps": 200}, {}),
+    ("DDN-100", "ddn", 200, {"loss": "cross-entropy", "shorten": False}, {}),
+    ("FMN-100, l-infinity", "fmn", 200, {"norm": "linf", "shorten": False}, {}),
     ("grid 31 x 5 x 5", "spatial", 100, {"method": "grid"}, plain.grid),
     ("3 pixels, 400 x 75", "few-pixel", 4, {"pixels": [3]}, plain.few_pixel),
 ]

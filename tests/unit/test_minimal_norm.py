@@ -32,6 +32,21 @@ def test_an_affine_network_falls_at_its_nearest_boundary(name, norm, affine):
     assert (found.rows["adversarial_label"].to_numpy() == nearest[inside].numpy()).mean() > 0.9
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_wide_region_ends_a_little_past_the_boundary(norm, between):
+    network, images, labels, slopes, gap = between
+    distance, farthest = float(gap / slopes.norm(p=1 if norm == "linf" else 2)), []
+
+    def watched(inputs):
+        moved = (inputs - images[: len(inputs)]).detach().flatten(1)
+        farthest.append(moved.norm(p=float("inf") if norm == "linf" else 2, dim=1).max().item())
+        return network(inputs)
+
+    found = craft("trust-region", watched, images, labels, norm=norm, radius=1.0)
+    assert found.rows["success"].all() and found.rows[norm].max() < 1.001 * distance
+    assert distance < max(farthest) < 1.03 * distance
+
+
 def test_what_would_leave_the_bounds_does_not_count():
     points, slopes = torch.tensor([[0.0, 0.0, 0.5, 1.0, 1.0]]), torch.tensor([[-1.0, 1.0, -1.0, 1.0, -1.0]])
     assert trust_region.inward(slopes, points, (0.0, 1.0)).tolist() == [[0.0, 1.0, -1.0, 0.0, -1.0]]
@@ -81,6 +96,8 @@ def test_brackets_close_from_both_sides():
     known.learn(rows[:1], pgd.Found(inputs[:1] + 9.0, ~fooled[:1], none[:1], rows[:1]), none[:1] + 9.0, 3.0)
     assert known.low[0] == 0.75 and known.trial[0] == 1.125 and known.high[0] == 1.5 and known.points[0] == 1.5
     assert known.iterations.tolist() == [0, 1, 2]
+    known.learn(rows[2:], pgd.Found(inputs[2:] + 9.0, fooled[2:], none[2:], rows[2:]), none[2:] + 9.0, 3.0)
+    assert known.high[2] == 1.5 and known.points[2] == 1.5  # a farther example is not taken
 
 
 def test_radii_follow_what_steps_have_gained():

@@ -20,7 +20,7 @@ from pydantic import Field
 from redoubt.attacks import deepfool, interface, pgd
 from redoubt.attacks._counting import Budgeted, Counted, facts
 from redoubt.attacks._geometry import TINY, clip, like
-from redoubt.attacks._hinge import BISECTIONS, Rows, shorten
+from redoubt.attacks._hinge import BISECTIONS, Rows, shorten, shortfall
 from redoubt.attacks._nearing import clearly
 from redoubt.lazily import torch
 from redoubt.records import Count, Positive, Share
@@ -125,7 +125,8 @@ def attack(
         leads, slopes = leads[:, 0], inward(slopes[0], live.points, bounds)
         live.radii, live.leads = adapted(live, leads, parameters), leads
         norms = slopes.flatten(1).norm(p=DUAL[parameters.norm], dim=1)
-        lengths = torch.minimum(live.radii, PAST * leads.abs() / norms.clamp_min(TINY))
+        short = shortfall(logits.detach(), leads, 0.0).clamp_min(0.0)
+        lengths = torch.minimum(live.radii, PAST * short / norms.clamp_min(TINY))
         moved = clip(live.points + like(lengths, slopes) * pgd.step_along(slopes, parameters.norm), bounds)
         live.promised = ((moved - live.points) * slopes).flatten(1).sum(1)
         live.points = moved
