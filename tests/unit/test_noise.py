@@ -153,5 +153,5 @@ def test_the_probe_reads_means_over_all_elements():
     mean = sum(count * value for count, value in zip(counts, values, strict=True)) / sum(counts)
     size = sum(count * abs(value) for count, value in zip(counts, values, strict=True)) / sum(counts)
     found = measure(View(network, lambda: iter(()), 0, 0.0, 0.0), None)
-    assert found == {"mean": pytest.approx(mean), "mean_size": pytest.approx(size)}
+    assert found == {"noise_mean": pytest.approx(mean), "noise_mean_size": pytest.approx(size)}
     assert measure(View(resnet(), lambda: iter(()), 0, 0.0, 0.0), None) == {}

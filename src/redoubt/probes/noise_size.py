@@ -25,7 +25,7 @@ class Parameters(Strict):
 
 
 def measure(view: View, parameters: Parameters) -> dict[str, float]:
-    """Return `mean`, and `mean_size`, that of absolute values, which differs where alpha is negative.
+    """Return `noise_mean`, and `noise_mean_size`, that of absolute values, which differs where alpha is negative.
 
     Nothing of a network without noise.
     """
@@ -33,4 +33,4 @@ def measure(view: View, parameters: Parameters) -> dict[str, float]:
     if not parts:
         return {}
     sizes = torch.cat(parts)
-    return {"mean": float(sizes.mean()), "mean_size": float(sizes.abs().mean())}
+    return {"noise_mean": float(sizes.mean()), "noise_mean_size": float(sizes.abs().mean())}

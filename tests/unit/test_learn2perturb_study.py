@@ -1,0 +1,93 @@
+"""The study of Learn2Perturb: printed numbers against its supplement, methods as it and the public codes have them."""
+
+from pathlib import Path
+
+import pytest
+
+from redoubt import registry
+from redoubt.defenses.learn2perturb import tau
+from redoubt.study import catalog
+from redoubt.study.published import read_published
+
+ROOT = Path(__file__).resolve().parents[2]
+METHODS = ("none", "vanilla", "pni", "adv-bnn", "learn2perturb")
+NETWORKS = ("cifar10-resnet20", "cifar10-resnet18")
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Function (scale) to the study at that scale."""
+    return lambda scale: catalog.load(ROOT, {"scale": scale, "studies": ["learn2perturb"]})
+
+
+@pytest.fixture(scope="module")
+def published():
+    return read_published(ROOT / "config/published/learn2perturb.csv")
+
+
+def test_printed_numbers_have_their_cells_and_only_white_boxes_have_none(load, published):
+    study = load("paper")
+    for key, count in (("table-1", 30), ("table-2", 48)):
+        cells = {(cell["row"], cell["column"]) for cell in study.artifacts["learn2perturb", key].asked("cells")}
+        printed = {(row, column) for artifact, row, column in published if artifact == key}
+        assert printed <= cells and len(printed) == count
+        assert all(column.split()[0].lower() in row for row, column in cells - printed)
+        assert len(cells - printed) == (16 if key == "table-2" else 0)
+    assert published["table-1", "cifar10-resnet20-learn2perturb", "2 pixels"].value == pytest.approx(0.6390)
+    assert published["table-2", "cifar10-resnet20-adv-bnn", "Vanilla PGD"].value == pytest.approx(0.4863)
+    assert published["table-2", "cifar10-resnet20-adv-bnn", "Vanilla PGD"].std == pytest.approx(0.0310)
+
+
+def test_printed_numbers_agree_with_what_they_must(published):
+    for network in NETWORKS:
+        for method in METHODS:
+            row = f"{network}-{method}"
+            one, two, three = (
+                published["table-1", row, f"{count}"].value for count in ("1 pixel", "2 pixels", "3 pixels")
+            )
+            assert one > two > three
+            for source in ("Vanilla", "PNI", "Adv-BNN", "Learn2Perturb"):
+                if ("table-2", row, f"{source} PGD") in published:
+                    pair = [published["table-2", row, f"{source} {attack}"].value for attack in ("PGD", "FGSM")]
+                    assert pair[0] < pair[1]
+
+
+def test_a_transferred_example_is_of_another_model_of_the_same_network(load):
+    study, found = load("paper"), 0
+    for (target, attack), run in study.runs.items():
+        if "-of-" in attack:
+            network, source = target.rsplit("-resnet", 1)[0], attack.split("-of-")[1]
+            own = target.endswith(f"-{source}")
+            assert (run.crafted_on is None) == own
+            if not own:
+                assert run.crafted_on == f"{network}-resnet{target.split('resnet')[1][:2]}-{source}"
+                found += 1
+    assert found == 2 * 4 * 3 * 2
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, "cifar100-resnet18"])
+def test_methods_are_those_of_the_supplement_and_of_public_codes(network, load):
+    models = load("paper").models
+    for method in ("none", "vanilla", "learn2perturb"):
+        training = models[f"{network}-{method}"].entry.training
+        assert (training.epochs, training.batch_size, training.learning_rate) == (350, 128, 0.1)
+        assert training.nesterov and training.weight_decay == 1e-4 and training.drops == {150: 0.1, 250: 0.1}
+    sizes = {}
+    for method, name in (("vanilla", "pgd-training"), ("pni", "pni"), ("adv-bnn", "adv-bnn"), ("learn2perturb",) * 2):
+        defense = models[f"{network}-{method}"].entry.defense
+        assert defense.name == name
+        sizes[method] = registry.parameters("defenses", name, defense.parameters).epsilon
+    assert set(sizes.values()) == {8 / 255}
+    assert models[f"{network}-adv-bnn"].entry.training.optimizer == "adam"
+
+
+def test_a_cut_schedule_scales_gamma_so_that_theta_alone_grows_as_far(load):
+    def growth(study):
+        """Return gamma times the steps at the initial rate, each over tau."""
+        entry = study.models["cifar10-resnet20-learn2perturb"].entry
+        options = registry.parameters("defenses", "learn2perturb", entry.defense.parameters)
+        steps = -(-(entry.training.images or 50000) // 128)
+        epochs = range(options.noise_from, int(min(entry.training.drops)))
+        return options.gamma * steps * sum(1 / tau(epoch, options.noise_from) for epoch in epochs)
+
+    assert growth(load("laptop-jpeg")) == pytest.approx(growth(load("paper")), rel=0.03)
