@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from redoubt.attacks._expectation import Expectation, Mean
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.expectation import Expectation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/planted.md"
 IMAGES = 100
@@ -51,6 +51,26 @@ def noisy(model: Callable) -> Callable:
     return network
 
 
+def loud(model: Callable) -> Callable:
+    """Return a model of which a call in five is a thousand times as sure, with a gradient that points backwards."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        logits = model(images)
+        return 1000.0 * (2.0 * logits.detach() - logits) if torch.rand(()) < 0.2 else logits
+
+    return network
+
+
+def decoy(model: Callable) -> Callable:
+    """Return a model that is a thousand times as sure, but for a call in ten, which sees class 0 in every image."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        logits = 1000.0 * model(images)
+        return logits if torch.rand(()) > 0.1 else 0.0 * logits + 1000.0 * torch.eye(logits.shape[1])[0]
+
+    return network
+
+
 def arg_max(model: Callable) -> Callable:
     """Return a model that shows its decision only, as one-hot logits."""
 
@@ -71,7 +91,8 @@ class Case:
     why: str  # the suitable attack suits
     naive: tuple[str, dict[str, Any]] = ("pgd", PGD)
     suitable: tuple[str, dict[str, Any]] = ("pgd", PGD)
-    draws: int = 1
+    draws: int = 1  # of a random model, that attacks average
+    means: tuple[Mean | None, Mean] = (None, "loss")  # of what, by the naive attack (None: of nothing) and the suitable
     transfer: bool = False
 
     def named(self, suitable: bool) -> str:
@@ -81,8 +102,13 @@ class Case:
             return "transfer of PGD"
         if name != "pgd":
             return name
-        mean = f", mean of {self.draws} draws" if suitable and self.draws > 1 else ""
-        return f"PGD on the {options['loss']}{mean}"
+        mean = self.means[suitable] if self.draws > 1 else None
+        return f"PGD on the {options['loss']}" + (f", mean {mean} of {self.draws} draws" if mean else "")
+
+    def seen(self, network: Callable, suitable: bool) -> Callable:
+        """Return a planted defense as one of the two attacks is given it."""
+        mean = self.means[suitable]
+        return network if self.draws == 1 or mean is None else Expectation(network, self.draws, mean)
 
 
 CASES = {
@@ -110,6 +136,20 @@ CASES = {
         draws=300,
         why="the mean over draws has a gradient",
     ),
+    "loud draws": Case(
+        loud,
+        breaks="the mean loss: the gradient of a call in five is a thousand times as large, and points backwards",
+        draws=20,
+        means=("loss", "probabilities"),
+        why="the probabilities of that call are saturated, so that it has no gradient",
+    ),
+    "decoy draws": Case(
+        decoy,
+        breaks="the mean probability, which a call in ten decides that sees class 0 in all images; the others saturate",
+        draws=40,
+        means=("probabilities", "loss"),
+        why="every draw has a log-odds, and log-odds do not saturate",
+    ),
     "arg-max output": Case(
         arg_max,
         breaks="the logits, of which only the decision is left",
@@ -121,7 +161,8 @@ CASES = {
 
 def accuracy(name: str, network: Callable, images: torch.Tensor, labels: torch.Tensor, **options: Any) -> float:
     """Return the accuracy under an attack."""
-    rows = craft(name, network, images, labels, **options).rows
+    random = isinstance(network, Expectation)
+    rows = craft(name, network, images, labels, repetitions=20 if random else 1, **options).rows
     return float((rows["adversarial_label"] == rows["label"]).mean())
 
 
@@ -139,12 +180,11 @@ def table(model: Callable, images: torch.Tensor, labels: torch.Tensor) -> pd.Dat
         network = case.plant(model)
         torch.manual_seed(0)
         clean = float((network(images).argmax(1) == labels).float().mean())
-        naive = accuracy(case.naive[0], network, images, labels, **case.naive[1])
+        naive = accuracy(case.naive[0], case.seen(network, False), images, labels, **case.naive[1])
         if case.transfer:
             suitable = transferred(model, network, images, labels)
         else:
-            attacked = Expectation(network, case.draws) if case.draws > 1 else network
-            suitable = accuracy(case.suitable[0], attacked, images, labels, **case.suitable[1])
+            suitable = accuracy(case.suitable[0], case.seen(network, True), images, labels, **case.suitable[1])
         rows.append({"defense": name, "clean": clean, "naive": naive, "suitable": suitable})
     return pd.DataFrame(rows)
 

@@ -9,12 +9,12 @@ import torch
 
 from redoubt import registry
 from redoubt.attacks import interface
+from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._finite import Finite
 from redoubt.attacks.interface import Crafted, score
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_images
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.expectation import Expectation
 from redoubt.graph.code import closure
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.

@@ -234,7 +234,7 @@ def test_failures_are_one_line_and_leave_no_file(command, make_attack, failure, 
     cases = [
         ("{", {}, "not JSON"),
         ("{}", {}, "id: this key is required"),
-        ({**good, "attack": "magic"}, {}, "'magic' is not one of carlini-wagner, "),
+        ({**good, "attack": "magic"}, {}, "'magic' is not one of apgd, carlini-wagner, "),
         ({**good, "parameters": {"iterations": 0}}, {}, "iterations"),
         ({**good, "select": {"images": 3, "label": 11}}, {}, "no test image is left by {label: 11}"),
         (good, {"weights": tmp_path / "absent/weights.safetensors"}, "model.json: no such file"),

@@ -45,6 +45,7 @@ RHO_2, SIZE = "norm(order=l2,relative=true)", "norm(order=l2,over=fooled,scale=2
 EXPECTED = {
     "accuracy": 3 / 4,
     "accuracy(at=attacked)": 2 / 4,
+    "error-rate": 2 / 4,
     "fooling-rate": 3 / 4,
     "class-share(label=3)": 1 / 3,
     "class-share(label=0)": 0.0,
@@ -174,6 +175,26 @@ def test_an_image_counts_once_however_often_it_is_scored():
     assert (found.low, found.high) == wilson(2.5, 4)
 
 
+def test_the_worst_of_repetitions_counts_images_that_are_right_each_time():
+    rows = pd.DataFrame(
+        {
+            "index": [0, 1, 2, 3] * 4,
+            "seed": [0] * 8 + [1] * 8,
+            "repetition": [0] * 4 + [1] * 4 + [0] * 4 + [1] * 4,
+            "label": 0,
+            "clean_label": [0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            "adversarial_label": [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0],
+        }
+    ).sample(frac=1, random_state=0)
+    found = {
+        (at, over): estimate(f"accuracy(at={at},over={over})", rows).value
+        for at in ("clean", "attacked")
+        for over in ("mean", "worst")
+    }
+    assert (found["clean", "mean"], found["clean", "worst"]) == (15 / 16, 7 / 8)
+    assert (found["attacked", "mean"], found["attacked", "worst"]) == ((3 / 8 + 7 / 8) / 2, (1 / 4 + 3 / 4) / 2)
+
+
 def test_the_loss_is_the_mean_entropy_and_large_logits_do_not_overflow_it(affine):
     network = affine(torch.tensor([[1e4, 0.0], [0.0, 0.0], [0.0, 1e4]]), torch.zeros(3))
     images, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).view(3, 1, 1, 2), torch.tensor([0, 0, 0])
@@ -213,7 +234,7 @@ def test_a_metric_has_one_spelling_however_it_is_named(named, spelling):
         ("accuracy(at=attacked", r"'accuracy(at=attacked' is not one of"),
         ("norm", "order: this key is required"),
         ({"name": "norm", "order": "l3"}, "order: 'l3': Input should be 'l2' or 'linf'"),
-        ("accuracy(over=correct)", "over: unknown key"),
+        ("accuracy(under=correct)", "under: unknown key"),
         ("norm(order=l2,relative=true,scale=255)", "a norm relative to that of the input has no scale"),
     ],
 )

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from redoubt import registry
+from redoubt.attacks._expectation import Expectation
 from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.expectation import Expectation
 from redoubt.training.fit import fit
 from tests.contract.test_attacks import CASES, ENGINES, ROUNDED, attacked, outside
 
@@ -134,10 +134,10 @@ def test_the_mean_over_drawn_peers_is_attacked_by_draws_of_all_of_them(mlp, samp
     heights = {1: 0.0, 30: 0.0}
     for draws in 6 * (1, 30):
         network = Drawn(mlp, digit_images[0][100:], 0.7).eval()
-        moved = craft("pgd", Expectation(network, draws, together=False), images, labels, **options).images
+        moved = craft("pgd", Expectation(network, draws), images, labels, **options).images
         assert len(set(network.seen)) == len(network.seen)  # no set of peers is used twice
         with torch.no_grad():
-            mean = Expectation(network, 100, together=False)(moved)
+            mean = Expectation(network, 100)(moved)
         others = mean.scatter(1, labels[:, None], float("-inf")).amax(1)
         heights[draws] += float((others - mean.gather(1, labels[:, None])[:, 0]).mean())
     assert heights[30] > heights[1]
@@ -150,14 +150,18 @@ def test_a_model_with_new_peers_each_call_is_scored_by_repetitions(
     fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
     drawn, load = Drawn(mlp.network, mlp.preprocessing(digit_images[0][100:]).detach(), SHARE), attacking.load_model
     mlp.network = drawn
+
+    def declared(facts):
+        facts["entry"]["defense"]["draws"] = "call"
+        return facts
+
     monkeypatch.setattr(
         attacking,
         "load_model",
-        lambda weights, preprocessing, where: (mlp.eval(), load(weights, preprocessing, where)[1]),
+        lambda weights, preprocessing, where: (mlp.eval(), declared(load(weights, preprocessing, where)[1])),
     )
     parameters = {"pgd": CASES["pgd"][0] | {"epsilons": [0.1]}}.get(method, CASES[method][0])
     entry = make_attack(method, parameters=parameters, space="pixels", draws=8, repetitions=5, select={"images": 40})
-    entry["draws_apart"] = True
     frame = attacking.attack(
         entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), tmp_path / "rows.parquet"
     )

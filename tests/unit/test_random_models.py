@@ -1,17 +1,18 @@
 """Attacks on models that change with each call: the mean over draws, and scoring by repeated draws."""
 
-import json
 from types import SimpleNamespace
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from redoubt.attacks import pgd
+from redoubt.attacks._expectation import Expectation
+from redoubt.attacks._losses import Goal, margin
 from redoubt.attacks.interface import Crafted
 from redoubt.errors import RedoubtError
 from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.expectation import Expectation
+from redoubt.evaluation.twins import SeededByImage
 from redoubt.models import classifier
 from redoubt.networks._random import MeanOfDraws, without_noise
 from redoubt.study.entries.attack import AttackEntry
@@ -32,40 +33,71 @@ class Noisy(torch.nn.Module):
         return ((inputs + self.scale * noise).flatten(1) ** 2) @ self.weight
 
 
-def test_each_copy_has_draws_of_its_own():
+def test_every_draw_is_a_call_of_its_own_and_its_logits_are_averaged():
     network, inputs = Noisy(), torch.rand(5, 4)
     torch.manual_seed(0)
     mean = Expectation(network, 7)(inputs)
-    (noise,) = network.calls
-    assert noise.shape == (35, 4) and torch.unique(noise, dim=0).shape == (35, 4)
-    each = ((inputs + noise.view(7, 5, 4)) ** 2) @ network.weight
-    assert torch.allclose(mean, each.mean(0), atol=1e-5)
-    assert abs(torch.corrcoef(noise.view(7, 20))[0, 1]) < 0.7
-
-
-def test_a_model_that_draws_once_a_call_is_called_for_each_copy():
-    network, inputs = Noisy(), torch.rand(5, 4)
-    torch.manual_seed(0)
-    mean = Expectation(network, 7, together=False)(inputs)
     assert [noise.shape for noise in network.calls] == [(5, 4)] * 7
+    assert torch.unique(torch.cat(network.calls), dim=0).shape == (35, 4)
     each = ((inputs + torch.stack(network.calls)) ** 2) @ network.weight
     assert torch.allclose(mean, each.mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_gradients_approach_that_of_the_expectation(together):
-    network, inputs = Noisy(), torch.rand(1, 4)
-    exact = 2 * inputs * network.weight[:, 0].detach()  # the noise has mean zero
+def by_hand(mean, draws, labels):
+    """The cross-entropy (B,) that an attack climbs, given the logits (n, B, classes) of its draws."""
+    picked = torch.arange(len(labels))
+    if mean == "loss":
+        return -draws.log_softmax(2)[:, picked, labels].mean(0)
+    if mean == "probabilities":
+        return -draws.softmax(2).mean(0)[picked, labels].log()
+    return -draws.mean(0).log_softmax(1)[picked, labels]
+
+
+MEANS = ("loss", "probabilities", "logits")
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_what_is_averaged_is_what_was_asked_for(mean):
+    network, labels = Noisy(), torch.tensor([0, 1, 2])
+    inputs = torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+    look, gradient = Goal("cross-entropy").ascent(Expectation(network, 5, mean), inputs, labels)
+    noise = torch.stack(network.calls)
+    assert len(noise) == 5
+    found = {}
+    for name in MEANS:
+        points = inputs.clone().requires_grad_()
+        draws = ((points + noise) ** 2) @ network.weight
+        found[name] = torch.autograd.grad(by_hand(name, draws, labels).sum(), points)[0]
+    assert torch.allclose(look.height, by_hand(mean, draws, labels), atol=1e-5)
+    assert torch.allclose(gradient, found[mean], atol=1e-5)
+    assert all((gradient - found[name]).abs().max() > 0.1 for name in MEANS if name != mean)
+    margins = torch.stack([margin(part, labels) for part in draws]).mean(0)
+    assert torch.allclose(look.rank, margins, atol=1e-5) and torch.equal(look.reached, margins > 0)
+
+
+def test_judges_beyond_the_draws_are_asked_once_more_without_gradients():
+    network, inputs, labels = Noisy(), torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    look, _ = Goal("cross-entropy", target=1).ascent(Expectation(network, 2, judges=5), inputs, labels)
+    assert len(network.calls) == 5
+    draws = ((inputs + torch.stack(network.calls)) ** 2) @ network.weight
+    margins = torch.stack([-margin(part, torch.ones_like(labels)) for part in draws]).mean(0)
+    assert torch.allclose(look.rank, margins, atol=1e-5) and torch.equal(look.reached, margins > 0)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_gradients_approach_that_of_the_expectation(mean):
+    network, inputs = Shaken(), torch.rand(1, 4)  # a model that draws once a call
+    points, labels = inputs.clone().requires_grad_(), torch.zeros(1, dtype=torch.int64)
+    noise = torch.randn(20000, 1, 4, generator=torch.Generator().manual_seed(2))
+    draws = ((points + 0.3 * noise) ** 2) @ network.weight
+    (exact,) = torch.autograd.grad(by_hand(mean, draws, labels).sum(), points)
     torch.manual_seed(0)
     errors = {}
-    for draws in (10, 1000):
-        sizes = []
-        for _ in range(20):
-            points = inputs.clone().requires_grad_()
-            gradient = torch.autograd.grad(Expectation(network, draws, together)(points)[0, 0], points)[0]
-            sizes.append((gradient - exact).norm())
-        errors[draws] = torch.stack(sizes).mean()
-    assert 5 < errors[10] / errors[1000] < 20  # as 1 / sqrt(draws)
+    for count in (10, 250):
+        goal, model = Goal("cross-entropy"), Expectation(network, count, mean)
+        sizes = [(goal.ascent(model, inputs, labels)[1] - exact).norm() for _ in range(10)]
+        errors[count] = torch.stack(sizes).mean()
+    assert 2.5 < errors[10] / errors[250] < 10  # as 1 / sqrt(draws)
 
 
 def test_a_prediction_by_the_mean_of_draws_is_the_mean_of_their_probabilities():
@@ -89,58 +121,126 @@ def test_noise_is_off_for_a_while():
     assert not network[0].still
 
 
+QUIET = torch.zeros(())
+
+
 class Shaken(torch.nn.Module):
     """An affine network on squared inputs whose noise is drawn once a call, the same for all images of the batch."""
 
     def __init__(self, features=4, classes=3):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.randn(features, classes, generator=torch.Generator().manual_seed(0)))
-        self.calls = []
+        self.calls, self.still = [], False
 
     def forward(self, inputs):
-        noise = torch.randn(1, *inputs.shape[1:])
+        noise = QUIET if self.still else 0.3 * torch.randn(1, *inputs.shape[1:])
         self.calls.append((len(inputs), noise))
         return ((inputs + noise).flatten(1) ** 2) @ self.weight
 
 
-def test_only_calls_of_their_own_average_a_model_that_draws_once_a_call():
-    network, inputs = Shaken(), torch.rand(1, 4)
-    exact = 2 * inputs * network.weight[:, 0].detach()
-    torch.manual_seed(0)
-    errors = {}
-    for together in (True, False):
-        for draws in (1, 100):
-            sizes = []
-            for _ in range(30):
-                points = inputs.clone().requires_grad_()
-                gradient = torch.autograd.grad(Expectation(network, draws, together)(points)[0, 0], points)[0]
-                sizes.append((gradient - exact).norm())
-            errors[together, draws] = torch.stack(sizes).mean()
-    assert 5 < errors[False, 1] / errors[False, 100] < 20  # as 1 / sqrt(draws)
-    assert 0.7 < errors[True, 1] / errors[True, 100] < 1.4  # one draw, copied
-
-
-@pytest.mark.parametrize(("switch", "calls"), [({"draws_apart": True}, [7] * 4), ({"draws_apart": False}, [28])])
-def test_the_entry_tells_draws_apart(
-    switch, calls, tiny_data, make_entry, prepared, make_attack, tmp_path, monkeypatch
-):
+@pytest.fixture
+def shaken(tiny_data, make_entry, prepared, make_attack, tmp_path, monkeypatch):
+    """Function (attack and changes of its entry) to the rows of an attack on a `Shaken` model, and to its calls."""
     fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
-    network, load = Shaken(784, 10), attacking.load_model
+    load = attacking.load_model
 
-    def shaken(weights, preprocessing, where):
-        model, facts = load(weights, preprocessing, where)
-        model.network = network.eval()
-        return model, facts
+    def make(attack="fgs", declared="call", **changes):
+        network = Shaken(784, 10)
 
-    monkeypatch.setattr(attacking, "load_model", shaken)
-    entry = make_attack("fgs", parameters={"epsilons": [0.1]}, draws=4, select={"images": 7}, **switch)
-    attacking.attack(
-        entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), tmp_path / "rows.parquet"
-    )
-    _, *made = network.calls  # the first call is to check the model
-    crafting, scoring = made[: len(calls)], made[len(calls) :]
-    assert [size for size, _ in crafting] == calls and [size for size, _ in scoring] == [7, 7]
-    assert len(torch.unique(torch.stack([noise for _, noise in network.calls]), dim=0)) == len(network.calls)
+        def loaded(weights, preprocessing, where):
+            model, facts = load(weights, preprocessing, where)
+            model.network = network.eval()
+            facts["entry"]["defense"]["draws"] = declared
+            return model, facts
+
+        monkeypatch.setattr(attacking, "load_model", loaded)
+        entry = make_attack(attack, **{"select": {"images": 7}, "parameters": {"epsilons": [0.1]}, **changes})
+        files = tmp_path / "model/weights.safetensors", prepared(make_entry()), tmp_path / "rows.parquet"
+        return attacking.attack(entry, 0, tiny_data, *files), network.calls
+
+    return make
+
+
+@pytest.mark.parametrize(("draws", "crafting"), [("call", 4), ("image", 4), ("never", 1)])
+def test_averaging_follows_from_what_the_model_declares(draws, crafting, shaken):
+    _, (_, *calls) = shaken(declared=draws, draws=4, judges=1)  # the first call is to check the model
+    assert [size for size, _ in calls] == [7] * (crafting + 2)
+    assert len(torch.unique(torch.stack([noise for _, noise in calls]), dim=0)) == len(calls)
+
+
+@pytest.mark.parametrize(("crafting", "scoring"), [("off", "drawn"), ("off", "off"), ("drawn", "off")])
+def test_a_twin_without_noise_is_attacked_and_transferred_from(crafting, scoring, shaken):
+    changes = {"craft_noise": crafting, "score_noise": scoring, "parameters": {"epsilons": [0.1], "steps": 2}}
+    rows, calls = shaken("pgd", draws=3, judges=3, repetitions=4, **changes)
+    silent = [noise is QUIET for _, noise in calls][1 if crafting == scoring else 2 :]  # but for checks of the model
+    scored = 1 + 4 if scoring == "off" else 2 * 4  # a twin is asked about clean images once
+    assert silent[:-scored] == [crafting == "off"] * len(silent[:-scored])
+    assert silent[-scored:] == [scoring == "off"] * scored
+    losses = rows.groupby("index")["loss"].nunique()
+    assert (losses == 1).all() == (scoring == "off")
+
+
+def test_noise_that_the_image_decides_is_the_same_in_any_batch():
+    network, inputs = Noisy().eval(), torch.rand(6, 4)
+    twin, before = SeededByImage(network), torch.get_rng_state()
+    whole, backwards = twin(inputs), twin(inputs.flip(0)).flip(0)
+    assert torch.equal(whole, backwards) and torch.equal(torch.get_rng_state(), before)
+    noise = torch.cat(network.calls)
+    assert torch.equal(noise[:6], noise[6:].flip(0)) and torch.unique(noise, dim=0).shape == (6, 4)
+    points = inputs.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(twin(points)[:, 0].sum(), points)
+    assert torch.allclose(gradient, 2 * (inputs + noise[:6]) * network.weight[:, 0], atol=1e-5)
+
+
+def test_a_twin_by_image_answers_each_time_alike(shaken):
+    rows, _ = shaken(craft_noise="by-image", score_noise="by-image", repetitions=3)
+    assert len(rows) == 3 * 7 and (rows.groupby("index")["loss"].nunique() == 1).all()
+
+
+class Recorded(Goal):
+    """A goal that keeps what it was asked, and the ranks that it found."""
+
+    def __init__(self, *names):
+        super().__init__(*names)
+        self.asked = []
+
+    def ascent(self, network, inputs, labels):
+        look, slopes = super().ascent(network, inputs, labels)
+        self.asked.append((inputs.clone(), look.rank))
+        return look, slopes
+
+
+def test_pgd_keeps_the_point_of_the_highest_mean_margin_and_takes_all_steps():
+    network, labels = Noisy(scale=0.3), torch.arange(12) % 3
+    inputs = torch.rand(12, 4, generator=torch.Generator().manual_seed(3))
+    goal, full = Recorded("cross-entropy"), torch.full((12,), 0.5)
+    model = Expectation(network, 2, judges=8)
+    torch.manual_seed(0)
+    found = pgd.ascend(model, inputs, labels, inputs, full, full / 4, goal, steps=10)
+    assert len(network.calls) == 11 * 8 and found.iterations.tolist() == [10] * 12
+    torch.manual_seed(0)
+    points, ranks = (torch.stack(part) for part in zip(*goal.asked, strict=True))
+    best = ranks.argmax(0)
+    kept = found.heights == ranks.amax(0)  # others are those of the very last look
+    assert kept.sum() >= 6 and best[kept].unique().numel() > 1 and (found.heights >= ranks.amax(0)).all()
+    assert torch.equal(found.points[kept], points[best[kept], kept.nonzero()[:, 0]])
+    assert torch.equal(found.fooled, found.heights > 0)
+
+
+def test_a_lucky_draw_ends_no_search():
+    class Lucky(torch.nn.Module):
+        """Sees class 0 in any image, but for a draw in four."""
+
+        def forward(self, inputs):
+            shift = 1.0 * (torch.rand(()) < 0.25) + 0.0 * inputs.flatten(1).sum(1)
+            return torch.stack([1.0 - shift, shift], 1)
+
+    network, labels = Lucky().eval(), torch.zeros(4, dtype=torch.int64)
+    options = {"population": 5, "generations": 6, "pixels": [1]}
+    torch.manual_seed(0)
+    for model, goes_on in ((Expectation(network, judges=60), True), (network, False)):
+        rows = craft("few-pixel", model, torch.rand(4, 1, 3, 3), labels, **options).rows
+        assert (rows["iterations"] == 6).all() == goes_on
 
 
 def test_more_draws_make_a_stronger_attack(digit_images):
@@ -202,23 +302,18 @@ def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
     assert (frame.groupby("index")["clean_label"].nunique().max() > 1) == random
 
 
-def test_rows_carry_the_repetition(tiny_data, make_entry, prepared, make_attack, tmp_path, monkeypatch):
-    fit(make_entry(), 0, tiny_data, prepared(make_entry()), tmp_path / "model", None, "cpu", 1, tmp_path / "resume")
+def test_rows_carry_the_repetition_and_the_entry_sets_the_draws(shaken, monkeypatch):
     seen, inner = [], attacking.Expectation
 
-    class Watched(inner):
-        def __init__(self, network, draws, together):
-            seen.append((draws, together))
-            super().__init__(network, draws, together)
+    def watched(network, *options):
+        seen.append(options)
+        return inner(network, *options)
 
-    monkeypatch.setattr(attacking, "Expectation", Watched)
-    entry = make_attack("fgs", parameters={"epsilons": [0.1, 0.2]}, repetitions=3, draws=4, select={"images": 7})
-    out = tmp_path / "rows.parquet"
-    attacking.attack(entry, 0, tiny_data, tmp_path / "model/weights.safetensors", prepared(make_entry()), out)
-    frame = pq.read_table(out).to_pandas()
-    assert seen == [(4, True)] and json.loads(pq.read_schema(out).metadata[b"attack"])["repetitions"] == 3
-    assert len(frame) == 2 * 3 * 7
-    assert (frame.groupby(["epsilon", "repetition"])["index"].apply(list) == [[*range(7)]] * 6).all()
+    monkeypatch.setattr(attacking, "Expectation", watched)
+    shares = {"draws": 4, "mean": "probabilities", "judges": 5, "repetitions": 3}
+    rows, _ = shaken(**shares, parameters={"epsilons": [0.1, 0.2]})
+    assert seen == [(4, "probabilities", 5)] and len(rows) == 2 * 3 * 7
+    assert (rows.groupby(["epsilon", "repetition"])["index"].apply(list) == [[*range(7)]] * 6).all()
 
 
 def test_one_draw_is_the_model_itself(mlp, digit_images):

@@ -47,7 +47,7 @@ def test_draws_and_repetitions_multiply(make_attack):
     once = counted(make_attack, "fgs", parameters=step)
     assert once == {"forward": 3, "backward": 1, "rows": 1}
     assert counted(make_attack, "fgs", parameters=step, draws=4, repetitions=3) == {
-        "forward": 4 + 1 + 3,
+        "forward": 4 + 3 + 3,  # a random model is asked about clean images in every repetition
         "backward": 4,
         "rows": 3,
     }

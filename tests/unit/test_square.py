@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redoubt.attacks import square
+from redoubt.attacks._expectation import Expectation
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.expectation import Expectation
 
 
 def wrong(result):

@@ -226,6 +226,14 @@ MISTAKES = {
         (STUDY, "evaluations", -1, "crafted_on", "mnist-lenet-reference"),
         ".crafted_on: 'mnist-lenet-reference' is the attacked model itself; leave this key out",
     ),
+    "a twin of a model that never draws": (
+        (STUDY, "attacks", "deepfool", "score_noise", "off"),
+        "score_noise: off of 'deepfool' asks for a random model; 'mnist-mlp-reference' never draws",
+    ),
+    "a loss that Foolbox does not see": (
+        (STUDY, "attacks", "deepfool", {"attack": "deepfool", "engine": "foolbox", "draws": 2}),
+        "attacks.deepfool: mean: the engine foolbox sees mean logits or probabilities, not each draw's loss",
+    ),
     "a group that is not there": (
         (OTHER, "artifacts", "table-4", "parameters", "models", ["$table-4", "$tabel-5"]),
         "artifacts.table-4.parameters.models.1: '$tabel-5': there is no such group; study.yaml has both, both-mnist, ",

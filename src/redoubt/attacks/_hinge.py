@@ -106,7 +106,7 @@ def shorten(
     for _ in range(BISECTIONS):
         middle = (low + high) / 2.0
         with torch.no_grad():
-            logits = network(torch.lerp(clean, points, like(middle, points)))
-        wrong = shortfall(logits, losses.margin(logits, labels), confidence) < 0.0
+            look = losses.Goal("margin").look(network, torch.lerp(clean, points, like(middle, points)), labels)
+        wrong = shortfall(look.logits, look.rank, confidence) < 0.0
         low, high = torch.where(wrong, low, middle), torch.where(wrong, middle, high)
     return torch.lerp(clean, points, like(high, points))

@@ -193,10 +193,10 @@ def search(network: Callable, live: Live, parameters: Parameters, bounds: tuple[
     goal, none = losses.Goal("margin"), torch.zeros_like(live.labels)
     ended = Ended(live.clean.clone(), none.bool(), none.bool(), none)
     for iteration in range(parameters.steps):
-        logits, margins, slopes = goal.gradient(network, live.points, live.labels)
+        look, slopes = goal.ascent(network, live.points, live.labels)
         moved = live.points - live.clean
         squares = moved.flatten(1).square().sum(1)
-        short = shortfall(logits, margins, parameters.confidence)
+        short = shortfall(look.logits, look.rank, parameters.confidence)
         note(live, squares, short < 0.0)
         watch(live, squares + live.c * short.clamp_min(0.0), math.ceil(PATIENCE * parameters.steps))
         active = live.stalls < STALLS if parameters.abort_early else torch.ones_like(live.beyond)

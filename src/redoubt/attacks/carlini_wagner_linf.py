@@ -192,9 +192,9 @@ def attack(
     for iteration in range(LIMIT * parameters.steps):
         if not len(live.rows):
             break
-        logits, margins, slopes = goal.gradient(network, live.points, live.labels)
+        look, slopes = goal.ascent(network, live.points, live.labels)
         moved = live.points - live.clean
-        wrong = shortfall(logits, margins, parameters.confidence) < 0.0
+        wrong = shortfall(look.logits, look.rank, parameters.confidence) < 0.0
         judge(live, moved.flatten(1).abs().amax(1), wrong, parameters.steps)
         active = torch.where(live.size < math.inf, 1.0 - live.shrink >= parameters.tolerance, live.tries < TRIES)
         found.iterations[live.rows] += active.long()

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import _querying as querying
 from redoubt.attacks import interface
+from redoubt.attacks._expectation import Expectation
 from redoubt.errors import RedoubtError
 from redoubt.lazily import torch
 from redoubt.records import Strict
@@ -256,6 +257,9 @@ def search(
         each, fooled, done = torch.arange(len(rows), device=rows.device), wrong.any(1), over[rows]
         # A misclassified child need not beat its parent, so it is taken from the children.
         success = children[each, fresh.masked_fill(~wrong, float("-inf")).argmax(1)]
+        if (lucky := fooled.nonzero()[:, 0]).numel() and isinstance(network, Expectation):
+            tries = write(inputs[lucky], success[lucky])
+            fooled[lucky] = losses.Goal(parameters.loss).look(network, tries, labels[lucky]).reached
         now = torch.where(fooled[:, None, None], success, points[each, values.argmax(1)])
         found[rows] = torch.where(done[:, None, None], found[rows], now)
         spent[rows] = torch.where(done, spent[rows], generation)
@@ -288,7 +292,7 @@ def run(
             moved = inputs.clone(memory_format=torch.contiguous_format)
             iterations, queries = torch.zeros_like(labels), torch.ones_like(labels)
             with torch.no_grad():
-                rows = (network(inputs).argmax(1) == labels).nonzero()[:, 0]
+                rows = (~losses.Goal(parameters.loss).look(network, inputs, labels).reached).nonzero()[:, 0]
                 if len(rows):
                     draws = context.generators([start + row for row in rows.tolist()], "few-pixel", pixels)
                     own = moved[rows], labels[rows], pixels, parameters, context.bounds, draws

@@ -8,7 +8,7 @@ formula (`redoubt.probes.gradient_signs` measures how many); `loss: log-odds` fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -16,13 +16,8 @@ from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface
 from redoubt.attacks._searched import Columns, Seen, part, search_of
 from redoubt.errors import RedoubtError
-from redoubt.lazily import lazy, np, torch
+from redoubt.lazily import np, torch
 from redoubt.records import Positive, Strict
-
-if TYPE_CHECKING:
-    from redoubt.attacks import _input_gradients as input_gradients
-else:
-    input_gradients = lazy("redoubt.attacks._input_gradients")
 
 NEEDS = "gradients"
 THREAT = "l-infinity ball of radius epsilon"
@@ -66,12 +61,7 @@ def direction(
 
     Cost: one forward and one backward pass.
     """
-    inputs = inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        with input_gradients.InputGradients():
-            logits = network(inputs)
-        total = losses.LOSSES[loss](logits, labels).sum()
-        return torch.autograd.grad(total, inputs)[0].sign().to(torch.int8)
+    return losses.Goal(loss).gradient(network, inputs, labels)[2].sign().to(torch.int8)
 
 
 def perturb(

@@ -113,7 +113,7 @@ def scan(
     goal = losses.Goal(parameters.loss, parameters.target)
     for start, images, truth in batches:
         with torch.no_grad():
-            own = (~goal.reached(network(images), truth)).nonzero()[:, 0]
+            own = (~goal.look(network, images, truth).reached).nonzero()[:, 0]
         inputs, labels = images[own], truth[own]
         move = stepper(inputs, labels) if len(own) else None
 
@@ -123,7 +123,7 @@ def scan(
             assert move is not None, "there are rows"
             points = move(rows, lengths)
             with torch.no_grad():
-                return points, goal.reached(network(points), labels[rows])
+                return points, goal.look(network, points, labels[rows]).reached
 
         points = images.clone()
         epsilons, queries = torch.zeros(len(images)), torch.ones(len(images), dtype=torch.int64)
@@ -142,7 +142,8 @@ def run(
     goal = losses.Goal(parameters.loss, parameters.target)
 
     def stepper(inputs: torch.Tensor, labels: torch.Tensor) -> Move:
-        steps = direction_of(goal.gradient(network, inputs, labels)[2], parameters.direction)
+        slopes = goal.gradient(network, inputs, labels)[2]
+        steps = direction_of(slopes, parameters.direction)
         return lambda rows, lengths: clip(inputs[rows] + like(lengths, inputs) * steps[rows], context.bounds)
 
     yield from scan(network, batches, parameters, stepper)

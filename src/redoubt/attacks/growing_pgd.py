@@ -52,7 +52,7 @@ def search(
     """
     goal = losses.Goal(parameters.loss, parameters.target)
     with torch.no_grad():
-        wrong = goal.reached(network(inputs), labels)
+        wrong = goal.look(network, inputs, labels).reached
     points = inputs.clone()
     low, high = torch.zeros_like(inputs.flatten(1)[:, 0]), inputs.new_full((len(inputs),), float("nan"))
     high = torch.where(wrong, 0.0, high)

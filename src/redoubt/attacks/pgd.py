@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface
+from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._geometry import TINY, like, unit
 from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
@@ -43,7 +44,8 @@ class Parameters(Strict):
     loss: losses.Name = Field("cross-entropy", description="whose gradient is followed")
     stop: bool = Field(
         True,
-        description="an image leaves once it is fooled, for larger epsilons too; else every start takes all its steps",
+        description="an image leaves once it is fooled, for larger epsilons too; else, and of a random model, every "
+        "start takes all its steps",
     )
 
     @model_validator(mode="after")
@@ -104,7 +106,7 @@ class Found:
 
     points: torch.Tensor  # (B, ...)
     fooled: torch.Tensor  # (B,) bool
-    heights: torch.Tensor  # (B,)
+    heights: torch.Tensor  # (B,) or the mean margin over draws, of a random model
     iterations: torch.Tensor  # (B,) gradient steps taken in all
 
 
@@ -135,12 +137,14 @@ def ascend(
         steps: gradient steps.
         norm: linf or l2.
         bounds: range of an input element, or None.
-        stop: an image stays where it is first fooled.
+        stop: an image stays where it is first fooled, unless the model is random.
 
     Returns:
-        The last points, or with `stop` those at which an image was first fooled.
+        The last points, or with `stop` those at which an image was first fooled; of a random model those of the highest
+        mean margin.
     """
-    count = len(inputs)
+    count, random = len(inputs), isinstance(network, Expectation)
+    stop = stop and not random
     found = Found(
         starts.clone(),
         torch.zeros(count, dtype=torch.bool, device=inputs.device),
@@ -151,16 +155,17 @@ def ascend(
     points = starts
     for iteration in range(steps + 1):
         if iteration < steps:
-            logits, heights, gradient = goal.gradient(network, points, labels[rows])
+            look, gradient = goal.ascent(network, points, labels[rows])
         else:
             with torch.no_grad():
-                logits = network(points)
-                heights = goal.height(logits, labels[rows])
-        fooled = goal.reached(logits, labels[rows])
-        still = ~found.fooled[rows] if stop else torch.ones_like(fooled)
+                look = goal.look(network, points, labels[rows])
+        if random:
+            still = look.rank > found.heights[rows]
+        else:
+            still = ~found.fooled[rows] if stop else torch.ones_like(look.reached)
         found.points[rows] = torch.where(like(still, points), points, found.points[rows])
-        found.heights[rows] = torch.where(still, heights, found.heights[rows])
-        found.fooled[rows] = torch.where(still, fooled, found.fooled[rows])
+        found.heights[rows] = torch.where(still, look.rank, found.heights[rows])
+        found.fooled[rows] = torch.where(still, look.reached, found.fooled[rows])
         if iteration == steps:
             break
         found.iterations[rows] += (~found.fooled[rows]).long() if stop else 1
@@ -202,16 +207,19 @@ def attack(
         before: what was found in smaller balls, to go on from.
 
     Returns:
-        Points (B, ...) in the ball and the bounds. With `stop`, an image that is fooled as it is stays as it is.
+        Points (B, ...) in the ball and the bounds. With `stop`, an image that is fooled as it is stays as it is. Of a
+        random model, the points of the highest mean margin over its judges that any start has met.
     """
     goal = losses.Goal(parameters.loss, parameters.target)
+    random = isinstance(network, Expectation)
+    stop = parameters.stop and not random
     full = inputs.new_full((len(inputs),), epsilon)
-    climb = partial(ascend, norm=parameters.norm, bounds=context.bounds, stop=parameters.stop)
+    climb = partial(ascend, norm=parameters.norm, bounds=context.bounds, stop=stop)
     best = before or climb(network, inputs, labels, inputs, full, full, goal, steps=0)
-    if not parameters.stop:
+    if not (stop or random):
         best.fooled[:], best.heights[:] = False, float("-inf")
     for restart in range(parameters.restarts):
-        left = (~best.fooled).nonzero()[:, 0] if parameters.stop else torch.arange(len(inputs), device=inputs.device)
+        left = (~best.fooled).nonzero()[:, 0] if stop else torch.arange(len(inputs), device=inputs.device)
         if not len(left):
             break
         starts, radii = inputs[left], full[left]
@@ -235,12 +243,14 @@ def run(
 ) -> Iterator[interface.Crafted]:
     """Yield PGD examples, all images of one epsilon before the next.
 
-    With `stop` an example for a smaller epsilon is kept for the larger ones, in whose balls it lies too.
+    With `stop`, and of a random model, an example for a smaller epsilon is kept for the larger ones, in whose balls it
+    lies too.
     """
     done: dict[int, Found] = {}
+    keeps = parameters.stop or isinstance(network, Expectation)
     for epsilon in parameters.epsilons:
         for start, inputs, labels in batches:
-            before = done.get(start) if parameters.stop else None
+            before = done.get(start) if keeps else None
             done[start] = attack(network, inputs, labels, epsilon, parameters, context, start, before)
             facts = {"epsilon": epsilon, "iterations": done[start].iterations.cpu().numpy().copy()}
             yield interface.Crafted(start, done[start].points.clone(), facts)

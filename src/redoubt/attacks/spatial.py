@@ -152,10 +152,9 @@ def measure(
     for own, part in zip(places.split(size), moves.flatten(0, 1).split(size), strict=True):
         part = part.detach().requires_grad_(slope)
         with torch.set_grad_enabled(slope):
-            logits = network(transform(inputs[own], part, bounds))
-            loss = losses.LOSSES[parameters.loss](logits, labels[own])
-            gradient = torch.autograd.grad(loss.sum(), part)[0] if slope else part
-        parts.append((loss.detach(), logits.argmax(1) != labels[own], gradient))
+            look = losses.Goal(parameters.loss).look(network, transform(inputs[own], part, bounds), labels[own])
+            gradient = torch.autograd.grad(look.height.sum(), part)[0] if slope else part
+        parts.append((look.height.detach(), look.reached, gradient))
     loss, wrong, gradient = (torch.cat(column) for column in zip(*parts, strict=True))
     shape = moves.shape[:2]
     return loss.view(shape), wrong.view(shape), gradient.view_as(moves) if slope else None

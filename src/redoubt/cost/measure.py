@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 
 from redoubt import device, registry
+from redoubt.attacks._expectation import Expectation
 from redoubt.attacks.interface import Batches, Context
 from redoubt.data import digits, sources
 from redoubt.defenses.interface import Setting
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.engine import implementation
-from redoubt.evaluation.expectation import Expectation
 from redoubt.models import classifier
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry
@@ -206,11 +206,13 @@ def _total(
     crafted = None if entry.crafting is None else images[count:]
     context = Context(generator, bounds, reads, torch.arange(count), crafted)
     options = registry.parameters(*entry.method, entry.parameters)
-    network = model if entry.draws == 1 else Expectation(model, entry.draws, not entry.draws_apart)
+    random = entry.draws > 1 or entry.repetitions > 1
+    network = Expectation(model, entry.draws, entry.mean, entry.judges) if random else model
     rows = 0
     for part in implementation(*entry.method, entry.engine)(network, batches, options, context):
         rows += entry.repetitions * len(part.inputs)
-    return {**model.passes, "forward": model.passes["forward"] + count + rows, "rows": rows}
+    clean = rows if random else count  # what a random model says of clean images is asked in every repetition
+    return {**model.passes, "forward": model.passes["forward"] + clean + rows, "rows": rows}
 
 
 def of_attack(

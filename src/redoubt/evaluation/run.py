@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 
 from redoubt import device, registry
+from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._finite import Finite
 from redoubt.attacks.interface import Batches, Context, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_mode, check_model
 from redoubt.evaluation.engine import implementation
-from redoubt.evaluation.expectation import Expectation
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
 from redoubt.files import canonical_json, entry_digest, read_json
@@ -26,7 +26,7 @@ from redoubt.models.classifier import Classifier
 from redoubt.models.weights import load_model
 from redoubt.progress import progress
 from redoubt.rows import CRAFTED_ON, NONFINITE, SHARED, read_sources, write_rows
-from redoubt.study.entries.attack import AttackEntry
+from redoubt.study.entries.attack import AttackEntry, Noise
 from redoubt.study.entries.model import ModelEntry
 
 
@@ -102,12 +102,14 @@ def attack(
     where = device.choose(device_name, threads)
     model, facts = load_model(weights, preprocessing, where)
     images = attacked_images(data, entry.select, facts, weights, where)
-    victim = source = _victim(model, facts, entry, weights)
-    origin = facts
+    victim = _victim(model, facts, entry, weights, entry.score_noise)
+    source, origin = victim, facts
+    if crafted_on is None and entry.craft_noise != entry.score_noise:
+        source = _victim(model, facts, entry, weights, entry.craft_noise)
     if crafted_on is not None:
         other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
         _check_transfer(entry, facts, origin)
-        source = _victim(other, origin, entry, crafted_on)
+        source = _victim(other, origin, entry, crafted_on, entry.craft_noise)
     generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
     frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, generator)
     metadata |= {"model": facts["entry"]["id"], "attack": canonical_json(entry.dump())}
@@ -118,8 +120,9 @@ def attack(
     return frame
 
 
-def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path) -> Victim:
-    return Victim(model, entry.space, ModelEntry.parse(facts["entry"], str(weights)).defense.draws != "never")
+def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path, noise: Noise) -> Victim:
+    random = ModelEntry.parse(facts["entry"], str(weights)).defense.draws != "never"
+    return Victim(model, entry.space, random and noise == "drawn", noise)
 
 
 def _preprocessing_of(weights: Path, beside: Path) -> Path:
@@ -161,7 +164,10 @@ def _attacked(
     for seen in dict.fromkeys((source, victim)):
         check_mode(name, seen.network)
         check_model(name, seen.network, batches.images, images.labels, options)
-    network = _crafted_on(source, entry) if kind == "attacks" else source.network
+    finite = _crafted_on(source, entry) if kind == "attacks" else None
+    network: Callable = source.network if finite is None else finite
+    if finite is not None and source.random:
+        network = Expectation(finite, entry.draws, entry.mean, entry.judges)
     context = Context(generator, source.bounds, known, images.positions, crafting)
     crafted = implementation(kind, name, entry.engine)(network, batches, options, context)
     frames: list[pd.DataFrame] = []
@@ -173,14 +179,13 @@ def _attacked(
         frames += rows_of(victim, part, batch, entry)
         shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
     frame, metadata = pd.concat(frames, ignore_index=True), {}
-    if isinstance(network, Finite):
-        frame.attrs[NONFINITE] = network.share_checked()
+    if finite is not None:
+        frame.attrs[NONFINITE] = finite.share_checked()
         metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])
     return frame, metadata | ({SHARED: safetensors.torch.save(shared)} if shared else {})
 
 
 def _crafted_on(source: Victim, entry: AttackEntry) -> Finite:
-    """Return the model that examples are crafted on, with the gradients and the number of draws that the entry asks."""
+    """Return the model that examples are crafted on, with the gradients that the entry asks for."""
     network: Callable = StraightThrough(source.network) if entry.gradient == "straight-through" else source.network
-    network = network if entry.draws == 1 else Expectation(network, entry.draws, not entry.draws_apart)
     return Finite(network, source.bounds)

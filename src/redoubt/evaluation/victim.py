@@ -12,8 +12,9 @@ from redoubt.data import store
 from redoubt.data.subsets import held_out
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_images
+from redoubt.evaluation.twins import TWINS
 from redoubt.models import classifier
-from redoubt.study.entries.attack import Select
+from redoubt.study.entries.attack import Noise, Select
 
 BATCH = 256
 """Images at a time."""
@@ -89,15 +90,21 @@ class Victim:
     In `pixels` the attack sees the whole model on images in [0, 1] and is clipped to that box. In `preprocessed` it
     sees the network on preprocessed inputs, which have no bounds; norms and epsilons are in that space's units. This
     is the only place that distinguishes the two.
+
+    Args:
+        model: in eval mode.
+        space: see above.
+        random: predictions differ from call to call.
+        noise: of a random model: drawn, or that of a deterministic twin.
     """
 
-    def __init__(self, model: classifier.Classifier, space: str, random: bool = False) -> None:
+    def __init__(self, model: classifier.Classifier, space: str, random: bool = False, noise: Noise = "drawn") -> None:
         self.preprocessed = space == "preprocessed"
-        self.network = model.network if self.preprocessed else model
+        self.network = TWINS[noise](model.network if self.preprocessed else model)
         self.layer = model.preprocessing
         self.detector = getattr(model.network, "detects", None)  # of inputs of the network
         self.bounds = None if self.preprocessed else (0.0, 1.0)
-        self.random = random  # predictions differ from call to call
+        self.random = random
         self._predicted: dict[int, torch.Tensor] = {}
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:

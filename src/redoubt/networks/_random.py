@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+import torch
+
 from redoubt.errors import RedoubtError
-from redoubt.lazily import torch
 
 
 @runtime_checkable

@@ -81,6 +81,11 @@ def _run(
             raise RedoubtError(f"{where}.reads: no evaluation above runs attack {read[1]!r} on {read[0]!r}")
     if raw.crafted_on is not None:
         _check_transfer(raw.crafted_on, model, models, attack, f"{where}.crafted_on")
+    for noise, seen in (("craft_noise", raw.crafted_on or model), ("score_noise", model)):
+        if (value := getattr(attack, noise)) != "drawn" and models[seen].entry.defense.draws == "never":
+            raise RedoubtError(
+                f"{where}: {noise}: {value} of {attack.id!r} asks for a random model; {seen!r} never draws"
+            )
     return Run(model, attack.id, reads, raw.crafted_on)
 
 

@@ -37,9 +37,8 @@ result.rows.groupby("epsilon").success.mean()  # one row per image and epsilon; 
 
 `success` says that the prediction changed; accuracy under attack is the mean of `adversarial_label == label`.
 
-For random models, `draws: 20` in the entry averages the logits of 20 forward passes at every step of an attack (in
-Python, `redoubt.evaluation.expectation.Expectation`), and `repetitions: 10` scores every example ten times, each
-time with other draws. `draws_apart: true` is for models that draw once per call. `gradient: straight-through`
+How random models are attacked and scored is on the page [random-models.md](random-models.md). In Python:
+`Expectation(model, draws=20)` of `redoubt.evaluation.craft` in place of the model. `gradient: straight-through`
 attacks with gradients that ignore the peer layers of a network (in Python,
 `redoubt.evaluation.surrogate.StraightThrough`); scores are those of the model itself.
 

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from redoubt.records import Count, Strict
 from redoubt.study.entries.base import Entry
 
+Noise = Literal["drawn", "by-image", "off"]
+"""Noise of a random model: drawn anew each time, the same each time for the same image, or none."""
+
 
 class Select(Strict):
     """Which images are attacked."""
@@ -42,11 +45,15 @@ class Attack(Entry):
         None,
         description="first training images that a universal perturbation is made on; the attacked ones when null",
     )
-    draws: Count = Field(1, description="forward passes averaged at every step of crafting, for random models")
-    draws_apart: bool = Field(
-        False,
-        description="each of these passes is a separate call, for models that draw once a call, not for every image",
+    draws: Count = Field(1, description="draws of a random model averaged at every step of crafting, a call each")
+    mean: Literal["loss", "probabilities", "logits"] = Field("loss", description="what of these draws is averaged")
+    judges: Count = Field(
+        10, description="draws of a random model whose mean margin says which of several candidates is kept"
     )
+    craft_noise: Noise = Field(
+        "drawn", description="of a random model in crafting: drawn, decided by the image, or switched off"
+    )
+    score_noise: Noise = Field("drawn", description="the same, in scoring")
     gradient: Literal["exact", "straight-through"] = Field(
         "exact",
         description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
@@ -60,6 +67,8 @@ class Attack(Entry):
     def _attack_or_probe(self) -> Self:
         if (self.attack is None) == (self.probe is None):
             raise ValueError("give exactly one of attack, probe")
+        if self.engine != "redoubt" and self.draws > 1 and self.mean == "loss":
+            raise ValueError(f"mean: the engine {self.engine} sees mean logits or probabilities, not each draw's loss")
         return self
 
     @property
