@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from redoubt.defenses import _examples, pgd_training
+from redoubt.defenses import pgd_training
 from redoubt.defenses.interface import Batch, Declaration, Group, Moment
 from redoubt.lazily import lazy, torch
-from redoubt.records import Positive, Share
+from redoubt.records import Positive
 
 if TYPE_CHECKING:
     from redoubt.networks import _noise as noise
@@ -37,7 +37,7 @@ else:
 DECLARES = Declaration(draws="call", pretrained=False, changes=True)
 
 
-class Parameters(pgd_training.Parameters):
+class Parameters(pgd_training.Halves):
     """The noise, its regulariser, and the examples that are trained on; lengths in units of images in [0, 1]."""
 
     before: Annotated[list[str], Field(min_length=1)] = Field(
@@ -49,11 +49,6 @@ class Parameters(pgd_training.Parameters):
     floor: Positive = Field(0.01, description="least theta after an update")
     gamma: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the regulariser")
     noise_from: Annotated[int, Field(ge=0)] = Field(10, description="epoch, from 0, before which there is no noise; s")
-    steps: Annotated[int, Field(gt=0)] = Field(7, description="gradient steps")
-    step_size: Positive = Field(0.01, description="length of a step")
-    label: _examples.Label = "predicted"
-    mode: _examples.Mode = "eval"
-    clean_weight: Share = Field(0.5, description="weight of the clean images' loss")
     adversarial_from: Annotated[int, Field(ge=0)] = Field(
         20, description="epoch, from 0, before which training is on clean images alone"
     )

@@ -10,16 +10,31 @@ batch normalisation as they are; the pass that trains updates them.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from redoubt.defenses import _examples
 from redoubt.defenses._on_images import OnImages
 from redoubt.defenses.interface import Batch, Declaration, Moment
 from redoubt.lazily import torch
+from redoubt.records import Positive, Share
 
 DECLARES = Declaration(pretrained=False)
 
 
 class Parameters(_examples.Mixed, _examples.Weighted):
     """The examples that are trained on; lengths are in units of images in [0, 1]."""
+
+
+class Halves(Parameters):
+    """Half clean images, half examples, as the public codes of PNI and Learn2Perturb have them."""
+
+    steps: Annotated[int, Field(gt=0)] = Field(7, description="gradient steps")
+    step_size: Positive = Field(0.01, description="length of a step")
+    label: _examples.Label = "predicted"
+    mode: _examples.Mode = "eval"
+    clean_weight: Share = Field(0.5, description="weight of the clean images' loss")
 
 
 class Defense(OnImages):

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from redoubt.defenses import _examples, pgd_training
+from redoubt.defenses import pgd_training
 from redoubt.defenses.interface import Declaration, Group
 from redoubt.lazily import lazy, torch
-from redoubt.records import Positive, Share
+from redoubt.records import Positive
 
 if TYPE_CHECKING:
     from redoubt.networks import _noise as noise
@@ -31,7 +31,7 @@ else:
 DECLARES = Declaration(draws="call", pretrained=False, changes=True)
 
 
-class Parameters(pgd_training.Parameters):
+class Parameters(pgd_training.Halves):
     """The noise, and the examples that are trained on; lengths are in units of images in [0, 1]."""
 
     by: Literal["layer", "channel", "element"] = Field(
@@ -39,11 +39,6 @@ class Parameters(pgd_training.Parameters):
     )
     initial: Positive = Field(0.25, description="alpha at the start, in standard deviations of the layer's weight")
     epsilon: Positive = Field(0.031, description="radius of the ball")
-    steps: Annotated[int, Field(gt=0)] = Field(7, description="gradient steps")
-    step_size: Positive = Field(0.01, description="length of a step")
-    label: _examples.Label = "predicted"
-    mode: _examples.Mode = "eval"
-    clean_weight: Share = Field(0.5, description="weight of the clean images' loss")
     adversarial_from: Annotated[int, Field(ge=0)] = Field(
         5, description="epoch, from 0, before which training is on clean images alone"
     )
