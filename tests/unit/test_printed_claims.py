@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HELD = {
     "deepdefense": {"claim-1", "claim-3", "claim-4", "claim-9"},
     "peernets": {f"claim-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 15, 17, 18)},
+    "perceptual_prior": {f"claim-{n}" for n in (3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15)},
 }
 """Claims that rest on printed numbers alone."""
-OPEN = {"deepdefense": {"claim-2", "claim-13"}, "peernets": {"claim-10", "claim-19"}}
+OPEN = {"deepdefense": {"claim-2", "claim-13"}, "peernets": {"claim-10", "claim-19"}, "perceptual_prior": set()}
 """The same, with something left open: their checks hold, and they are undecided."""
 
 

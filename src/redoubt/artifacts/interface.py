@@ -72,8 +72,8 @@ class Inputs:
         wide = self.trace(model).pivot(index=["seed", "epoch"], columns="measure", values="value").reset_index()
         if not {"step_seconds", "normal_step_seconds"} <= set(wide):
             raise RedoubtError(f"{model}: its training was not timed; give it the probe epoch-time with repetitions")
-        times = wide.rename(columns={"step_seconds": "seconds", "normal_step_seconds": "seconds_plain"})
-        times = times[["seed", "seconds", "seconds_plain"]].dropna()
+        times = wide[["seed", "step_seconds", "normal_step_seconds"]].dropna()
+        times = times.set_axis(["seed", "seconds", "seconds_plain"], axis="columns")
         return times.assign(index=times.groupby("seed").cumcount())
 
     def curves(self, model: str) -> pd.DataFrame:
