@@ -71,7 +71,6 @@ EXPECTED = {
     "gradient-signs(that=flip)": 0.125,
     "loss": 1.75,
     "time-ratio": (2.0 + 2.5) / 2,
-    "error-rate": 2 / 4,
 }
 THREE = ("over=", "class-share")  # images are correct, or fooled
 

@@ -141,7 +141,7 @@ def test_a_reference_number_that_is_reproduced_is_no_other_methods():
 def test_a_table_of_peer_networks_is_one_block_a_dataset():
     (paper,) = (paper for paper, _ in papers() if (paper.entry.study, paper.entry.id) == ("peernets", "table-2"))
     assert paper.block_of("cifar10-resnet32-none", "GD l2") == paper.block_of("cifar10-resnet32-peernet", "GD l2")
-    (paper,) = (paper for paper, _ in papers() if paper.entry.id == "table-1")
+    (paper,) = (paper for paper, _ in papers() if (paper.entry.study, paper.entry.id) == ("deepdefense", "table-1"))
     assert paper.block_of("mnist-mlp-reference", "Acc.") != paper.block_of("mnist-lenet-reference", "Acc.")
     assert paper.prints("mnist-mlp-reference", "rho_2").margin < 0.1 * 0.111 + 0.0005 + 1e-12
 
