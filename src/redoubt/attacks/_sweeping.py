@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from redoubt.attacks import interface
-from redoubt.attacks._counting import facts
+from redoubt.attacks._counting import Budgeted, facts
 from redoubt.lazily import torch
+
+
+class Swept(Budgeted):
+    """Parameters of an attack in balls of several radii; epsilon in units of the attacked space."""
+
+    epsilons: list[Annotated[float, Field(ge=0)]] = Field(description="radii, a sweep in rising order")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.epsilons != sorted(set(self.epsilons)) or not self.epsilons:
+            raise ValueError("give at least one epsilon, each once, in rising order")
+        return self
 
 
 @dataclass

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface, pgd
-from redoubt.attacks._counting import Budgeted, Counted
+from redoubt.attacks._counting import Counted
 from redoubt.attacks._geometry import like
 from redoubt.attacks._hinge import Rows
-from redoubt.attacks._sweeping import Found, sweep
+from redoubt.attacks._sweeping import Found, Swept, sweep
 from redoubt.errors import RedoubtError
 from redoubt.lazily import torch
 from redoubt.records import Count
@@ -40,11 +40,10 @@ TINY = 1e-12
 Name = Literal["cross-entropy", "dlr", "margin"]
 
 
-class Parameters(Budgeted):
+class Parameters(Swept):
     """Parameters of APGD; epsilon in units of the attacked space."""
 
     norm: Literal["linf", "l2"] = Field("linf", description="norm of the ball and of a step")
-    epsilons: list[Annotated[float, Field(ge=0)]] = Field(description="radii, a sweep in rising order")
     steps: Count = Field(100, description="gradient steps of one start")
     loss: Name = Field("dlr", description="whose gradient is followed; dlr does not change when logits are scaled")
     targets: Annotated[int, Field(ge=0)] = Field(
@@ -53,12 +52,6 @@ class Parameters(Budgeted):
     restarts: Count = Field(1, description="starts, for each target where there are any")
     random_start: bool = Field(True, description="the first start too is drawn from the ball")
     stop: bool = Field(True, description="an image leaves once it is fooled; else every start takes all its steps")
-
-    @model_validator(mode="after")
-    def _rising(self) -> Parameters:
-        if self.epsilons != sorted(set(self.epsilons)) or not self.epsilons:
-            raise ValueError("give at least one epsilon, each once, in rising order")
-        return self
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

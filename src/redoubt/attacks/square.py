@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface, pgd
-from redoubt.attacks._counting import Budgeted, Counted
+from redoubt.attacks._counting import Counted
 from redoubt.attacks._geometry import clip, like
 from redoubt.attacks._hinge import Rows
-from redoubt.attacks._sweeping import Found, sweep
+from redoubt.attacks._sweeping import Found, Swept, sweep
 from redoubt.lazily import torch
 from redoubt.records import Count
 
@@ -39,22 +39,15 @@ TILES = 5
 TINY = 1e-12
 
 
-class Parameters(Budgeted):
+class Parameters(Swept):
     """Parameters of Square; epsilon in units of the attacked space."""
 
     norm: Literal["linf", "l2"] = Field("linf", description="norm of the ball")
-    epsilons: list[Annotated[float, Field(ge=0)]] = Field(description="radii, a sweep in rising order")
     iterations: Count = Field(5000, description="squares tried for an image at most, in each restart")
     share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.8, description="of the pixels that the first squares cover; 0.05 (linf) and 0.1 (l2) for the paper's ImageNet"
     )
     restarts: Count = Field(1, description="searches of an image")
-
-    @model_validator(mode="after")
-    def _rising(self) -> Parameters:
-        if self.epsilons != sorted(set(self.epsilons)) or not self.epsilons:
-            raise ValueError("give at least one epsilon, each once, in rising order")
-        return self
 
 
 def side(iteration: int, parameters: Parameters, height: int, width: int) -> int:
