@@ -54,6 +54,11 @@ def preprocessing_file(dataset: str, name: str, digest: str) -> str:
     return data_file(dataset, f"preprocessing/{name}-{digest[:8]}.safetensors")
 
 
+def kept_file(dataset: str, preprocessing: str) -> str:
+    """Return the file by which DVC keeps what a preprocessing has learned: it belongs to no scale, so to no stage."""
+    return f"prepared/{dataset}-{preprocessing}.dvc"
+
+
 def model_file(scale: str, model: str, seed: int | str, name: str) -> str:
     """Return a file of a trained model."""
     return f"results/{scale}/models/{model}/seed-{seed}/{name}"

@@ -42,7 +42,7 @@ def saved(finished_tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     shutil.copytree(finished_tree.folder, folder / "redoubt", symlinks=True)
     tree = Tree(folder / "redoubt")
-    assert "recorded 14 stages" in save(tree, folder / "store")
+    assert "recorded 16 stages" in save(tree, folder / "store")
     return tree
 
 

@@ -40,7 +40,7 @@ def test_a_damaged_object_in_the_remote_is_named_and_not_used(clone):
     assert not (clone.folder / ".dvc/cache" / place).exists()
     assert clone.planned() == {"report_page": 1} and clone.planned(WEIGHTS) == {"defend": 1}
     flip(remote)
-    assert restore(clone).stdout == "restored 14 stages; nothing is left to be done\n"
+    assert restore(clone).stdout == "restored 16 stages; nothing is left to be done\n"
 
 
 def test_a_damaged_object_in_the_local_cache_is_fetched_anew_and_never_pushed(clone, saved):
@@ -50,7 +50,7 @@ def test_a_damaged_object_in_the_local_cache_is_fetched_anew_and_never_pushed(cl
     flip(cached)
     done = restore(clone)
     assert done.stdout == (
-        f"restored 14 stages; damaged here and fetched again: {WEIGHTS}; nothing is left to be done\n"
+        f"restored 16 stages; damaged here and fetched again: {WEIGHTS}; nothing is left to be done\n"
     ), done.stderr
     assert (clone.folder / WEIGHTS).read_bytes() == cached.read_bytes() == whole
     flip(cached)

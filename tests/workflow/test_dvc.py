@@ -34,17 +34,40 @@ def test_stages_of_the_project_are_those_of_the_catalog(tmp_path):
     tree = tracked_copy(tmp_path / "redoubt")
     tree.run("git", "init", "-q")
     listed = tree.run("dvc", "stage", "list", "--all", "--name-only").stdout.split()
-    assert sorted(listed) == sorted(["plan", *restore.stages(Jobs(catalogs.load(tree.folder)))])
+    stages = [name for name in restore.stages(Jobs(catalogs.load(tree.folder))) if not name.endswith(".dvc")]
+    assert sorted(listed) == sorted(["plan", *stages])
     assert {"table@deepdefense-table-1", "figure@deepdefense-figure-4"} <= set(listed)
 
 
 def test_restore_rebuilds_nothing_and_a_table_is_redrawn_without_training(clone):
     done = clone.run("python", "-m", "redoubt.tools.restore")
-    assert done.stdout.strip() == "restored 14 stages; nothing is left to be done"
+    assert done.stdout.strip() == "restored 16 stages; nothing is left to be done"
     assert not clone.planned()
     assert not stale(clone)
     clone.replace(ARTIFACTS, "caption: Three models", "caption: All models")
     assert clone.planned("results/demo/deepdefense/table-1.csv") == {"table": 1}
+
+
+def test_what_preprocessing_has_learned_is_restored_and_not_made_again_from_the_data(saved, clone):
+    learned = [str(path.relative_to(saved.folder)) for path in saved.folder.glob("results/data/*/preprocessing/*")]
+    assert len(learned) == 2
+    clone.run("python", "-m", "redoubt.tools.restore", "--with-data")
+    for name in learned:
+        assert (clone.folder / name).read_bytes() == (saved.folder / name).read_bytes()
+    assert [path.name for path in (clone.folder / "logs/benchmarks").iterdir()] == ["download"]  # of jobs that ran
+    assert not clone.planned() and not stale(clone)
+
+
+def test_what_preprocessing_learned_by_other_code_is_not_restored(clone):
+    names = sorted((clone.folder / "prepared").iterdir())
+    old = re.sub("made_from: .*", f"made_from: {'0' * 16}", names[0].read_text())
+    names[0].write_text(old)
+    done = clone.run("python", "-m", "redoubt.tools.restore")
+    assert "restored 15 stages" in done.stdout
+    assert len(list(clone.folder.glob("results/data/*/preprocessing/*"))) == 1
+    names[1].write_text("outs: 3\n")
+    done = clone.run("python", "-m", "redoubt.tools.restore", check=False)
+    assert done.returncode == 2 and f"error: prepared/{names[1].name}: damaged (KeyError" in done.stderr
 
 
 def test_restore_refuses_results_of_another_config(clone):
@@ -134,7 +157,7 @@ def test_every_run_is_saved_and_restored(saved_seeds, tmp_path):
     }
     clone = clone_of(tree, tmp_path)
     done = clone.run("python", "-m", "redoubt.tools.restore")
-    assert done.stdout.strip() == "restored 34 stages; nothing is left to be done"
+    assert done.stdout.strip() == "restored 36 stages; nothing is left to be done"
     assert results(clone) == results(tree) and not clone.planned()
     source = json.loads(clone.read("results/demo/models/digits-mlp-parseval/seed-2/model.json"))
     assert source["seed"] == 2

@@ -73,9 +73,11 @@ class Job:
 
     @property
     def stage(self) -> str | None:
-        """Name of the job's stage in dvc.yaml; None where DVC keeps no file: datasets and their parts."""
-        if self.step in ("download", "prepare"):
+        """Name of the job's stage in dvc.yaml, or of the .dvc file in its place; None of datasets: DVC keeps none."""
+        if self.step == "download":
             return None
+        if self.step == "prepare":
+            return layout.kept_file(str(self.dataset), str(self.preprocessing))
         step, *ids = self.name.split("/")
         return "@".join(filter(None, [STEPS.get(step, step), "-".join(ids)]))
 

@@ -6,10 +6,11 @@ With --save the other way round: record in dvc.lock what the workflow has made; 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from redoubt.errors import RedoubtError, cli, shortened
-from redoubt.files import file_digest
+from redoubt.files import entry_digest, file_digest, write_text
 from redoubt.graph.jobs import Jobs
 from redoubt.layout import report_file
 from redoubt.study import catalog as catalogs
@@ -27,7 +28,7 @@ LOCK = Path("dvc.lock")
 
 
 def stages(jobs: Jobs) -> dict[str, tuple[str, ...]]:
-    """Return the files of every stage of `dvc.yaml` but `plan`, which is written again each time."""
+    """Return the files of every stage of `dvc.yaml` but `plan`, which is written again each time, and of .dvc files."""
     return {job.stage: job.outputs for job in jobs if job.stage is not None}
 
 
@@ -49,16 +50,53 @@ def _lock() -> dict[str, dict[str, str]]:
     """
     if not LOCK.is_file():
         raise RedoubtError("dvc.lock: nothing has been recorded yet; run `snakemake`, then `make save`")
-    try:
+    with _damage(LOCK):
         recorded = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-        return {
-            name: {out["path"]: str(out["md5"]) for out in stage.get("outs", [])} for name, stage in recorded.items()
-        }
+        return {name: _digests(stage) for name, stage in recorded.items()}
+
+
+def _digests(stage: dict[str, Any]) -> dict[str, str]:
+    return {out["path"]: str(out["md5"]) for out in stage.get("outs", [])}
+
+
+@contextlib.contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """Report in one line that a file of DVC is not what DVC has written."""
+    try:
+        yield
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         problem = " ".join(str(error).split())
         raise RedoubtError(
-            f"dvc.lock: damaged ({type(error).__name__}: {problem}); take it from git again (git checkout dvc.lock)"
+            f"{file}: damaged ({type(error).__name__}: {problem}); take it from git again (git checkout {file})"
         ) from None
+
+
+def _kept(jobs: Jobs) -> dict[str, dict[str, str]]:
+    """Return the .dvc files of what preprocessing has learned by this config and code, with the MD5 of their files."""
+    found, made_from = {}, _made_from(jobs)
+    for name, digest in made_from.items():
+        if (file := jobs.catalog.root / name).is_file():
+            with _damage(Path(name)):
+                content = yaml.safe_load(file.read_text(encoding="utf-8"))
+                if content["meta"]["made_from"] == digest:
+                    found[name] = _digests(content)
+    return found
+
+
+def _made_from(jobs: Jobs) -> dict[str, str]:
+    """Return digests of entry and code of what preprocessing has learned, by the .dvc files that keep it."""
+    plans = plan.plans(jobs)
+    return {job.stage: entry_digest(plans[f"{job.name}.json"]) for job in jobs if job.step == "prepare" and job.stage}
+
+
+def _keep(jobs: Jobs, found: Iterable[str]) -> None:
+    """Write the .dvc files of what preprocessing has learned: DVC has no stage for what several scales share."""
+    root, files, made_from = jobs.catalog.root, stages(jobs), _made_from(jobs)
+    for name in (name for name in found if name in made_from):
+        (file,) = files[name]
+        facts = {"md5": file_digest(root / file, "md5"), "size": (root / file).stat().st_size, "hash": "md5"}
+        content = {"wdir": "..", "meta": {"made_from": made_from[name]}, "outs": [{**facts, "path": file}]}
+        write_text(root / name, yaml.safe_dump(content, sort_keys=False))
 
 
 def _recorded(jobs: Jobs) -> dict[str, dict[str, str]]:
@@ -67,7 +105,7 @@ def _recorded(jobs: Jobs) -> dict[str, dict[str, str]]:
     found = {name: lock[name] for name, files in stages(jobs).items() if set(lock.get(name, ())) == set(files)}
     if not found:
         raise RedoubtError(f"dvc.lock: nothing is recorded at scale {jobs.scale}")
-    return found
+    return found | _kept(jobs)
 
 
 def _object(digest: str) -> str:
@@ -179,6 +217,7 @@ def restore(jobs: Jobs, with_data: bool) -> str:
     workflow = ("snakemake", "--quiet", "all", "--cores", "1", "--config", f"scale={jobs.scale}")
     if with_data or problems:  # datasets fetched later would look newer than the results and trigger reruns
         data = [job.outputs[-1] for job in jobs.wanted if job.step in ("download", "prepare")]
+        data = [file for file in data if file not in recorded]  # what was fetched is not made again from the data
         try:
             _call(*workflow, "--", *data, problem="download")
         except RedoubtError as error:
@@ -211,6 +250,7 @@ def save(jobs: Jobs) -> str:
     if not found or "Nothing to be done" not in _call(*command, problem="snakemake -n"):
         raise RedoubtError("not saved: results are older than config or code; run `snakemake` first")
     plan.write(jobs)
+    _keep(jobs, found)
     unfinished = _groups(name for name in known if name not in found)
     complete = [group for group in _groups(found) if group not in unfinished]
     single = [name for name in found if name.split("@")[0] in unfinished]
