@@ -1,13 +1,14 @@
 """A step that is killed and run again ends with the same bytes, and leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
 from faulty import NOWHERE, OUTPUTS, Mirror, Pace, Run, contents, forget, temporaries
-from redoubt_tree import environment
+from redoubt_tree import Tree, environment
 
 TRIALS = 20
 LAST = 12  # operations on files: those with which a step publishes what it has made
@@ -25,15 +26,23 @@ def mirror():
 
 
 @pytest.fixture(scope="module")
-def undisturbed(finished_study, command, mirror, tmp_path_factory):
+def victim(finished_study, tmp_path_factory):
+    """A copy of the finished small study: what a failed trial leaves of it harms no trial of other files."""
+    tree = Tree(tmp_path_factory.mktemp("victim") / "redoubt")
+    shutil.copytree(finished_study.folder, tree.folder, symlinks=True)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def undisturbed(victim, command, mirror, tmp_path_factory):
     """Function (step) to its command line, its pace, and all results before and after it."""
     mark = tmp_path_factory.mktemp("marks") / "mark"
     commands = {step: command(step).replace(NOWHERE, mirror.url) for step in KILLED}
     paces = {}
     for step, text in commands.items():
-        forget(finished_study, step)
-        paces[step] = Pace.measure(finished_study, text, mark)
-    after = contents(finished_study)
+        forget(victim, step)
+        paces[step] = Pace.measure(victim, text, mark)
+    after = contents(victim)
     assert not temporaries(after)
 
     def find(step):
@@ -62,15 +71,15 @@ def check_after_kill(tree, step, before, after):
         for number in range(TRIALS)
     ],
 )
-def test_killed_at_a_random_moment(step, number, finished_study, undisturbed, again, mirror, tmp_path, trial):
+def test_killed_at_a_random_moment(step, number, victim, undisturbed, again, mirror, tmp_path, trial):
     command, pace, before, after = undisturbed(step)
-    forget(finished_study, step)
+    forget(victim, step)
     served = mirror.resumed
-    pace.killed(finished_study, command, tmp_path / "mark", f"{step} {number}", number < EARLY)
-    check_after_kill(finished_study, step, before, after)
-    run = again(finished_study, command)
+    pace.killed(victim, command, tmp_path / "mark", f"{step} {number}", number < EARLY)
+    check_after_kill(victim, step, before, after)
+    run = again(victim, command)
     assert run.end() == 0, run.log.read_text()
-    assert contents(finished_study) == after
+    assert contents(victim) == after
     if "resumed after step" in run.log.read_text() or mirror.resumed > served:
         trial("went on from where they were killed")
 
@@ -85,21 +94,21 @@ def test_killed_at_a_random_moment(step, number, finished_study, undisturbed, ag
         for step in ("download", "defend")
     ],
 )
-def test_killed_at_every_operation_on_a_file(step, finished_study, undisturbed, again, tmp_path, trial):
+def test_killed_at_every_operation_on_a_file(step, victim, undisturbed, again, tmp_path, trial):
     command, _, before, after = undisturbed(step)
-    forget(finished_study, step)
+    forget(victim, step)
     log = tmp_path / "log"
-    Run(finished_study, command, FAULTS_LOG=log).end()
+    Run(victim, command, FAULTS_LOG=log).end()
     operations = log.read_text().splitlines()
     chosen = range(max(1, len(operations) - LAST), len(operations) + 1)  # before, training saves its state and goes on
     for fatal in chosen:
-        forget(finished_study, step)
-        assert Run(finished_study, command, FAULTS_FATAL=fatal).end() in (-signal.SIGKILL, 128 + signal.SIGKILL), (
-            operations[fatal - 1]
-        )
-        check_after_kill(finished_study, step, before, after)
-        assert again(finished_study, command).end() == 0
-        assert contents(finished_study) == after, operations[fatal - 1]
+        forget(victim, step)
+        assert Run(victim, command, FAULTS_FATAL=fatal).end() in (-signal.SIGKILL, 128 + signal.SIGKILL), operations[
+            fatal - 1
+        ]
+        check_after_kill(victim, step, before, after)
+        assert again(victim, command).end() == 0
+        assert contents(victim) == after, operations[fatal - 1]
         trial("operations")
 
 
@@ -111,14 +120,14 @@ def test_killed_at_every_operation_on_a_file(step, finished_study, undisturbed, 
         for step in KILLED
     ],
 )
-def test_snakemake_killed_with_its_job(step, finished_study, undisturbed, mirror, tmp_path):
+def test_snakemake_killed_with_its_job(step, victim, undisturbed, mirror, tmp_path):
     _, pace, before, after = undisturbed(step)
-    forget(finished_study, step)
+    forget(victim, step)
     target, mark = OUTPUTS[step][0], tmp_path / "mark"
     command = ["snakemake", "--cores", "1", "--force", target, "--config", f"data={{mirrors: ['{mirror.url}']}}"]
     running = subprocess.Popen(
         command,
-        cwd=finished_study.folder,
+        cwd=victim.folder,
         env={**environment(), "FAULTS_MARK": str(mark)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -129,7 +138,7 @@ def test_snakemake_killed_with_its_job(step, finished_study, undisturbed, mirror
     time.sleep(pace.work / 2)
     os.killpg(running.pid, signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
-    check_after_kill(finished_study, step, before, after)
-    finished_study.snakemake("--unlock")
-    finished_study.run(*(part for part in command if part != "--force"))
-    assert contents(finished_study) == after
+    check_after_kill(victim, step, before, after)
+    victim.snakemake("--unlock")
+    victim.run(*(part for part in command if part != "--force"))
+    assert contents(victim) == after
