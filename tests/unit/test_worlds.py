@@ -226,7 +226,8 @@ def test_a_claim_has_the_same_basis_at_every_scale_and_another_when_what_is_simu
     claim = found.claims["deepdefense", "claim-3"]
     own = found.basis("deepdefense", claim)
     assert found.basis("deepdefense", dataclasses.replace(claim, statement="Other words.", where="elsewhere")) == own
-    changes = [{"checks": claim.checks[1:]}, {"open": "a search"}, {"opposite": "margin"}]
+    weaker = dataclasses.replace(claim.checks[0], factor=1.0)
+    changes = [{"checks": (weaker, *claim.checks[1:])}, {"open": "a search"}, {"opposite": "margin"}]
     assert own not in {found.basis("deepdefense", dataclasses.replace(claim, **change)) for change in changes}
     model = claim.checks[0].left.model
     raw = found.studies["deepdefense"]
