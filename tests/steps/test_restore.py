@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -130,3 +131,14 @@ def test_a_damaged_object_of_the_cache_is_dropped_before_a_commit(dvc):
     restore._drop_damaged(dvc.root, FILES)
     assert not (dvc.cache / dvc.objects[damaged]).exists()
     assert (dvc.cache / dvc.objects[whole]).exists() and contents(dvc) == FILES
+
+
+def test_what_preprocessing_has_learned_is_kept_for_its_entry_and_code_alone(tmp_path, monkeypatch):
+    digests = {"prepared/a.dvc": "1", "prepared/b.dvc": "2", "prepared/c.dvc": "3"}
+    monkeypatch.setattr(restore, "_made_from", lambda _: digests)
+    (tmp_path / "prepared").mkdir()
+    for name, made_from in (("a", "1"), ("b", "other")):
+        content = {"meta": {"made_from": made_from}, "outs": [{"path": name, "md5": "0"}]}
+        (tmp_path / f"prepared/{name}.dvc").write_text(yaml.safe_dump(content))
+    jobs = SimpleNamespace(catalog=SimpleNamespace(root=tmp_path))
+    assert restore._kept(jobs) == {"prepared/a.dvc": {"a": "0"}}
