@@ -168,16 +168,16 @@ def test_averaging_follows_from_what_the_model_declares(draws, crafting, shaken)
     assert len(torch.unique(torch.stack([noise for _, noise in calls]), dim=0)) == len(calls)
 
 
-@pytest.mark.parametrize(("crafting", "scoring"), [("off", "drawn"), ("off", "off"), ("drawn", "off")])
+@pytest.mark.parametrize(("crafting", "scoring"), [("none", "drawn"), ("none", "none"), ("drawn", "none")])
 def test_a_twin_without_noise_is_attacked_and_transferred_from(crafting, scoring, shaken):
     changes = {"craft_noise": crafting, "score_noise": scoring, "parameters": {"epsilons": [0.1], "steps": 2}}
     rows, calls = shaken("pgd", draws=3, judges=3, repetitions=4, **changes)
     silent = [noise is QUIET for _, noise in calls][1 if crafting == scoring else 2 :]  # but for checks of the model
-    scored = 1 + 4 if scoring == "off" else 2 * 4  # a twin is asked about clean images once
-    assert silent[:-scored] == [crafting == "off"] * len(silent[:-scored])
-    assert silent[-scored:] == [scoring == "off"] * scored
+    scored = 1 + 4 if scoring == "none" else 2 * 4  # a twin is asked about clean images once
+    assert silent[:-scored] == [crafting == "none"] * len(silent[:-scored])
+    assert silent[-scored:] == [scoring == "none"] * scored
     losses = rows.groupby("index")["loss"].nunique()
-    assert (losses == 1).all() == (scoring == "off")
+    assert (losses == 1).all() == (scoring == "none")
 
 
 def test_noise_that_the_image_decides_is_the_same_in_any_batch():

@@ -227,8 +227,8 @@ MISTAKES = {
         ".crafted_on: 'mnist-lenet-reference' is the attacked model itself; leave this key out",
     ),
     "a twin of a model that never draws": (
-        (STUDY, "attacks", "deepfool", "score_noise", "off"),
-        "score_noise: off of 'deepfool' asks for a random model; 'mnist-mlp-reference' never draws",
+        (STUDY, "attacks", "deepfool", "score_noise", "none"),
+        "score_noise: none of 'deepfool' asks for a random model; 'mnist-mlp-reference' never draws",
     ),
     "a loss that Foolbox does not see": (
         (STUDY, "attacks", "deepfool", {"attack": "deepfool", "engine": "foolbox", "draws": 2}),

@@ -59,5 +59,5 @@ class SeededByImage(torch.nn.Module):
 TWINS: dict[Noise, Callable[[torch.nn.Module], torch.nn.Module]] = {
     "drawn": lambda network: network,
     "by-image": SeededByImage,
-    "off": WithoutNoise,
+    "none": WithoutNoise,
 }

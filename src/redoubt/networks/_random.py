@@ -67,7 +67,7 @@ def without_noise(network: torch.nn.Module) -> Iterator[None]:
     """
     layers = [layer for layer in network.modules() if isinstance(layer, _Noisy)]
     if not layers:
-        raise RedoubtError("noise: off: the model has no layer whose noise can be switched off")
+        raise RedoubtError("noise: none: the model has no layer whose noise can be switched off")
     before = [layer.still for layer in layers]
     try:
         for layer in layers:

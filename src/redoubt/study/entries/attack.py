@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from redoubt.records import Count, Strict
 from redoubt.study.entries.base import Entry
 
-Noise = Literal["drawn", "by-image", "off"]
+Noise = Literal["drawn", "by-image", "none"]
 """Noise of a random model: drawn anew each time, the same each time for the same image, or none."""
 
 
