@@ -75,6 +75,14 @@ def test_what_is_averaged_is_what_was_asked_for(mean):
     assert torch.allclose(look.rank, margins, atol=1e-5) and torch.equal(look.reached, margins > 0)
 
 
+@pytest.mark.parametrize("mean", MEANS)
+def test_a_look_without_a_gradient_averages_the_same(mean):
+    network, inputs, labels = Noisy(), torch.rand(3, 4), torch.tensor([0, 1, 2])
+    look = Goal("cross-entropy").look(Expectation(network, 5, mean), inputs, labels)
+    draws = ((inputs + torch.stack(network.calls)) ** 2) @ network.weight
+    assert torch.allclose(look.height, by_hand(mean, draws, labels), atol=1e-5)
+
+
 def test_judges_beyond_the_draws_are_asked_once_more_without_gradients():
     network, inputs, labels = Noisy(), torch.rand(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     look, _ = Goal("cross-entropy", target=1).ascent(Expectation(network, 2, judges=5), inputs, labels)
