@@ -162,7 +162,7 @@ CASES = {
 def accuracy(name: str, network: Callable, images: torch.Tensor, labels: torch.Tensor, **options: Any) -> float:
     """Return the accuracy under an attack."""
     random = isinstance(network, Expectation)
-    rows = craft(name, network, images, labels, repetitions=20 if random else 1, **options).rows
+    rows = craft(name, network, images, labels, scorings=20 if random else 1, **options).rows
     return float((rows["adversarial_label"] == rows["label"]).mean())
 
 

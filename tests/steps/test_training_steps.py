@@ -1,6 +1,7 @@
 """Pretraining and defending from the command line, on a few published digits."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 import redoubt
 from redoubt import registry
 from redoubt.data import store
+from redoubt.device import seed_everything
 from redoubt.files import file_digest
 from redoubt.models.weights import load_model
 from redoubt.steps import prepare, train
@@ -107,7 +109,9 @@ def test_defended_models_from_scratch(name, command, make_entry, prepared, tiny_
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[1]
     # Loaded as attacks load it, the model is the one that was measured.
     model, _ = load_model(weights, prepared(entry), CPU)
-    test = store.load(tiny_data, "test")
+    test, epoch = store.load(tiny_data, "test"), len(store.load(tiny_data, "train"))
+    steps = 2 * math.ceil(epoch / entry["training"]["batch_size"])
+    seed_everything(entry["id"], 0, "test", steps)  # a random model draws as it drew then
     accuracy = (model(test.images().float() / 255).argmax(1) == test.labels).double().mean()
     assert accuracy.item() == history["test_accuracy"].iloc[-1]
 
@@ -161,7 +165,7 @@ def test_a_key_with_its_default_changes_no_byte(command, make_entry, tmp_path):
     given["training"] |= {"momentum": 0.9, "drops": {}, "track": {"images": None}}
     given["network"]["parameters"]["initial_std"] = None
     given["preprocessing"]["parameters"] = {"channels": None}
-    given["defense"]["random"] = False
+    given["defense"]["draws"] = "never"
     for folder, asked in (("left-out", entry), ("given", given)):
         assert train.main(command(asked, folder)) == 0
     assert contents(tmp_path / "given") == contents(tmp_path / "left-out")

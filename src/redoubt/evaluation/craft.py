@@ -23,7 +23,7 @@ from redoubt.evaluation.engine import implementation, kind_of
 
 @dataclass(frozen=True)
 class Result:
-    """Adversarial images (R, C, H, W) and a row of facts for each, or for each of its repetitions.
+    """Adversarial images (R, C, H, W) and a row of facts for each, or for each time that it is scored.
 
     R is N times the values of a sweep.
 
@@ -44,7 +44,7 @@ def craft(
     engine: str = "redoubt",
     reads: pd.DataFrame | None = None,
     batch_size: int = 256,
-    repetitions: int = 1,
+    scorings: int = 1,
     **parameters: Any,
 ) -> Result:
     """Attack a model and return the adversarial images with their facts.
@@ -59,7 +59,7 @@ def craft(
         engine: whose implementation, one of the attack's ENGINES.
         reads: rows of an earlier attack, for those that build on one.
         batch_size: images at a time.
-        repetitions: times that every crafted image is scored, each with separate draws.
+        scorings: times that every crafted image is scored, each with separate draws.
         **parameters: of the attack, in units of [0, 1] images; its `Parameters` lists them.
 
     Returns:
@@ -87,10 +87,10 @@ def craft(
     frames, crafted = [], []
     for part in run(victim, Batches(images, labels, batch_size), options, context):
         own = slice(part.start, part.start + len(part.inputs))
-        for repetition in range(repetitions):
+        for repetition in range(scorings):
             facts = {"index": positions[own], **score(scored, part, images[own], labels[own])}
             del facts["logits"]
-            facts |= {"repetition": repetition} if repetitions > 1 else {}
+            facts |= {"repetition": repetition} if scorings > 1 else {}
             frames.append({name: fact.cpu().numpy() if torch.is_tensor(fact) else fact for name, fact in facts.items()})
         crafted.append(part.inputs)
     rows = pd.concat([pd.DataFrame(frame) for frame in frames], ignore_index=True)
