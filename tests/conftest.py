@@ -331,6 +331,25 @@ def arrays():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def counting():
+    """Make a network that counts its passes forward and backward, of all images together; returns it and the counts."""
+
+    def make(network):
+        passes = {"forward": 0, "backward": 0}
+
+        def counted(inputs):
+            passes["forward"] += len(inputs)
+            logits = network(inputs)
+            if logits.requires_grad:
+                logits.register_hook(lambda slopes: passes.update(backward=passes["backward"] + len(slopes)))
+            return logits
+
+        return counted, passes
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def between():
     """An affine network of three classes, 15 images within [0, 1] of class 0, all equally near to class 1, far from 2.

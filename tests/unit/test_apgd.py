@@ -135,17 +135,9 @@ def test_targets_reach_what_the_likeliest_class_hides():
     assert (aimed.rows["adversarial_label"] == 2).all()
 
 
-def test_a_budget_is_kept_and_every_pass_is_counted(mlp, digit_images):
+def test_a_budget_is_kept_and_every_pass_is_counted(counting, mlp, digit_images):
     images, labels = (part[:30] for part in digit_images)
-    passes = {"forward": 0, "backward": 0}
-
-    def network(inputs):
-        passes["forward"] += len(inputs)
-        logits = mlp(inputs)
-        if logits.requires_grad:
-            logits.register_hook(lambda slopes: passes.update(backward=passes["backward"] + len(slopes)))
-        return logits
-
+    network, passes = counting(mlp)
     options = {"epsilons": [0.02], "steps": 12, "targets": 3, "restarts": 2}
     counts = {}
     for limit in (None, 33):

@@ -65,17 +65,9 @@ def test_digits_fall_about_as_near_as_under_carlini_and_wagner(name, norm, mlp, 
 
 
 @pytest.mark.parametrize(("name", "norm"), ATTACKS)
-def test_a_budget_is_kept_and_every_pass_is_counted(name, norm, mlp, digit_images):
+def test_a_budget_is_kept_and_every_pass_is_counted(name, norm, counting, mlp, digit_images):
     images, labels = (part[:20] for part in digit_images)
-    passes = {"forward": 0, "backward": 0}
-
-    def network(inputs):
-        passes["forward"] += len(inputs)
-        logits = mlp(inputs)
-        if logits.requires_grad:
-            logits.register_hook(lambda slopes: passes.update(backward=passes["backward"] + len(slopes)))
-        return logits
-
+    network, passes = counting(mlp)
     options = {"steps": 10, "balls": 4} if name == "minimal-apgd" else {}
     for limit in (33, None):
         passes.update(forward=0, backward=0)

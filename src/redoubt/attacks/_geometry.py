@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from redoubt.lazily import torch
 
 TINY = 1e-30  # below this a gradient counts as zero
+ORDER = {"l2": 2.0, "linf": math.inf}  # of the norm that lengths are measured in
+DUAL = {"l2": 2.0, "linf": 1.0}  # of the norm of gradients that is dual to it
 
 
 def like(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

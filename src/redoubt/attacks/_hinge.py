@@ -70,7 +70,7 @@ def ranges(inputs: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Te
 
 
 def linearise(
-    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float, dual: int
+    network: Callable, inputs: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor, confidence: float, dual: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Find the nearest boundary of the linearised model.
 

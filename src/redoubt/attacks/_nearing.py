@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface
 from redoubt.attacks._counting import Counted, facts
-from redoubt.attacks._geometry import clip, like
+from redoubt.attacks._geometry import ORDER, clip, like
 from redoubt.attacks._hinge import BISECTIONS, Rows, shorten, shortfall
 from redoubt.lazily import torch
-
-ORDER = {"l2": 2.0, "linf": math.inf}
 
 
 def cosine(first: float, last: float, share: float) -> float:

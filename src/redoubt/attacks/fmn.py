@@ -17,7 +17,7 @@ from pydantic import Field
 from redoubt.attacks import _nearing as nearing
 from redoubt.attacks import interface, pgd
 from redoubt.attacks._counting import Budgeted
-from redoubt.attacks._geometry import TINY, unit
+from redoubt.attacks._geometry import DUAL, TINY, unit
 from redoubt.lazily import torch
 from redoubt.records import Count, Positive
 
@@ -26,7 +26,6 @@ THREAT = "l-infinity or l2, minimum norm"
 COST = "2 x steps + 14 forward and backward passes at most"
 ENGINES = ("redoubt", "foolbox")
 
-DUAL = {"l2": 2.0, "linf": 1.0}
 LAST_GAMMA = 1e-3
 LAST = 0.01  # share of the step's length after all steps
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from redoubt.attacks import apgd, interface, pgd
 from redoubt.attacks._counting import Budgeted, Counted, facts
-from redoubt.attacks._geometry import like
+from redoubt.attacks._geometry import DUAL, ORDER, like
 from redoubt.attacks._hinge import linearise
 from redoubt.attacks._nearing import clearly
 from redoubt.lazily import torch
@@ -26,8 +26,6 @@ NEEDS = "gradients"
 THREAT = "l-infinity or l2, minimum norm"
 COST = "balls x targets x (2 x steps + 1) passes at most, and a forward and nine backward passes"
 ENGINES = ("redoubt",)
-
-DUAL = {"linf": 1, "l2": 2}
 
 
 class Parameters(Budgeted):
@@ -151,8 +149,7 @@ def search(
         clean, radii = inputs[rows], known.trial[rows]
         starts = pgd.project(known.points[rows], clean, radii, parameters.norm, bounds)
         found = attempt(asked.of(rows), clean, labels[rows], ranked[rows], starts, radii, goal, parameters, bounds)
-        moved = (found.points - clean).flatten(1)
-        sizes = moved.abs().amax(1) if parameters.norm == "linf" else moved.norm(dim=1)
+        sizes = (found.points - clean).flatten(1).norm(p=ORDER[parameters.norm], dim=1)
         known.learn(rows, found, sizes, parameters.growth)
     return known, asked.spent
 

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from redoubt.attacks import deepfool, interface, pgd
 from redoubt.attacks._counting import Budgeted, Counted, facts
-from redoubt.attacks._geometry import TINY, clip, like
+from redoubt.attacks._geometry import DUAL, TINY, clip, like
 from redoubt.attacks._hinge import BISECTIONS, Rows, shorten, shortfall
 from redoubt.attacks._nearing import clearly
 from redoubt.lazily import torch
@@ -30,7 +30,6 @@ THREAT = "l-infinity or l2, minimum norm"
 COST = "classes + 2 x steps + 12 forward and backward passes at most"
 ENGINES = ("redoubt",)
 
-DUAL = {"linf": 1, "l2": 2}
 PAST = 1.02  # of the way to the linearised boundary
 
 

@@ -84,7 +84,7 @@ class Index:
         arrays = (self.leaves, self.rest, self.boxes, self.most)
         shared(lambda first, last: kernels.pack(rows, self.axes, self.order, *arrays, first, last), leaves)
         kernels.enclose(self.boxes, self.most, self.outer, self.longest)
-        count = _roundings(dims)
+        self.greatest, count = float(self.most.max()), _roundings(dims)
         self.slack = np.array([(2 * count + 10) * ROUNDING, (count + 11) * ROUNDING])
 
     def takes(self, queries: torch.Tensor) -> bool:
@@ -102,7 +102,7 @@ class Index:
         asked = _arranged(rows, self.axes)
         found, values = np.empty((len(rows), count), np.int64), np.empty((len(rows), count), np.float32)
         arrays = (self.order, self.leaves, self.rest, self.boxes, self.most, self.outer, self.longest)
-        limits = (float(self.most.max()), self.slack)
+        limits = (self.greatest, self.slack)
         shared(
             lambda first, last: kernels.search(
                 rows, self.axes, *arrays, *limits, asked, barred, found, values, first, last

@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from redoubt.errors import RedoubtError
-from redoubt.networks._modes import eval_mode
+from redoubt.networks._modes import output_shapes
 
 
 class Noise(torch.nn.Module):
@@ -159,28 +159,11 @@ def add_feature_noise(
         if not fnmatch.filter(known, pattern):
             raise RedoubtError(f"before: {pattern!r} matches none of {', '.join(filter(None, known))}")
     names = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in before)]
-    for name, size in _sizes(network, names, shape).items():
+    for name, size in output_shapes(network, names, shape).items():
         parent, _, child = name.rpartition(".")
-        parts = OrderedDict(noise=FeatureNoise(size, initial, started), module=known[name])
+        parts = OrderedDict(noise=FeatureNoise(size[1:], initial, started), module=known[name])
         setattr(known[parent], child, torch.nn.Sequential(parts))
     return network
-
-
-def _sizes(network: torch.nn.Module, names: Sequence[str], shape: tuple[int, int, int]) -> dict[str, torch.Size]:
-    """Return by its name the shape of what a module returns of one image."""
-    found: dict[str, torch.Size] = {}
-    known = dict(network.named_modules())
-    handles = [
-        known[name].register_forward_hook(lambda _, __, output, name=name: found.update({name: output.shape[1:]}))
-        for name in names
-    ]
-    try:
-        with torch.no_grad(), eval_mode(network):
-            network(torch.zeros(1, *shape))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 # -- Bayesian networks -------------------------------------------------------------------------------------------------

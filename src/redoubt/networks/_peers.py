@@ -17,7 +17,7 @@ import torch
 
 from redoubt.errors import RedoubtError
 from redoubt.networks._boxes import Index, index_of
-from redoubt.networks._modes import eval_mode
+from redoubt.networks._modes import eval_mode, output_shapes
 from redoubt.networks._nearest import distinct, duplicates, enough, first_kept, nearest, some_copies, with_own
 from redoubt.networks._random import mean_softmax
 from redoubt.networks._weighted_sum import WeightedSum
@@ -360,26 +360,16 @@ def add_peer_regularization(
     known = dict(network.named_modules())
     if len(set(after)) < len(after):
         raise RedoubtError(f"after: {', '.join(after)} names a module twice")
-    channels: dict[str, int] = {}
-
-    def note(name: str, output: torch.Tensor) -> None:
-        if output.dim() != 4:
-            raise RedoubtError(f"after: {name!r} returns {tuple(output.shape)}, not feature maps (B, d, H, W)")
-        channels[name] = output.shape[1]
-
     for name in after:
         if not name or name not in known:
             raise RedoubtError(f"after: {name!r} is not one of {', '.join(filter(None, known))}")
-    handles = [known[name].register_forward_hook(lambda _, __, output, name=name: note(name, output)) for name in after]
-    try:
-        with torch.no_grad(), eval_mode(network):
-            network(torch.zeros(1, *shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    sizes = output_shapes(network, after, shape)
+    for name, size in sizes.items():
+        if len(size) != 4:
+            raise RedoubtError(f"after: {name!r} returns {size}, not feature maps (B, d, H, W)")
     layers = {}
     for name in after:
-        layers[name] = PeerRegularization(channels[name], **options)
+        layers[name] = PeerRegularization(sizes[name][1], **options)
         parent, _, child = name.rpartition(".")
         setattr(known[parent], child, _Followed(known[name], layers[name]))
     return PeerNetwork(network, layers, shape, peers, draws, average)

@@ -152,9 +152,14 @@ class Catalog(Files):
             for check in claim.checks
             for place in check.places
         ]
-        numbers = read_published(published_file(study), self.root)
-        printed = [[*key, number.value] for key, number in sorted(numbers.items())]
-        return entry_digest([[asdict(check) for check in claim.checks], claim.open, claim.opposite, sizes, printed])
+        checks = [asdict(check) for check in claim.checks]
+        return entry_digest([checks, claim.open, claim.opposite, sizes, self._printed[study]])
+
+    @cached_property
+    def _printed(self) -> dict[str, list[list[Any]]]:
+        """The printed numbers of each study, by artifact, row and column, read once for all of its claims."""
+        numbers = {study: read_published(published_file(study), self.root) for study in self.studies}
+        return {study: [[*key, number.value] for key, number in sorted(own.items())] for study, own in numbers.items()}
 
     def report_entry(self) -> dict[str, Any]:
         """Return what the report reads: artifacts, claims without their checks, deviations, and the scale's cuts."""
