@@ -49,7 +49,7 @@ def error(tree: Path, **changes) -> str:
 STUDY = "config/studies/deepdefense/"
 
 
-@pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "paper"])
+@pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "gpu", "paper"])
 def test_every_artifact_of_every_scale_finds_its_models(scale):
     found = catalog.load(ROOT, {"scale": scale})
     for study, artifact in found.artifacts:

@@ -84,7 +84,7 @@ def test_a_run_uses_the_run_of_the_same_seed_and_else_the_first(jobs):
 
 
 def test_every_file_that_a_job_reads_is_written_by_one_before_it(jobs):
-    for scale in ("demo", "laptop", "laptop-jpeg", "paper"):
+    for scale in ("demo", "laptop", "laptop-jpeg", "gpu", "paper"):
         found, written = jobs(scale), set()
         for job in found:
             assert written.issuperset(job.reads()), job.name

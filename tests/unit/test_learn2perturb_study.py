@@ -81,7 +81,8 @@ def test_methods_are_those_of_the_supplement_and_of_public_codes(network, load):
     assert models[f"{network}-adv-bnn"].entry.training.optimizer == "adam"
 
 
-def test_a_cut_schedule_scales_gamma_so_that_theta_alone_grows_as_far(load):
+@pytest.mark.parametrize("scale", ["laptop-jpeg", "gpu"])
+def test_a_cut_schedule_scales_gamma_so_that_theta_alone_grows_as_far(scale, load):
     def growth(study):
         """Return gamma times the steps at the initial rate, each over tau."""
         entry = study.models["cifar10-resnet20-learn2perturb"].entry
@@ -90,4 +91,4 @@ def test_a_cut_schedule_scales_gamma_so_that_theta_alone_grows_as_far(load):
         epochs = range(options.noise_from, int(min(entry.training.drops)))
         return options.gamma * steps * sum(1 / tau(epoch, options.noise_from) for epoch in epochs)
 
-    assert growth(load("laptop-jpeg")) == pytest.approx(growth(load("paper")), rel=0.03)
+    assert growth(load(scale)) == pytest.approx(growth(load("paper")), rel=0.03)

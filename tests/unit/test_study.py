@@ -328,7 +328,9 @@ def test_a_study_without_its_printed_numbers_is_refused(tree):
 def test_a_scale_is_a_file(tree):
     (tree / "config/scales/evening.yaml").write_text((tree / SCALE).read_text())
     assert load(tree, "deepdefense", scale="evening").config.scale == "evening"
-    assert error(tree, scale="huge").endswith("scale: 'huge' is not one of demo, evening, laptop, laptop-jpeg, paper")
+    assert error(tree, scale="huge").endswith(
+        "scale: 'huge' is not one of demo, evening, gpu, laptop, laptop-jpeg, paper"
+    )
 
 
 def test_what_a_scale_changes_in_one_study_does_not_reach_another(tree):

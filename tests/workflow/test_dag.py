@@ -37,7 +37,7 @@ def tree(tmp_path_factory):
     return tracked_copy(tmp_path_factory.mktemp("dag") / "redoubt")
 
 
-@pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "paper"])
+@pytest.mark.parametrize("scale", ["demo", "laptop", "laptop-jpeg", "gpu", "paper"])
 def test_snakemake_plans_the_list_of_jobs(tree, scale, capsys):
     started = time.monotonic()
     planned = tree.planned("--config", f"scale={scale}", "studies=" + json.dumps(studies(tree)))
