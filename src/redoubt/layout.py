@@ -6,6 +6,7 @@ Rules of the workflow pass wildcards ("{model}") in the place of ids.
 SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 """Of the files of an artifact, by its kind."""
 LOOKS = "config/looks.yaml"
+SUITES = "config/suites.yaml"
 MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 

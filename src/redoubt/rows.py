@@ -64,7 +64,8 @@ def _readable(path: Path | str, problem: str, remedy: str) -> Iterator[None]:
 def read_rows(path: Path | str) -> pd.DataFrame:
     """Return the rows of an attack with a column `model`.
 
-    `frame.attrs` holds the `shape` (C, H, W) of an image and the names of the `classes`, none where they are not known;
+    `frame.attrs` holds the `shape` (C, H, W) of an image, the names of the `classes`, none where they are not known,
+    and the `attack`'s entry;
     `crafted_on`, the model that examples were crafted on where it is another one; and `nonfinite_gradients`, the share
     of gradients that were not finite, where the file has it.
 
@@ -78,6 +79,7 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         frame["model"] = facts[b"model"].decode()
         frame.attrs["shape"] = json.loads(facts[b"shape"])
         frame.attrs["classes"] = json.loads(facts.get(b"classes", b"[]"))
+        frame.attrs["attack"] = json.loads(facts.get(b"attack", b"{}"))
         if CRAFTED_ON.encode() in facts:
             frame.attrs[CRAFTED_ON] = facts[CRAFTED_ON.encode()].decode()
         if NONFINITE.encode() in facts:

@@ -294,3 +294,42 @@ def test_a_random_model_is_asked_anew_each_time():
     fixed = Victim(model, "pixels")
     assert torch.equal(fixed.predicted(0, inputs), fixed.predicted(0, inputs))
     assert not torch.equal(fixed.predicted(0, inputs), fixed.predicted(200, inputs))
+
+
+def test_the_worst_of_several_reads_their_files(command, tmp_path, make_attack):
+    """The finished rows of two attacks; the second has more images, of which the first ones count."""
+    options = {"epsilons": [2.0, 8.0], "steps": 2}
+    members = {
+        "pgd-test": make_attack("pgd", parameters={**options, "relative_step_size": 0.5}),
+        "apgd-test": make_attack("apgd", parameters=options, select={"images": 60}),
+    }
+    for name, entry in members.items():
+        assert attack.main(command(entry, f"{name}.parquet")) == 0
+    worst = make_attack("worst-of", parameters={"by": "wrong", "sweep": "epsilon"})
+    files = [tmp_path / f"{name}.parquet" for name in members]
+    assert attack.main(command(worst, "worst.parquet", reads=files)) == 0
+    found = read_rows(tmp_path / "worst.parquet")
+    assert found.attrs["attack"]["id"] == "worst-of-test" and found["model"].unique().tolist() == ["tiny-model"]
+    own = [read_rows(file) for file in files]
+    assert found["index"].tolist() == own[0]["index"].tolist() and len(found) == 80
+    right = [
+        part[part["index"] < 40]
+        .groupby("epsilon")
+        .apply(lambda rows: (rows["adversarial_label"] == rows["label"]).mean())
+        for part in own
+    ]
+    kept = found.groupby("epsilon").apply(lambda rows: (rows["adversarial_label"] == rows["label"]).mean())
+    assert (kept <= np.minimum(*right)).all() and set(found["decided_by"].dropna()) <= {*members}
+    assert found["queries"].tolist() == own[1].loc[own[1]["index"] < 40, "queries"].tolist()
+    with pytest.raises(RedoubtError, match="pgd-test is given twice"):
+        attack.main(command(worst, "twice.parquet", reads=[files[0], files[0]]))
+    short = make_attack("worst-of", parameters={"by": "wrong", "sweep": "epsilon"}, select={"images": None})
+    with pytest.raises(RedoubtError, match="the 60 images of apgd-test are not the 40 of pgd-test"):
+        attack.main(command(short, "short.parquet", reads=files))
+
+
+def test_the_worst_of_attacks_on_another_model_is_refused(command, other, tmp_path, make_attack):
+    assert attack.main(command(make_attack("deepfool"), "own.parquet")) == 0
+    worst = make_attack("worst-of", parameters={"by": "l2"})
+    with pytest.raises(RedoubtError, match="has the rows of tiny-model, not of another"):
+        attack.main(command(worst, reads=[tmp_path / "own.parquet"], weights=other("another")))

@@ -46,7 +46,7 @@ def clearly(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return shortfall(logits, losses.margin(logits, labels), 0.0) < 0.0
 
 
-Step = Callable[[Walk, torch.Tensor, torch.Tensor, float], torch.Tensor]
+Step = Callable[[Walk, "torch.Tensor", "torch.Tensor", float], "torch.Tensor"]
 """Walk, heights (A,), gradients (A, ...) and the share of the steps that are done, to the next points (A, ...)."""
 
 

@@ -17,6 +17,7 @@ from redoubt.attacks.interface import Batches, Context, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_mode, check_model
+from redoubt.evaluation.combined import combined, combines
 from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
@@ -99,6 +100,8 @@ def attack(
         The rows, see `rows_of`.
     """
     entry = AttackEntry.parse(entry)
+    if combines(entry):
+        return _combined(entry, weights, reads or [], out)
     where = device.choose(device_name, threads)
     model, facts = load_model(weights, preprocessing, where)
     images = attacked_images(data, entry.select, facts, weights, where)
@@ -112,11 +115,23 @@ def attack(
         source = _victim(other, origin, entry, crafted_on, entry.craft_noise)
     generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
     frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, generator)
-    metadata |= {"model": facts["entry"]["id"], "attack": canonical_json(entry.dump())}
-    metadata |= {name: canonical_json(facts[name]) for name in ("shape", "classes")}
+    metadata |= _facts(facts, entry)
     if crafted_on is not None:
         metadata[CRAFTED_ON] = origin["entry"]["id"]
     write_rows(frame, out, metadata)
+    return frame
+
+
+def _facts(facts: dict[str, Any], entry: AttackEntry) -> dict[str, str | bytes]:
+    """Return what a file of rows says of their model, given its `model.json`, and of their attack."""
+    metadata: dict[str, str | bytes] = {"model": facts["entry"]["id"], "attack": canonical_json(entry.dump())}
+    return metadata | {name: canonical_json(facts[name]) for name in ("shape", "classes")}
+
+
+def _combined(entry: AttackEntry, weights: Path, reads: list[Path], out: Path) -> pd.DataFrame:
+    facts = read_json(weights.with_name("model.json"))
+    frame = combined(entry, reads, facts["entry"]["id"])
+    write_rows(frame, out, _facts(facts, entry))
     return frame
 
 

@@ -61,6 +61,8 @@ class Catalog(Files):
         if (reason := self.models[need.model].missing) is not None or need.attack is None:
             return reason
         run = self.runs[need.model, need.attack]
+        if run.missing is not None:
+            return run.missing
         further = [Need(model, attack) for model, attack in run.reads]
         further += [Need(run.crafted_on)] if run.crafted_on else []
         return next((reason for other in further if (reason := self.missing(other)) is not None), None)

@@ -120,6 +120,38 @@ class Evaluation(Strict):
     crafted_on: Id | None = Field(
         None, description="model that the examples are made on, to be scored on `models`; the scored one when null"
     )
+    missing: str | None = Field(None, description="why it is not run, if so")
+
+
+class Suite(Strict):
+    """A list of attacks that together answer what is left of a model, in `config/suites.yaml`."""
+
+    by: Literal["wrong", "changed", "l2", "linf"] = Field(description="what the strongest result is, see worst-of")
+    sweep: str | None = Field(None, description="column that all of its attacks sweep")
+    whole: bool = Field(False, description="one attack for all images, as for universal perturbations")
+    attacks: dict[Id, dict[str, Any]] = Field(min_length=1, description="keys of their entries, by name")
+    wrappers: dict[Id, Id] = Field(
+        {}, description="which of the attacks runs once more where a defense names the wrapper in its DECLARES"
+    )
+
+
+class Suites(Strict):
+    """`config/suites.yaml`: strong attacks, the same for every study."""
+
+    suites: dict[Id, Suite] = {}
+    wrappers: dict[Id, dict[str, Any]] = Field({}, description="keys over those of an attack, by the wrapper's name")
+
+
+class Answer(Strict):
+    """A suite on some models, and the columns whose threat it answers."""
+
+    suite: Id
+    models: OneOrMore = Field(description="ids, patterns with *, or $name of a group")
+    set: dict[str, Any] = Field({}, description="keys over those of every attack of the suite, such as its epsilons")
+    each: dict[Id, dict[str, Any]] = Field({}, description="keys over those of one attack of the suite, by its name")
+    level: float | None = Field(None, description="of worst-of: one size for all images, at which this share is wrong")
+    also: list[Id] = Field([], description="attacks of the study whose finished rows count too, where there are any")
+    columns: list[str] = Field([], description="artifact/column of tables that it answers, with *")
 
 
 class Artifact(Strict):
@@ -241,6 +273,7 @@ class Attacks(Strict):
 
     attacks: dict[Id, Attack] = {}
     evaluations: list[Evaluation] = []
+    adaptive: dict[Id, Answer] = Field({}, description="strong attacks beside those of the paper, from suites.yaml")
 
 
 class Artifacts(Strict):
@@ -294,11 +327,20 @@ class Cut(Strict):
     why: str = Field(description="reason given in place of their results")
 
 
+class Kept(Strict):
+    """What a scale keeps of the suites that answer a study's columns."""
+
+    models: list[str] = Field(description="ids or patterns with * of the models that are attacked")
+    attacks: list[str] = Field(description="names of the attacks of suites, of wrappers, and of `also`, with *")
+    why: str = Field(description="reason given in place of the results of others")
+
+
 class Changes(Strict):
     """`config/scales/<scale>/<study>.yaml`: what a scale changes in one study; without the file, nothing."""
 
     overrides: list[Override] = []
     cuts: list[Cut] = []
+    adaptive: Kept | None = Field(None, description="of the strong attacks only these are run")
 
 
 class Looks(Strict):
@@ -317,4 +359,11 @@ class Scale(Strict):
     networks: dict[str, Method] = Field({}, description="network: network used in its place")
 
 
-ROOTS: dict[str, type[Strict]] = {"config": Config, "scale": Scale, "changes": Changes, "looks": Looks, **PARTS}
+ROOTS: dict[str, type[Strict]] = {
+    "config": Config,
+    "scale": Scale,
+    "changes": Changes,
+    "looks": Looks,
+    "suites": Suites,
+    **PARTS,
+}

@@ -14,9 +14,10 @@ from redoubt.study.entries.attack import Attack, AttackEntry
 from redoubt.study.files import Files
 from redoubt.study.needs import Model, Run
 from redoubt.study.reading import checked, known, spelt
+from redoubt.study.suites import Sweep, check_worst
 
-Sweep = dict[str, list[float]]
-"""Columns of an attack's rows that are swept, and their values."""
+WORST = "worst-of"
+"""The attack that takes, for every image, the worst of the finished rows that it reads."""
 
 
 def attacks(files: Files) -> dict[str, AttackEntry]:
@@ -53,7 +54,10 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
                 known(attack, attacks, f"{where}.attack")
                 _check_reads(raw, models, attacks[attack], attacks, where)
                 for model in _matched(raw, own, where):
-                    result[model, attack] = _run(raw, model, attacks[attack], models, result, where)
+                    run = result[model, attack] = _run(raw, model, attacks[attack], models, result, where)
+                    if attacks[attack].attack == WORST:
+                        swept = {read[1]: sweep(result[read], result, attacks) for read in run.reads}
+                        check_worst(run, attacks, swept.__getitem__, where)
     return result
 
 
@@ -86,7 +90,7 @@ def _run(
             raise RedoubtError(
                 f"{where}: {noise}: {value} of {attack.id!r} asks for a random model; {seen!r} never draws"
             )
-    return Run(model, attack.id, reads, raw.crafted_on)
+    return Run(model, attack.id, reads, raw.crafted_on, raw.missing)
 
 
 def _check_reads(

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.layout import LOOKS, changes_file, scale_file, study_file
+from redoubt.layout import LOOKS, SUITES, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
-from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study
+from redoubt.study import suites
+from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study, Suites
 from redoubt.study.expand import LISTS, expanded, resolved, with_groups
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
@@ -73,6 +74,17 @@ def read_study(root: Path, name: str) -> Study:
     return Study(**{key: value for part in parts for key, value in part})
 
 
+def read_suites(root: Path) -> Suites:
+    """Read the suites of strong attacks below `root`; none where the file is absent.
+
+    Raises:
+        RedoubtError: one line that names file, key and what was expected.
+    """
+    found = typed(Suites, read_yaml(root, SUITES), SUITES) if (root / SUITES).is_file() else Suites()
+    suites.check(found)
+    return found
+
+
 def _check_patterns(scale: str, name: str, study: Study, changes: Changes) -> None:
     """Refuse a pattern of a scale that matches nothing in its study."""
     ids = {"models": [*study.baselines, *study.models], "attacks": list(study.attacks)}
@@ -99,13 +111,14 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
     config = typed(Config, given, file)
     known(config.scale, sorted(path.stem for path in (root / "config/scales").glob("*.yaml")), f"{file}: scale")
     scale = typed(Scale, read_yaml(root, scale_file(config.scale)), scale_file(config.scale))
-    studies, own = {}, {}
+    studies, own, shared = {}, {}, read_suites(root)
     for name in config.studies:
         if not (root / study_file(name, "study")).is_file():
             raise RedoubtError(f"{file}: studies: {name!r}: there is no {study_file(name, 'study')}")
         studies[name] = read_study(root, name)
         place = changes_file(config.scale, name)
         own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
+        studies[name] = suites.with_suites(name, studies[name], shared, own[name].adaptive)
         _check_patterns(config.scale, name, studies[name], own[name])
     looks = typed(Looks, read_yaml(root, LOOKS), LOOKS) if (root / LOOKS).is_file() else Looks()
     return Files(config, scale, studies, own, looks, root, results, environment)

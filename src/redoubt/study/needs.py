@@ -36,13 +36,15 @@ class Model:
 class Run:
     """One attack on one model; `reads` are the finished runs that it builds on.
 
-    Its examples are made on the model `crafted_on`, on the attacked one where that is None.
+    Its examples are made on the model `crafted_on`, on the attacked one where that is None. `missing` tells why the
+    scale leaves it out.
     """
 
     model: str
     attack: str
     reads: tuple[tuple[str, str], ...] = ()
     crafted_on: str | None = None
+    missing: str | None = None
 
 
 @dataclass(frozen=True)
