@@ -181,7 +181,10 @@ def check_worst(run: Run, attacks: Mapping[str, AttackEntry], swept: Callable[[s
         if model != run.model:
             raise RedoubtError(f"{where}.reads: {entry.id!r} on {run.model!r} reads an attack on {model!r}")
         if not _covers(own.select, entry.select):
-            raise RedoubtError(f"{where}.reads: {name!r} does not attack the images that {entry.id!r} selects")
+            reason = "override the `select` of either"
+            raise RedoubtError(
+                f"{where}.reads: {name!r} does not attack the images that {entry.id!r} selects; {reason}"
+            )
         if own.repetitions != attacks[reference].repetitions:
             raise RedoubtError(f"{where}.reads: {name!r} and {reference!r} have other repetitions; give equal ones")
         if set(swept(name)) != ({column} if column else set()) or swept(name) != swept(reference):
