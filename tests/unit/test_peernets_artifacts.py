@@ -260,6 +260,23 @@ def test_lines_put_seeds_together(entry):
     assert set(data["n"]) == {20} and set(data["seeds"]) == {2}
 
 
+def test_points_of_a_line_may_be_separate_attacks(entry):
+    panel = {"title": "One", "models": ["a", "gone"], "attacks": {20: "none", 5: "weak", 1: "strong"}}
+    given = {"x": {"column": "draws", "label": "draws", "log": True}, "y": [FOOLED], "panels": [panel]}
+    made = drawing.draw(entry("lines", given))
+    assert undrawn("lines", given, made.data) == ([], [])
+    shown = made.data[made.data["model"] == "a"]
+    assert dict(zip(shown["draws"], shown["attack"], strict=True)) == {20.0: "none", 5.0: "weak", 1.0: "strong"}
+    assert shown["reproduced"].tolist() == [0.0, 5 / 20, 18 / 20]
+    (axis,) = made.figure.axes
+    assert axis.lines[0].get_xdata().tolist() == axis.get_xticks().tolist() == [1.0, 5.0, 20.0]
+    cells = registry.method("artifacts", "lines").cells(registry.parameters("artifacts", "lines", given))
+    assert [(cell["draws"], cell["attack"]) for cell in cells[:2]] == [(20.0, "none"), (5.0, "weak")]
+    for refused, problem in (({"attack": "weak"}, "attack or attacks, not both"), ({}, "y.clean")):
+        with pytest.raises(RedoubtError, match=problem):
+            registry.parameters("artifacts", "lines", lines("a") | {"panels": [panel | refused]})
+
+
 def test_a_panel_shows_other_models_under_attacks_of_their_own(entry):
     others = {"a": "universal-own", "gone": "universal-own"}
     own = [{"models": [model], "attack": attack} for model, attack in others.items()]

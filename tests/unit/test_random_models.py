@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -186,6 +187,20 @@ def test_a_twin_without_noise_is_attacked_and_transferred_from(crafting, scoring
     assert silent[-scored:] == [scoring == "none"] * scored
     losses = rows.groupby("index")["loss"].nunique()
     assert (losses == 1).all() == (scoring == "none")
+
+
+def test_every_repetition_may_craft_again_by_other_draws_and_starts(shaken):
+    short = {"epsilons": [0.1, 0.2], "steps": 1, "step_size": 0.02, "stop": False}
+    changes = {"parameters": short, "keep_images": True, "repetitions": 3}
+    for twin in ({}, {"craft_noise": "none"}):  # a twin's examples differ by the random start alone
+        once, again = (shaken("pgd", **changes, **twin, recraft=recraft)[0] for recraft in (False, True))
+        assert all((rows.groupby(["epsilon", "repetition"]).size() == 7).all() for rows in (once, again))
+        assert again.groupby(["epsilon", "repetition"]).ngroups == 6
+        for rows, distinct in ((once, 1), (again, 3)):
+            pictures = rows.assign(picture=rows["picture"].map(lambda picture: picture.tobytes()))
+            assert (pictures.groupby(["epsilon", "index"])["picture"].nunique() == distinct).all()
+        first = [rows.query("repetition == 0 and epsilon == 0.1")["picture"].tolist() for rows in (once, again)]
+        assert np.array_equal(*first)
 
 
 def test_noise_that_the_image_decides_is_the_same_in_any_batch():

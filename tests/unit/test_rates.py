@@ -51,6 +51,11 @@ def test_draws_and_repetitions_multiply(make_attack):
         "backward": 4,
         "rows": 3,
     }
+    assert counted(make_attack, "fgs", parameters=step, draws=4, repetitions=3, recraft=True) == {
+        "forward": 3 * (4 + 1 + 1),
+        "backward": 3 * 4,
+        "rows": 3,
+    }
 
 
 def test_a_search_for_errors_ends_though_the_model_is_firm(make_attack):

@@ -234,6 +234,14 @@ MISTAKES = {
         (STUDY, "attacks", "deepfool", {"attack": "deepfool", "engine": "foolbox", "draws": 2}),
         "attacks.deepfool: mean: the engine foolbox sees mean logits or probabilities, not each draw's loss",
     ),
+    "a repetition crafted again of which there is one": (
+        (STUDY, "attacks", "deepfool", {"attack": "deepfool", "recraft": True}),
+        "attacks.deepfool: recraft: needs an attack on each image, and repetitions: 2 or more",
+    ),
+    "a perturbation for all images crafted again": (
+        (STUDY, "attacks", "deepfool", {"attack": "universal", "recraft": True, "repetitions": 2}),
+        "attacks.deepfool: recraft: needs an attack on each image, and repetitions: 2 or more",
+    ),
     "a group that is not there": (
         (OTHER, "artifacts", "table-4", "parameters", "models", ["$table-4", "$tabel-5"]),
         "artifacts.table-4.parameters.models.1: '$tabel-5': there is no such group; study.yaml has both, both-mnist, ",

@@ -68,6 +68,8 @@ class Line(Strict):
     label: str | None = Field(None, description="in the legend, and in the column `curve`; needed of several models")
     models: Annotated[list[str], Field(min_length=1)]
     attack: str | None = Field(None, description="in place of the panel's")
+    attacks: dict[float, str] = Field({}, description="in place of the panel's, likewise")
+    at: float | None = Field(None, description="x of its points, where its attack does not sweep that")
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:
@@ -80,12 +82,18 @@ class Line(Strict):
         """What the CSV calls the line."""
         return self.label if self.label is not None else self.models[0]
 
+    def each(self) -> list[Line]:
+        """Return the line under each of its attacks."""
+        under = [self.model_copy(update={"attack": attack, "at": at}) for at, attack in self.attacks.items()]
+        return under or [self]
+
 
 class Panel(Strict):
     """Lines that are drawn together."""
 
     title: str = ""
     attack: str | None = Field(None, description="whose rows are read; histories and traces when null")
+    attacks: dict[float, str] = Field({}, description="in its place, one for each value of x: no attack sweeps that")
     where: dict[str, float | str] = Field({}, description="values of what the attack sweeps besides x")
     models: list[str] = Field([], description="models with a line each, in the look of their method")
     lines: list[Line] = Field([], description="further lines: of several models, or under another attack")
@@ -94,11 +102,14 @@ class Panel(Strict):
     def all_lines(self) -> list[Line]:
         """Return all lines in the order of the legend, each with its attack."""
         lines = [*(Line(models=[model]) for model in self.models), *self.lines]
-        return [line.model_copy(update={"attack": line.attack or self.attack}) for line in lines]
+        shared = {"attack": self.attack, "attacks": self.attacks}
+        return [line if line.attack or line.attacks else line.model_copy(update=shared) for line in lines]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         curves = [line.curve for line in self.all_lines()]
+        if (self.attack and self.attacks) or any(line.attack and line.attacks for line in self.lines):
+            raise ValueError("give attack or attacks, not both")
         if twice := {curve for curve in curves if curves.count(curve) > 1}:
             raise ValueError(f"lines: {', '.join(sorted(twice))} is there twice; give each line a separate label")
         return self
@@ -115,7 +126,13 @@ class Parameters(Strict):
 
     def runs(self) -> list[tuple[Panel, Line, str]]:
         """Return what is drawn: models, with their panels and lines."""
-        return [(panel, line, model) for panel in self.panels for line in panel.all_lines() for model in line.models]
+        return [
+            (panel, line, model)
+            for panel in self.panels
+            for whole in panel.all_lines()
+            for line in whole.each()
+            for model in line.models
+        ]
 
     @property
     def attacked(self) -> bool:
@@ -127,8 +144,11 @@ class Parameters(Strict):
         for measure in self.y:
             if (measure.metric is None) == (measure.column is None):
                 raise ValueError(f"y: give {measure.label!r} a metric, or a column of histories or traces")
-            if measure.clean is not None and (self.x.log or self.x.column == self.along):
-                raise ValueError("y.clean: clean images lie at the sweep's 0; leave out clean, along and a log axis x")
+            apart = self.x.column == self.along or any(line.at is not None for _, line, _ in self.runs())
+            if measure.clean is not None and (self.x.log or apart):
+                raise ValueError(
+                    "y.clean: clean images lie at the sweep's 0; leave out clean, along, attacks, a log axis"
+                )
         attacked = {measure.metric is not None for measure in self.y}
         if attacked | {line.attack is not None for _, line, _ in self.runs()} != {self.attacked}:
             raise ValueError("panels: metrics are those of an attack, and columns of histories need none")
@@ -190,9 +210,11 @@ def samples(parameters: Parameters) -> list[Sampled]:
     found = []
     for (panel, line, model), measure in itertools.product(parameters.runs(), parameters.y):
         if measure.metric is not None and line.attack is not None:
-            place = {"panel": panel.title, "curve": line.curve, "model": model, "attack": line.attack}
+            place: dict[str, Any] = {"panel": panel.title, "curve": line.curve, "model": model, "attack": line.attack}
             place["measure"] = measure.label
-            found.append(Sampled(place, model, line.attack, measure.metric, dict(panel.where), along))
+            place |= {} if line.at is None else {parameters.x.column: line.at}
+            swept = along if line.at is None else None
+            found.append(Sampled(place, model, line.attack, measure.metric, dict(panel.where), swept))
     return found
 
 
@@ -215,7 +237,7 @@ def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> pd.DataFrame:
         elif line.attack is None:
             rows += [facts | row for row in _trained(inputs.curves(model), options)]
         else:
-            rows += [facts | row for row in _attacked(entry, panel, model, inputs.rows(model, line.attack))]
+            rows += [facts | row for row in _attacked(entry, panel, model, inputs.rows(model, line.attack), line.at)]
     return pd.DataFrame(rows).reindex(columns=options.columns())
 
 
@@ -228,13 +250,15 @@ def _trained(history: pd.DataFrame, options: Parameters) -> list[dict[str, Any]]
 
 
 def _attacked(
-    entry: ArtifactEntry[Parameters], panel: Panel, model: str, rows: pd.DataFrame
+    entry: ArtifactEntry[Parameters], panel: Panel, model: str, rows: pd.DataFrame, at: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the points of each measure of one model under an attack."""
+    """Yield the points of each measure of one model under an attack, which lie at x `at` where that is given."""
     options, published = entry.parameters, read_published(entry.published)
     rows, x = picked(rows, panel.where), options.x.column
-    if x == options.along:
-        groups: list[tuple[Any, pd.DataFrame]] = [(entry.models[model].parameters.get(x), rows)]
+    if at is not None:
+        groups: list[tuple[Any, pd.DataFrame]] = [(at, rows)]
+    elif x == options.along:
+        groups = [(entry.models[model].parameters.get(x), rows)]
     elif x in rows:
         groups = list(rows.groupby(x))
     else:
@@ -341,7 +365,10 @@ def _scale(axis: Axes, measure: Measure, options: Parameters) -> None:
     """Set scales and ticks; rates are in percent, from 0 to 100."""
     if options.x.log:
         axis.set_xscale("log")
-    elif axis.has_data():
+    if places := sorted({line.at for _, line, _ in options.runs() if line.at is not None}):
+        axis.set_xticks(places, [f"{place:g}" for place in places])
+        axis.set_xticks([], minor=True)
+    elif axis.has_data() and not options.x.log:
         axis.locator_params(axis="x", nbins=6)  # labels of small values are long
     if measure.log:
         axis.set_yscale("log")

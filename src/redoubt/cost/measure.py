@@ -208,9 +208,10 @@ def _total(
     options = registry.parameters(*entry.method, entry.parameters)
     random = entry.draws > 1 or entry.repetitions > 1
     network = Expectation(model, entry.draws, entry.mean, entry.judges) if random else model
-    rows = 0
-    for part in implementation(*entry.method, entry.engine)(network, batches, options, context):
-        rows += entry.repetitions * len(part.inputs)
+    times, rows = (entry.repetitions, 0) if entry.recraft else (1, 0)
+    for _ in range(times):
+        for part in implementation(*entry.method, entry.engine)(network, batches, options, context):
+            rows += entry.repetitions // times * len(part.inputs)
     clean = rows if random else count  # what a random model says of clean images is asked in every repetition
     return {**model.passes, "forward": model.passes["forward"] + clean + rows, "rows": rows}
 

@@ -32,7 +32,11 @@ from redoubt.study.entries.model import ModelEntry
 
 
 def rows_of(
-    victim: Victim, crafted: Crafted, batch: dict[str, torch.Tensor], entry: AttackEntry
+    victim: Victim,
+    crafted: Crafted,
+    batch: dict[str, torch.Tensor],
+    entry: AttackEntry,
+    only: int | None = None,
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of one crafted batch, once for every repetition, each scored by separate forward passes.
 
@@ -45,9 +49,10 @@ def rows_of(
         crafted: the adversarial inputs.
         batch: the batch's `inputs`, `labels`, `positions`, and `stored` images (uint8) where the entry keeps images.
         entry: of the attack.
+        only: number of the one repetition that scores this batch; all of them when None.
     """
     known = victim.predicted(crafted.start, batch["inputs"])
-    for repetition in range(entry.repetitions):
+    for repetition in range(entry.repetitions) if only is None else [only]:
         facts = score(victim.network, crafted, batch["inputs"], batch["labels"], known)
         logits = facts.pop("logits")
         columns = {"index": batch["positions"], **facts}
@@ -113,8 +118,8 @@ def attack(
         other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
         _check_transfer(entry, facts, origin)
         source = _victim(other, origin, entry, crafted_on, entry.craft_noise)
-    generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
-    frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, generator)
+    names = (origin["entry"]["id"], seed, entry.id)
+    frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, names)
     metadata |= _facts(facts, entry)
     if crafted_on is not None:
         metadata[CRAFTED_ON] = origin["entry"]["id"]
@@ -166,9 +171,10 @@ def _attacked(
     entry: AttackEntry,
     data: Path,
     known: pd.DataFrame | None,
-    generator: torch.Generator,
+    names: tuple,
 ) -> tuple[pd.DataFrame, dict[str, str | bytes]]:
-    """Craft on `source`, score on `victim`; return the rows and what their file says of all of them."""
+    """Craft on `source`, score on `victim`, by draws that `names` decide; return rows, and what their file says."""
+    generator = device.seed_everything(*names)
     kind, name = entry.method
     options = registry.parameters(kind, name, entry.parameters)
     batches = Batches(source.inputs(images.pixels), images.labels, BATCH)
@@ -183,16 +189,19 @@ def _attacked(
     network: Callable = source.network if finite is None else finite
     if finite is not None and source.random:
         network = Expectation(finite, entry.draws, entry.mean, entry.judges)
-    context = Context(generator, source.bounds, known, images.positions, crafting)
-    crafted = implementation(kind, name, entry.engine)(network, batches, options, context)
     frames: list[pd.DataFrame] = []
     shared: dict[str, torch.Tensor] = {}
-    for part in progress(crafted, entry.id):
-        own = slice(part.start, part.start + len(part.inputs))
-        batch = {"inputs": batches.images[own], "labels": images.labels[own]}
-        batch |= {"positions": images.positions[own], "stored": images.stored[own]}
-        frames += rows_of(victim, part, batch, entry)
-        shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
+    for only in range(entry.repetitions) if entry.recraft else [None]:
+        if only:
+            generator = device.seed_everything(*names, only)
+        context = Context(generator, source.bounds, known, images.positions, crafting)
+        crafted = implementation(kind, name, entry.engine)(network, batches, options, context)
+        for part in progress(crafted, entry.id):
+            own = slice(part.start, part.start + len(part.inputs))
+            batch = {"inputs": batches.images[own], "labels": images.labels[own]}
+            batch |= {"positions": images.positions[own], "stored": images.stored[own]}
+            frames += rows_of(victim, part, batch, entry, only)
+            shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
     frame, metadata = pd.concat(frames, ignore_index=True), {}
     if finite is not None:
         frame.attrs[NONFINITE] = finite.share_checked()

@@ -61,6 +61,9 @@ class Attack(Entry):
     repetitions: Count = Field(
         1, description="times that every crafted image is scored, each with separate draws, for random models"
     )
+    recraft: bool = Field(
+        False, description="craft every image again, by other draws, in each repetition, not once for all of them"
+    )
     keep_images: bool = Field(False, description="store the adversarial images and their probabilities too")
 
     @model_validator(mode="after")
@@ -69,6 +72,8 @@ class Attack(Entry):
             raise ValueError("give exactly one of attack, probe")
         if self.engine != "redoubt" and self.draws > 1 and self.mean == "loss":
             raise ValueError(f"mean: the engine {self.engine} sees mean logits or probabilities, not each draw's loss")
+        if self.recraft and (self.repetitions == 1 or self.attack in (None, "universal")):
+            raise ValueError("recraft: needs an attack on each image, and repetitions: 2 or more")
         return self
 
     @property
