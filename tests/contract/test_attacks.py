@@ -11,11 +11,15 @@ from redoubt import registry
 from redoubt.attacks import interface
 from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._finite import Finite
-from redoubt.attacks.interface import Crafted, score
+from redoubt.attacks._kept import Keeping
+from redoubt.attacks.interface import Batches, Crafted, score
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.blocks import State, Unfinished, in_one
 from redoubt.evaluation.checks import check_images
 from redoubt.evaluation.craft import craft
+from redoubt.evaluation.engine import implementation
 from redoubt.graph.code import closure
+from redoubt.study.entries.attack import AttackEntry
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
 CASES = {
@@ -137,6 +141,41 @@ def test_batch_size_changes_nothing(name, mlp, digit_images):
             assert other.rows["linf"].to_numpy() == pytest.approx(one.rows["linf"].to_numpy(), rel=0.02)
         else:
             assert ((one.images - other.images).abs() > 1e-5).float().mean() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "engine"), ENGINES)
+def test_blocks_of_images_change_nothing(name, engine, mlp, digit_images):
+    """But for an attack that says that it is joint; what is crafted on all images is kept from block to block."""
+    images, labels = (part[:6] for part in digit_images)
+    others = FOOLBOX.get(name, {}) if engine == "foolbox" else {}
+    parameters = registry.parameters("attacks", name, CASES[name][0] | others)
+    entry = AttackEntry(id="blocks", attack=name)
+    if in_one(entry, parameters, random=False):
+        assert name == "replay"
+        return
+    batches, run = Batches(images, labels, 4), implementation("attacks", name, engine)
+    found = []
+    for whole in (True, False):
+        kept = Unfinished(State(None), None, images.device)
+        context = Keeping(torch.Generator().manual_seed(3), (0.0, 1.0), kept=kept)
+        blocks = kept.left(batches, whole)
+        parts = [list(run(mlp, block, parameters, context)) for block in blocks]
+        assert len(blocks) == (1 if whole else 2)
+        found.append([part for parts in zip(*parts, strict=True) for part in parts])
+    assert [part.start for part in found[0]] == [part.start for part in found[1]]
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one.inputs, other.inputs) and one.facts.keys() == other.facts.keys()
+        for key in one.facts:
+            np.testing.assert_array_equal(one.facts[key], other.facts[key])
+
+
+def test_a_search_over_all_images_is_made_in_one_block():
+    entry = AttackEntry(id="blocks", attack="fgs")
+    cases = {"epsilons": [0.1], "error": 0.5, "fractions": [0.5]}
+    joint = {key: in_one(entry, registry.parameters("attacks", "fgs", {key: cases[key]}), False) for key in cases}
+    assert joint == {"epsilons": False, "error": True, "fractions": True}
+    options = registry.parameters("probes", "logit-margins", {})
+    assert in_one(AttackEntry(id="blocks", probe="logit-margins"), options, False)
 
 
 @pytest.mark.parametrize("name", CASES)

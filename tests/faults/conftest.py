@@ -16,13 +16,13 @@ What happens to a step when the machine fails it, or when someone hands it harme
 trial and writes this page; a trial passes when all of what its row expects is true of it.
 
 - **What a killed run leaves.** A file that is being written has a hidden temporary name in the same folder, and a lock
-  that ends with its writer; the next writer of the same file removes what a killed one left behind. Training resumes
-  from `results/.resume`, a download from `results/data/.partial`; both are removed when the step has succeeded. After
-  a kill of Snakemake itself, `snakemake --unlock` comes first.
+  that ends with its writer; the next writer of the same file removes what a killed one left behind. Trainings and
+  attacks resume from `results/.resume`, a download from `results/data/.partial`; both are removed when the step has
+  succeeded. After a kill of Snakemake itself, `snakemake --unlock` comes first.
 - **What vouches for a file.** `model.json` holds the SHA-256 of the weights beside it, `meta.json` that of a
   dataset's tensors, rows of attacks have a checksum on every page and a digest of their columns and metadata, a
-  training state has a digest of its whole content. A file that fails its check is named and never used; a training
-  state that fails costs a restart.
+  saved state has a digest of its whole content. A file that fails its check is named and never used; a state that
+  fails costs a restart.
 - **The clock.** Results from the future, or older than their inputs, are kept when their inputs are the same. Edits of
   sources, of printed numbers and of the config are detected by content, not by time. One case needs the clock: if it
   is set back while a result is regenerated and the run stops before its dependents are, Snakemake may think them up

@@ -54,6 +54,11 @@ class Parameters(Strict):
         return self
 
 
+def joint(parameters: Parameters) -> bool:
+    """Tell whether epsilon is searched, or looked at nearby, on all images together."""
+    return parameters.epsilons is None
+
+
 def direction(
     network: Callable, inputs: torch.Tensor, labels: torch.Tensor, loss: losses.Name = "cross-entropy"
 ) -> torch.Tensor:

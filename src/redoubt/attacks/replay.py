@@ -27,6 +27,11 @@ class Parameters(Strict):
     """It has none; the evaluation's `reads` names what is replayed."""
 
 
+def joint(parameters: Parameters) -> bool:
+    """Tell that the images are attacked together: the sources follow each other."""
+    return True
+
+
 def run(
     network: Callable, batches: interface.Batches, parameters: Parameters, context: interface.Context
 ) -> Iterator[interface.Crafted]:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from redoubt.attacks import deepfool, interface
 from redoubt.attacks._geometry import unit
+from redoubt.attacks._kept import Kept, kept_by
 from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
 
@@ -110,6 +111,7 @@ def craft(
     radius: float,
     generator: torch.Generator,
     bounds: tuple[float, float] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[torch.Tensor, list[float]]:
     """Craft one perturbation for many images.
 
@@ -120,6 +122,7 @@ def craft(
         radius: of the l2 ball that v stays in.
         generator: its seed decides the order of the images in each pass; its state is left alone.
         bounds: perturbed images are clipped to them before the network sees them; v itself is not.
+        kept: what the crafting keeps itself in, by its radius, and goes on from.
 
     Returns:
         v (...) after the pass with the highest fooling rate; fooling rate (share of all images whose prediction is not
@@ -133,21 +136,33 @@ def craft(
     options = deepfool.Parameters(
         iterations=parameters.iterations, overshoot=parameters.overshoot, candidates=parameters.candidates
     )
-    clean = predictions(network, images, 0.0, bounds)
-    v = best = torch.zeros_like(images[0])
-    history: list[float] = []
+    kept, name = kept or Kept(), f"radius-{radius!r}"
+    if (state := kept.load(name)) is None:
+        state = {"clean": predictions(network, images, 0.0, bounds), "history": torch.zeros(0, dtype=torch.float64)}
+        state |= {"v": torch.zeros_like(images[0]), "best": torch.zeros_like(images[0]), "place": torch.tensor(0)}
+    clean, v, best = (state[key].to(images.device) for key in ("clean", "v", "best"))
+    history, place = state["history"].tolist(), int(state["place"])
+
+    def now() -> dict[str, torch.Tensor]:
+        rates = torch.tensor(history, dtype=torch.float64)
+        return {"clean": clean, "v": v, "best": best, "history": rates, "place": torch.tensor(place)}
+
     while len(history) < parameters.passes and max(history, default=0.0) < parameters.target:
         (draw,) = interface.Context(generator).generators([0], "universal", len(history))
-        for rows in torch.randperm(len(images), generator=draw).to(images.device).split(parameters.block):
+        blocks = torch.randperm(len(images), generator=draw).to(images.device).split(parameters.block)
+        for rows in blocks[place:]:
             points = apply(images[rows], v, bounds)
             with torch.no_grad():
                 left = (network(points).argmax(1) == clean[rows]).nonzero()[:, 0]
             if len(left):
                 steps, _, _ = deepfool.perturb(network, points[left], options, bounds=bounds)
                 v = project(v + combined(steps, radius), radius, parameters.project)
+            place += 1
+            kept.save(name, now)
         rate = float((predictions(network, images, v, bounds) != clean).float().mean())
-        best = v if rate >= max(history, default=0.0) else best
+        best, place = v if rate >= max(history, default=0.0) else best, 0
         history.append(rate)
+    kept.save(name, now, end=True)
     return best, history
 
 
@@ -157,12 +172,13 @@ def sweep(
     parameters: Parameters,
     generator: torch.Generator,
     bounds: tuple[float, float] | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[Universal]:
     """Yield one perturbation for each radius, ascending, crafted on images (M, ...); see `craft`."""
     mean = float(images.flatten(1).double().norm(dim=1).mean())
     rhos = parameters.rhos or [radius / mean if mean else float("nan") for radius in parameters.radii or ()]
     for rho, radius in zip(rhos, parameters.radii or [rho * mean for rho in rhos], strict=True):
-        v, history = craft(network, images, parameters, radius, generator, bounds)
+        v, history = craft(network, images, parameters, radius, generator, bounds, kept)
         yield Universal(v, rho, radius, history)
 
 
@@ -177,8 +193,8 @@ def run(
     bounds = context.bounds if parameters.clip else None
     images = context.crafting
     if images is None:
-        images = torch.cat([inputs for _, inputs, _ in batches])
-    for found in sweep(network, images, parameters, context.generator, bounds):
+        images = batches.images
+    for found in sweep(network, images, parameters, context.generator, bounds, kept_by(context)):
         facts = {"rho": found.rho, "radius": found.radius, "passes": len(found.history)}
         for start, inputs, _ in batches:
             moved = apply(inputs, found.v, bounds)

@@ -13,15 +13,18 @@ import torch
 from redoubt import device, registry
 from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._finite import Finite
-from redoubt.attacks.interface import Batches, Context, Crafted, score
+from redoubt.attacks._kept import Keeping
+from redoubt.attacks.interface import Batches, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
+from redoubt.evaluation.blocks import State, Unfinished, in_one
 from redoubt.evaluation.checks import check_mode, check_model
 from redoubt.evaluation.combined import combined, combines
 from redoubt.evaluation.engine import implementation
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
-from redoubt.files import canonical_json, entry_digest, read_json
+from redoubt.files import canonical_json, entry_digest, file_digest, read_json
+from redoubt.graph import code
 from redoubt.layout import preprocessing_file
 from redoubt.models.classifier import Classifier
 from redoubt.models.weights import load_model
@@ -86,6 +89,7 @@ def attack(
     device_name: str = "auto",
     threads: int = 1,
     crafted_on: Path | None = None,
+    resume_root: Path = Path("results/.resume"),
 ) -> pd.DataFrame:
     """Attack one model and write its rows to `out`; the model's weights, buffers and mode stay as they are.
 
@@ -100,6 +104,7 @@ def attack(
         device_name: auto, cpu or cuda.
         threads: CPU threads.
         crafted_on: weights of another model, with `model.json` beside them: the examples are crafted on that one.
+        resume_root: where unfinished attacks keep what they have.
 
     Returns:
         The rows, see `rows_of`.
@@ -118,12 +123,20 @@ def attack(
         other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
         _check_transfer(entry, facts, origin)
         source = _victim(other, origin, entry, crafted_on, entry.craft_noise)
+<<<<<<< HEAD
     names = (origin["entry"]["id"], seed, entry.id)
     frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, names)
+=======
+    generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
+    resume = _resume(entry, seed, data, facts, origin, reads or [], resume_root)
+    known = read_sources(reads) if reads else None
+    frame, metadata = _attacked(victim, source, images, entry, data, known, generator, resume)
+>>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
     metadata |= _facts(facts, entry)
     if crafted_on is not None:
         metadata[CRAFTED_ON] = origin["entry"]["id"]
     write_rows(frame, out, metadata)
+    resume.clear()
     return frame
 
 
@@ -138,6 +151,29 @@ def _combined(entry: AttackEntry, weights: Path, reads: list[Path], out: Path) -
     frame = combined(entry, reads, facts["entry"]["id"])
     write_rows(frame, out, _facts(facts, entry))
     return frame
+
+
+def _resume(
+    entry: AttackEntry,
+    seed: int,
+    data: Path,
+    facts: dict[str, Any],
+    origin: dict[str, Any],
+    reads: list[Path],
+    root: Path,
+) -> State:
+    """Return where the state is kept: a folder named by all that the rows depend on, but for the code."""
+    models = [(own["entry"]["id"], own["sha256"], own["preprocessing"]["sha256"]) for own in (facts, origin)]
+    sources = [file_digest(path) for path in reads]
+    name = entry_digest([entry, seed, read_json(data / "meta.json")["sha256"], models, sources])
+    parts = [registry.module_name(*entry.method)]
+    parts += [registry.module_name("engines", entry.engine)] if entry.engine != "redoubt" else []
+    for own in (facts, origin):
+        model = ModelEntry.parse(own["entry"])
+        named = {"networks": model.network, "preprocessing": model.preprocessing, "defenses": model.defense}
+        parts += [registry.module_name(kind, method.name) for kind, method in named.items()]
+    folder = root / f"{facts['entry']['id']}-seed-{seed}-{entry.id}-{name}"
+    return State(folder, made_by=lambda: f"{torch.__version__} {code.digest(__name__, *dict.fromkeys(parts))}")
 
 
 def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path, noise: Noise) -> Victim:
@@ -171,7 +207,12 @@ def _attacked(
     entry: AttackEntry,
     data: Path,
     known: pd.DataFrame | None,
+<<<<<<< HEAD
     names: tuple,
+=======
+    generator: torch.Generator,
+    resume: State,
+>>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
 ) -> tuple[pd.DataFrame, dict[str, str | bytes]]:
     """Craft on `source`, score on `victim`, by draws that `names` decide; return rows, and what their file says."""
     generator = device.seed_everything(*names)
@@ -189,6 +230,7 @@ def _attacked(
     network: Callable = source.network if finite is None else finite
     if finite is not None and source.random:
         network = Expectation(finite, entry.draws, entry.mean, entry.judges)
+<<<<<<< HEAD
     frames: list[pd.DataFrame] = []
     shared: dict[str, torch.Tensor] = {}
     for only in range(entry.repetitions) if entry.recraft else [None]:
@@ -203,6 +245,23 @@ def _attacked(
             frames += rows_of(victim, part, batch, entry, only)
             shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
     frame, metadata = pd.concat(frames, ignore_index=True), {}
+=======
+    state = Unfinished(resume, finite, images.pixels.device)
+    context = Keeping(generator, source.bounds, known, images.positions, crafting, state)
+    run = implementation(kind, name, entry.engine)
+    whole = in_one(entry, options, source.random or victim.random)
+    for block in progress(state.left(batches, whole), entry.id):
+        parts: list[pd.DataFrame] = []
+        shared: dict[str, torch.Tensor] = {}
+        for part in run(network, block, options, context):
+            own = slice(part.start, part.start + len(part.inputs))
+            batch = {"inputs": batches.images[own], "labels": images.labels[own]}
+            batch |= {"positions": images.positions[own], "stored": images.stored[own]}
+            parts.append(pd.concat(rows_of(victim, part, batch, entry), ignore_index=True))
+            shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
+        state.finished(block, parts, shared)
+    frame, shared, metadata = state.frame(), state.shared, {}
+>>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
     if finite is not None:
         frame.attrs[NONFINITE] = finite.share_checked()
         metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])

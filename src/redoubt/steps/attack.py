@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reads", type=Path, nargs="*", default=[], help="rows that the attack builds on")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--resume", type=Path, default=Path("results/.resume"), help="where unfinished runs are kept")
     options = parser.parse_args(argv)
     entry = AttackEntry.parse(parse_json(options.entry, "--entry"))
     frame = attack(
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.device,
         options.threads,
         options.crafted_on,
+        options.resume,
     )
     right = (frame["adversarial_label"] == frame["label"]).mean()
     line = f"{entry.id}: {len(frame)} rows, accuracy under attack {right:.4f}, mean l2 {frame['l2'].mean():.4g}"

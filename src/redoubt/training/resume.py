@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk."""
+"""The state of an unfinished training, or attack, on disk."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SAVE_EVERY_SECONDS = 30.0
 
 @dataclass
 class Resume:
-    """Training state on disk: one safetensors file, replaced whole.
+    """A state on disk: one safetensors file, replaced whole.
 
     Args:
         folder: its place, named by the hash of entry, seed and data; None keeps nothing.
         every: seconds between two saves.
-        origin: digest of the code that trains; a state of another origin is not taken up.
+        origin: digest of the code that trains or attacks; a state of another origin is not taken up.
     """
 
     folder: Path | None
