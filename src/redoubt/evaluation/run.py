@@ -128,8 +128,8 @@ def attack(
     frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, names)
 =======
     generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
-    resume = _resume(entry, seed, data, facts, origin, reads or [], resume_root)
     known = read_sources(reads) if reads else None
+    resume = _resume(entry, seed, data, facts, origin, reads or [], resume_root)
     frame, metadata = _attacked(victim, source, images, entry, data, known, generator, resume)
 >>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
     metadata |= _facts(facts, entry)
