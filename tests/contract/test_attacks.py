@@ -159,7 +159,7 @@ def test_blocks_of_images_change_nothing(name, engine, mlp, digit_images):
         kept = Unfinished(State(None), None, images.device)
         context = Keeping(torch.Generator().manual_seed(3), (0.0, 1.0), kept=kept)
         blocks = kept.left(batches, whole)
-        parts = [list(run(mlp, block, parameters, context)) for block in blocks]
+        parts = [list(run(mlp, block, parameters, context)) for _, block in blocks]
         assert len(blocks) == (1 if whole else 2)
         found.append([part for parts in zip(*parts, strict=True) for part in parts])
     assert [part.start for part in found[0]] == [part.start for part in found[1]]

@@ -38,6 +38,13 @@ RANDOM = {
         "draws": 2,
         "repetitions": 2,
     },
+    "pgd, crafted again": {
+        "attack": "pgd",
+        "space": "pixels",
+        "parameters": {"epsilons": [0.1], "steps": 2, "relative_step_size": 0.5},
+        "repetitions": 2,
+        "recraft": True,
+    },
     "pgd, a sweep": {
         "attack": "pgd",
         "space": "pixels",

@@ -95,26 +95,35 @@ class Unfinished(Kept):
         if (state := resume.load()) is not None:
             self._restore(*state)
 
-    def left(self, batches: Batches, whole: bool) -> list[Block]:
-        """Return the blocks that are not finished."""
-        size = len(batches) if whole else batches.size
-        blocks = [Block(batches, first, min(first + size, len(batches))) for first in range(0, len(batches), size)]
-        if self.done:
-            print(f"resumed after image {self.done} of {len(batches)}", file=sys.stderr)
-        return [block for block in blocks if block.first >= self.done]
+    def left(self, batches: Batches, whole: bool, turns: int = 1) -> list[tuple[int, Block]]:
+        """Return the blocks that are not finished, each with its turn.
 
-    def finished(self, block: Block, parts: list[pd.DataFrame], shared: Tensors) -> None:
+        Args:
+            batches: all batches.
+            whole: they are one block.
+            turns: times that all images are attacked, one time after the other.
+        """
+        count = len(batches)
+        size = count if whole else batches.size
+        blocks = [Block(batches, first, min(first + size, count)) for first in range(0, count, size)]
+        if self.done:
+            print(f"resumed after image {self.done} of {turns * count}", file=sys.stderr)
+        return [(turn, block) for turn in range(turns) for block in blocks if turn * count + block.first >= self.done]
+
+    def finished(self, turn: int, block: Block, parts: list[pd.DataFrame], shared: Tensors) -> None:
         """Add the rows of a block, by the parts that its attack yielded, and save them if it is time to."""
         self.rows.append(parts)
         self.shared |= shared
-        self.done = block.end
+        self.done = turn * len(block) + block.end
         self._from_disk.clear()
-        if block.end < len(block) and self.resume.due():
+        if self.resume.due():
             self._write()
 
-    def frame(self) -> pd.DataFrame:
-        """Return all rows: those of a part of the attack, such as an epsilon, before those of the next."""
-        return pd.concat([rows for part in zip(*self.rows, strict=True) for rows in part], ignore_index=True)
+    def frame(self, turns: int = 1) -> pd.DataFrame:
+        """Return all rows: those of a turn, and in it of a part of the attack, such as an epsilon, before the next."""
+        each = len(self.rows) // turns
+        ordered = (zip(*self.rows[turn * each : (turn + 1) * each], strict=True) for turn in range(turns))
+        return pd.concat([rows for turn in ordered for part in turn for rows in part], ignore_index=True)
 
     # -- a crafting on many images -------------------------------------------------------------------------------------
 

@@ -123,15 +123,10 @@ def attack(
         other, origin = load_model(crafted_on, _preprocessing_of(crafted_on, preprocessing), where)
         _check_transfer(entry, facts, origin)
         source = _victim(other, origin, entry, crafted_on, entry.craft_noise)
-<<<<<<< HEAD
-    names = (origin["entry"]["id"], seed, entry.id)
-    frame, metadata = _attacked(victim, source, images, entry, data, read_sources(reads) if reads else None, names)
-=======
-    generator = device.seed_everything(origin["entry"]["id"], seed, entry.id)
     known = read_sources(reads) if reads else None
     resume = _resume(entry, seed, data, facts, origin, reads or [], resume_root)
-    frame, metadata = _attacked(victim, source, images, entry, data, known, generator, resume)
->>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
+    names = (origin["entry"]["id"], seed, entry.id)
+    frame, metadata = _attacked(victim, source, images, entry, data, known, names, resume)
     metadata |= _facts(facts, entry)
     if crafted_on is not None:
         metadata[CRAFTED_ON] = origin["entry"]["id"]
@@ -207,15 +202,12 @@ def _attacked(
     entry: AttackEntry,
     data: Path,
     known: pd.DataFrame | None,
-<<<<<<< HEAD
     names: tuple,
-=======
-    generator: torch.Generator,
     resume: State,
->>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
 ) -> tuple[pd.DataFrame, dict[str, str | bytes]]:
     """Craft on `source`, score on `victim`, by draws that `names` decide; return rows, and what their file says."""
-    generator = device.seed_everything(*names)
+    turns = entry.repetitions if entry.recraft else 1
+    generators = {turn: device.seed_everything(*names, *[turn][:turn]) for turn in reversed(range(turns))}
     kind, name = entry.method
     options = registry.parameters(kind, name, entry.parameters)
     batches = Batches(source.inputs(images.pixels), images.labels, BATCH)
@@ -230,38 +222,24 @@ def _attacked(
     network: Callable = source.network if finite is None else finite
     if finite is not None and source.random:
         network = Expectation(finite, entry.draws, entry.mean, entry.judges)
-<<<<<<< HEAD
-    frames: list[pd.DataFrame] = []
-    shared: dict[str, torch.Tensor] = {}
-    for only in range(entry.repetitions) if entry.recraft else [None]:
-        if only:
-            generator = device.seed_everything(*names, only)
-        context = Context(generator, source.bounds, known, images.positions, crafting)
-        crafted = implementation(kind, name, entry.engine)(network, batches, options, context)
-        for part in progress(crafted, entry.id):
-            own = slice(part.start, part.start + len(part.inputs))
-            batch = {"inputs": batches.images[own], "labels": images.labels[own]}
-            batch |= {"positions": images.positions[own], "stored": images.stored[own]}
-            frames += rows_of(victim, part, batch, entry, only)
-            shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
-    frame, metadata = pd.concat(frames, ignore_index=True), {}
-=======
     state = Unfinished(resume, finite, images.pixels.device)
-    context = Keeping(generator, source.bounds, known, images.positions, crafting, state)
     run = implementation(kind, name, entry.engine)
     whole = in_one(entry, options, source.random or victim.random)
-    for block in progress(state.left(batches, whole), entry.id):
+    for turn, block in progress(state.left(batches, whole, turns), entry.id):
+        if turn and not block.first:
+            device.seed_everything(*names, turn)
+        context = Keeping(generators[turn], source.bounds, known, images.positions, crafting, state)
         parts: list[pd.DataFrame] = []
         shared: dict[str, torch.Tensor] = {}
         for part in run(network, block, options, context):
             own = slice(part.start, part.start + len(part.inputs))
             batch = {"inputs": batches.images[own], "labels": images.labels[own]}
             batch |= {"positions": images.positions[own], "stored": images.stored[own]}
-            parts.append(pd.concat(rows_of(victim, part, batch, entry), ignore_index=True))
+            scored = rows_of(victim, part, batch, entry, turn if entry.recraft else None)
+            parts.append(pd.concat(scored, ignore_index=True))
             shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
-        state.finished(block, parts, shared)
-    frame, shared, metadata = state.frame(), state.shared, {}
->>>>>>> a348f6b (A killed attack goes on from its finished blocks of images, to equal bytes)
+        state.finished(turn, block, parts, shared)
+    frame, shared, metadata = state.frame(turns), state.shared, {}
     if finite is not None:
         frame.attrs[NONFINITE] = finite.share_checked()
         metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])
