@@ -319,7 +319,7 @@ def test_a_random_model_is_asked_about_clean_images_in_every_repetition(
 ):
     entry = make_entry()
     entry["defense"] |= {"draws": "image"} if random else {}
-    facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"]}
+    facts = {"entry": entry, "shape": [1, 28, 28], "classes": ["0", "1"], "sha256": "", "preprocessing": {"sha256": ""}}
     model = classifier.build(entry, (1, 28, 28), 10).eval()
     model.network = torch.nn.Sequential(Random(), torch.nn.ConstantPad1d((0, 8), 0.0)).eval()
     monkeypatch.setattr(attacking, "load_model", lambda weights, preprocessing, where: (model, facts))
