@@ -25,6 +25,9 @@ $(STAMP):
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	site=$$(echo $(VENV)/lib/python3*/site-packages) && cp src/redoubt/_torchvision.py $$site/beside_cpu_torch.py && \
+	  echo 'import beside_cpu_torch' > $$site/beside_cpu_torch.pth
 	touch $@
 
 demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, ending with a scorecard
@@ -77,8 +80,8 @@ save: $(STAMP) ## record finished results in dvc.lock, and push them to the DVC 
 
 lock: ## resolve pyproject.toml again into requirements.lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0"
-	.venv-lock/bin/python -m pip install --quiet ".[dev,fast]"
+	.venv-lock/bin/python -m pip install --quiet "torch==2.13.0" "torchvision==0.28.0"
+	.venv-lock/bin/python -m pip install --quiet ".[pipeline,foolbox,cluster,dev,fast]"
 	{ echo '# The resolved set that `make` installs; regenerate with `make lock` after a change of pyproject.toml.'; \
 	  .venv-lock/bin/python -m pip freeze --exclude redoubt | sed 's/+cpu//'; } > requirements.lock
 	rm -rf .venv-lock

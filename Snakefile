@@ -7,17 +7,15 @@ min_version("9.26")
 
 if workflow.is_main_process:
     sys.path.insert(0, f"{workflow.basedir}/src")
-from redoubt.graph import failures, snapshot
+from redoubt.graph import failures, project, snapshot
 
-if workflow.is_main_process and not Path.cwd().samefile(snapshot.ROOT):
-    raise SystemExit(
-        f"error: --directory {Path.cwd()}: run Snakemake in {snapshot.ROOT}, where config and results are"
-    )
+if workflow.is_main_process and (problem := project.misplaced(Path())):
+    raise SystemExit(f"error: {problem}")
 # All jobs of a run use rules, config and code as they are at its start; each reads this file alone again.
 SOURCES = snapshot.freeze() if workflow.is_main_process else snapshot.ROOT
 
 
-include: f"{SOURCES}/workflow/rules/targets.smk"
+include: str(Path(SOURCES, "workflow/rules/targets.smk").absolute())
 
 
 rule all:

@@ -43,7 +43,10 @@ NEEDED = (
     "Snakefile",
     "dvc.yaml",
     "pyproject.toml",
+    "CHANGELOG.md",
+    "CITATION.cff",
     "CONTRIBUTING.md",
+    "LICENSE",
     "README.md",
 )
 LAYOUT = {

@@ -111,6 +111,12 @@ def test_the_digest_is_that_of_what_is_reached_wherever_it_lies(tmp_path):
     assert "redoubt.errors" not in code.closure("redoubt.a", source=folders[3])
 
 
+def test_what_the_package_itself_offers_is_code_of_no_job(tmp_path):
+    folders = [package(tmp_path / name / "redoubt", a="X = 1\n", b="") for name in ("one", "two")]
+    (folders[1] / "redoubt/__init__.py").write_text('__version__ = "2"\nOFFERED = {"b": "b"}\n')
+    assert len({code.digest("redoubt.a", source=folder) for folder in folders}) == 1
+
+
 def test_modules_without_meaning_exist_and_are_left_out():
     for name in code.WITHOUT_MEANING:
         assert code.module_file(name) is not None, name

@@ -56,5 +56,7 @@ def test_another_working_directory_is_refused_before_any_job(tiny, tmp_path):
         done = tiny.snakemake(*arguments, check=False)
         assert done.returncode != 0
         (line,) = [line for line in done.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
-        assert line == f"error: --directory {elsewhere}: run Snakemake in {tiny.folder}, where config and results are"
+        assert line.startswith(
+            f"error: {elsewhere} has no config/config.yaml; run Snakemake where config and results are"
+        )
         assert not list(elsewhere.glob("[!.]*"))

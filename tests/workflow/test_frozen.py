@@ -45,8 +45,8 @@ def test_sources_changed_during_a_run_are_used_by_the_next(finished):
 
 def test_equal_sources_are_one_copy_and_other_ones_another(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    root = tmp_path / "project"
-    for folder in frozen.FOLDERS:
+    root, folders = tmp_path / "project", ("config", "envs", "src/redoubt", "workflow")
+    for folder in folders:
         (root / folder / "__pycache__").mkdir(parents=True)
         (root / folder / "a.txt").write_text("1")
         (root / folder / "__pycache__/a.pyc").write_text("1")
@@ -55,7 +55,7 @@ def test_equal_sources_are_one_copy_and_other_ones_another(tmp_path, monkeypatch
     first = frozen.freeze(root)
     assert os.environ["PYTHONPATH"] == f"{first}/src{os.pathsep}elsewhere"
     found = {path.relative_to(first).as_posix() for path in first.rglob("*") if path.is_file()}
-    assert found == {f"{folder}/a.txt" for folder in frozen.FOLDERS}
+    assert found == {f"{folder}/a.txt" for folder in folders}
     os.utime(first, (0, 0))
     assert frozen.freeze(root) == first and first.stat().st_mtime > time.time() - 60, "a copy in use stays young"
     (root / "config/a.txt").write_text("2")

@@ -23,10 +23,13 @@ WITHOUT_MEANING = {
     "redoubt.errors": "wording of failures; a failed job has no result",
     "redoubt.progress": "bars on a terminal",
     "redoubt.lazily": "when a module is imported, not which",
+    "redoubt._torchvision": "whether torchvision can be imported",
     "redoubt.graph": "what runs when, and what counts as the same job",
     "redoubt.data.sources": "a table of datasets; what decides the bytes of one is the entry of its download",
 }
 """Modules (and packages, with all in them) that cannot change a result, and why; their imports are not followed."""
+FRONT = "redoubt"
+"""The package itself: it offers users what other modules have, and its text is none of any job."""
 WORDS = {"Field": "description", "add_argument": "help"}
 """Arguments that only people read, by the function that takes them."""
 _ENDS = ("<NEWLINE>", "<INDENT>", "<DEDENT>")
@@ -122,13 +125,16 @@ def digest(*names: str, source: Path = SOURCE) -> str:
     """Return the first 16 hexadecimal digits of the SHA-256 of the meaning of some modules and all that they import."""
     parts = hashlib.sha256()
     for name in closure(*names, source=source):
-        parts.update(f"{name}\0{_text_digest(module_file(name, source))}\n".encode())
+        parts.update(f"{name}\0{_text_digest(name, source)}\n".encode())
     return parts.hexdigest()[:16]
 
 
 @cache
-def _text_digest(file: Path) -> str:
-    return hashlib.sha256(meaning(file.read_text(encoding="utf-8")).encode()).hexdigest()
+def _text_digest(name: str, source: Path) -> str:
+    file = module_file(name, source)
+    assert file is not None, name
+    text = "" if name == FRONT else file.read_text(encoding="utf-8")
+    return hashlib.sha256(meaning(text).encode()).hexdigest()
 
 
 # -- what a source text means ------------------------------------------------------------------------------------------

@@ -15,27 +15,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from redoubt.graph import code as imports
+from redoubt.graph.project import sources
 
-FOLDERS = ("config", "envs", "src", "workflow")
 STORE = Path(".snakemake/sources")
 KEEP_SECONDS = 90 * 86400.0  # longer than any job waits in a queue
 ROOT = imports.SOURCE.parent
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder in FOLDERS:
-        for path in sorted((root / folder).rglob("*")):
+def _files(root: Path) -> Iterator[tuple[Path, Path]]:
+    for place, folder in sources(root).items():
+        for path in sorted(folder.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
-                yield path
+                yield Path(place, path.relative_to(folder)), path
 
 
-def freeze(root: Path = ROOT) -> Path:
-    """Copy the sources below `root` and return the copy's folder, relative to the working directory.
+def freeze(root: Path = Path()) -> Path:
+    """Copy the sources of a run in `root` and return the copy's folder, relative to the working directory.
 
     The jobs of this run find the copy through PYTHONPATH. Copies that no run has used for 90 days are removed.
     """
     digest = hashlib.sha256()
-    contents = {path.relative_to(root): path.read_bytes() for path in _files(root)}
+    contents = {place: path.read_bytes() for place, path in _files(root)}
     for path, content in contents.items():
         digest.update(f"{path.as_posix()}\0{len(content)}\0".encode() + content)
     copy = STORE / digest.hexdigest()[:16]

@@ -1,9 +1,5 @@
 """The one door to torchvision.
 
-The registry's torchvision is built for CUDA; beside a CPU build of torch its compiled operators do not load, and the
-import fails because their Python wrappers look for `torchvision::nms` and `torchvision::qnms`. None is used here, so
-they are declared before the import when, and only when, they are missing.
-
 Published weights lie where torch.hub keeps them; the step that downloads ImageNet fetches them, and no other.
 """
 
@@ -12,24 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from redoubt.errors import RedoubtError
-from redoubt.files import file_digest
-
-_library = torch.library.Library("torchvision", "FRAGMENT")
-for _name, _signature in (
-    ("nms", "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    ("qnms", "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-):
-    if not hasattr(torch.ops.torchvision, _name):
-        _library.define(_signature)
-
-from torchvision.models import (  # noqa: E402
+from torchvision.models import (
     AlexNet_Weights,
     ResNet18_Weights,
     alexnet,
     resnet18,
 )
+
+from redoubt.errors import RedoubtError
+from redoubt.files import file_digest
 
 __all__ = ["PUBLISHED", "alexnet", "fetch", "published", "rescaled", "resnet18"]
 

@@ -47,6 +47,7 @@ def modules(source: Path = SOURCE) -> dict[str, frozenset[str]]:
         parts = (source.name, *file.relative_to(source).with_suffix("").parts)
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
     trees = {name: (ast.parse(file.read_bytes()), file.name == "__init__.py") for name, file in files.items()}
+    del trees[source.name]  # it offers users what modules of any floor have
     return {
         name: frozenset(set(imported(name, *tree)) & set(files) - {name, source.name}) for name, tree in trees.items()
     }
