@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
+TRITON := .triton
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONUTF8 := 1
@@ -15,7 +16,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan worlds test test-cluster test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo plan worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +47,13 @@ test: $(STAMP) ## all tests
 test-cluster: $(STAMP) ## the workflow and its faults on a real SLURM of one node (as root: Debian's slurm-wlm and munge)
 	python tests/cluster/slurm.py
 	python -m pytest tests/cluster
+
+$(TRITON)/triton:
+	rm -rf $(TRITON)
+	python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(TRITON) triton==3.9.0
+
+test-triton: $(STAMP) $(TRITON)/triton ## the search of peer layers on a GPU, in Triton's interpreter, and compiled for two GPUs (Linux; 0.3 GB)
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/$(TRITON) TRITON_INTERPRET=1 python -m pytest tests/gpu
 
 test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs/faults.md
 	python -m pytest tests/faults -m "slow or not slow" -n auto --faults-page docs/faults.md
@@ -87,5 +95,5 @@ lock: ## resolve pyproject.toml again into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove results of all scales, logs and the environment; results/reference stays
-	rm -rf $(VENV) logs .snakemake
+	rm -rf $(VENV) $(TRITON) logs .snakemake
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

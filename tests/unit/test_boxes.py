@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from hard_rows import KINDS, cuts, generator, rows_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,38 +19,6 @@ from redoubt.networks import _nearest as module
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization
 
 pytest.importorskip("numba")
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def rows_of(kind, count, features, seed):
-    """Rows of about length one (or zero) that make a search hard in one way."""
-    draw = generator(seed)
-    rows = torch.randn(count, features, generator=draw)
-    if kind == "few":  # equal rows
-        rows = rows[torch.randint(3, (count,), generator=draw) % len(rows)]
-    if kind == "collinear":  # one direction at many lengths: equal but for rounding
-        rows = rows[:1] * torch.rand(count, 1, generator=draw).add(0.01) * torch.randn(count, 1, generator=draw).sign()
-    if kind == "close":  # similarities differ by a few units in the last place
-        rows = rows[:1] + 2e-4 * rows
-    if kind == "clusters":
-        rows = rows[torch.randint(5, (count,), generator=draw) % len(rows)] + 0.05 * rows
-    rows = torch.nn.functional.normalize(rows, dim=1)
-    if kind == "zeros":
-        rows[torch.rand(count, generator=draw) < 0.6] = 0.0
-    if kind == "lengths":
-        rows *= 3 * torch.rand(count, 1, generator=draw) ** 6
-    return rows
-
-
-KINDS = ("random", "few", "collinear", "close", "clusters", "zeros", "lengths")
-
-
-def cuts(total, images, draw):
-    """Where `images` images of unequal size begin among `total` rows, and the end."""
-    return [0, *torch.randint(total + 1, (images - 1,), generator=draw).sort().values.tolist(), total]
 
 
 @settings(max_examples=120, deadline=None)
@@ -238,8 +207,8 @@ def test_everything_works_without_numba(hidden):
         assert (one - other).norm() <= 0.02 * other.norm()  # candidates that tie but for rounding change places
 
 
-def test_importing_the_layer_imports_no_numba():
-    code = "import sys, redoubt.networks._peers; sys.exit('numba' in sys.modules)"
+def test_importing_the_layer_imports_no_compiler():
+    code = "import sys, redoubt.networks._peers; sys.exit(bool({'numba', 'triton'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ}).returncode == 0
 
 

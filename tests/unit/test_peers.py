@@ -13,7 +13,7 @@ from redoubt.evaluation.craft import craft
 from redoubt.evaluation.surrogate import StraightThrough
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _peers as module
-from redoubt.networks._nearest import first_kept
+from redoubt.networks._nearest import first_kept, nearest, surely_enough
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, some_copies
 
 
@@ -146,13 +146,17 @@ def dropped_naively(peer_layer, features, images, generator):
     return similarity.topk(peer_layer.neighbours, 1).indices
 
 
-@pytest.mark.parametrize(("few", "boxed"), [(False, False), (True, False), (False, True)])
-def test_dropping_from_the_top_of_the_list_has_the_same_distribution(few, boxed, monkeypatch):
-    # With `few`, only one spare candidate is looked at first, so that many pixels must be searched again.
-    if boxed:
+@pytest.mark.parametrize("way", ["stripes", "few", "boxes", "gpu"])
+def test_dropping_from_the_top_of_the_list_has_the_same_distribution(way, monkeypatch):
+    # With `few`, only one spare candidate is looked at first, so that many pixels must be searched again; as on a GPU,
+    # no pixel is ever searched again.
+    if way == "gpu":
+        monkeypatch.setattr(module, "ANSWERS", set())
+        monkeypatch.setattr(module.PeerRegularization, "_rest", None)
+    if way == "boxes":
         pytest.importorskip("numba")
         monkeypatch.setattr(boxes, "FEWEST", 1)
-    if few:
+    if way == "few":
         monkeypatch.setattr(module, "enough", lambda neighbours, dropout: neighbours + 1)
     peer_layer = layer(edge_dropout=0.4, neighbours=3).train()
     features = pixels(maps(3, 3, 3))
@@ -181,6 +185,30 @@ def test_dropping_from_the_top_of_the_list_has_the_same_distribution(few, boxed,
             assert abs(float(shares[1, k, rank]) - chance) < slack
 
 
+@pytest.mark.parametrize(("neighbours", "dropout"), [(10, 0.2), (5, 0.2), (3, 0.4), (1, 0.9), (7, 0.0)])
+def test_on_a_gpu_so_many_are_searched_for_that_none_lack_any(neighbours, dropout):
+    def short(count):  # the chance that fewer than `neighbours` of `count` stay, by adding one after the other
+        chances = torch.zeros(neighbours + 1, dtype=torch.float64)
+        chances[0] = 1.0
+        for _ in range(count):
+            more = chances[:-1] * (1 - dropout)
+            chances[:-1] *= dropout
+            chances[1:] += more
+        return 1 - float(chances[-1])
+
+    count = surely_enough(neighbours, dropout)
+    assert short(count) < 2**-24 and (count == neighbours or short(count - 1) > 2**-24 - 1e-12)
+
+
+def test_on_a_gpu_they_are_searched_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "nearest", lambda *given: asked.append(given[2]) or nearest(*given))
+    for answers in ({"cpu"}, set()):
+        monkeypatch.setattr(module, "ANSWERS", answers)
+        layer(edge_dropout=0.2, neighbours=5).train()(maps(3))
+    assert asked == [12, 19]
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), rows=st.integers(1, 6), width=st.integers(1, 12), count=st.integers(1, 12))
 def test_first_kept(data, rows, width, count):
@@ -188,12 +216,11 @@ def test_first_kept(data, rows, width, count):
     kept = torch.tensor(data.draw(st.lists(st.booleans(), min_size=rows * width, max_size=rows * width)))
     kept = kept.view(rows, width)
     found = torch.arange(rows * width).view(rows, width)
-    picked, short = first_kept(found, kept, count)
+    picked = first_kept(found, kept, count)
     for row in range(rows):
         survivors = found[row][kept[row]].tolist()
         rest = found[row][~kept[row]].tolist()
         assert picked[row].tolist() == (survivors + rest)[:count]
-        assert (row in short.tolist()) == (len(survivors) < count)
 
 
 def test_nothing_is_dropped_after_training():

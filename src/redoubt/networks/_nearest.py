@@ -1,9 +1,10 @@
 """Exact nearest neighbours by inner product: through boxes (`_boxes`) where that pays, else by all products.
 
-A stripe of similarities lives in one buffer that is written again and again; the whole matrix never exists. The
-`count` best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the selection
-looks at maxima first, and then at the members of few groups. Queries are the columns of a stripe, and few: a product of
-that shape, and maxima over its rows, run three times as fast on a CPU as those of its transpose.
+On a GPU with Triton one kernel takes all products (`_streaming`). Elsewhere a stripe of similarities lives in one
+buffer that is written again and again; the whole matrix never exists. The `count` best candidates of a query lie in the
+`count` groups of candidates with the largest maxima, so the selection looks at maxima first, and then at the members of
+few groups. Queries are the columns of a stripe, and few: a product of that shape, and maxima over its rows, run three
+times as fast on a CPU as those of its transpose.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from redoubt.errors import RedoubtError
+from redoubt.networks import _streaming as streaming
 from redoubt.networks._boxes import Index, index_of
 
 STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
@@ -43,7 +45,7 @@ def nearest(
 
     Returns:
         Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (through
-        boxes, the first come first).
+        boxes, the first come first). By all products a row that is not finite comes first; in the kernel, last.
 
     Raises:
         RedoubtError: some query has fewer candidates than `count`.
@@ -62,6 +64,8 @@ def nearest(
         index = index or index_of(candidates)
         if index is not None and index.takes(queries):
             return index.nearest(queries, count, own)[0]
+        if streaming.takes(queries, candidates, count):
+            return streaming.nearest(queries, candidates, count, own)[0]
         return brute_force(queries, candidates, count, (starts, stops))
 
 
@@ -171,17 +175,25 @@ def enough(neighbours: int, dropout: float) -> int:
     return math.ceil(mean + 4 * deviation)
 
 
-def first_kept(found: torch.Tensor, kept: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the first `count` kept of each row of `found` (Q, C), and the rows that have fewer.
+def surely_enough(neighbours: int, dropout: float) -> int:
+    """Return how many candidates are enough but for a chance below 2^-24, the step of torch's own draws."""
 
-    Such a row is filled up with its nearest dropped ones.
+    def short(count: int) -> float:
+        terms = (math.comb(count, k) * (1 - dropout) ** k * dropout ** (count - k) for k in range(neighbours))
+        return sum(terms)
+
+    return next(count for count in itertools.count(neighbours) if short(count) < 2.0**-24)
+
+
+def first_kept(found: torch.Tensor, kept: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the first `count` kept of each row of `found` (Q, C).
+
+    A row that has fewer is filled up with its nearest dropped ones.
     """
     rank = kept.cumsum(1)
-    total = rank[:, -1:]
-    spare = total + (~kept).cumsum(1)  # places after all kept ones, for the dropped
+    spare = rank[:, -1:] + (~kept).cumsum(1)  # places after all kept ones, for the dropped
     slot = torch.where(kept, rank, spare).clamp(max=count + 1) - 1
-    result = found.new_empty(len(found), count + 1).scatter_(1, slot, found)
-    return result[:, :count], (total[:, 0] < count).nonzero()[:, 0]
+    return found.new_empty(len(found), count + 1).scatter_(1, slot, found)[:, :count]
 
 
 def with_own(directions: torch.Tensor, size: int, peers: torch.Tensor) -> torch.Tensor:

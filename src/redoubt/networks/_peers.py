@@ -18,13 +18,23 @@ import torch
 from redoubt.errors import RedoubtError
 from redoubt.networks._boxes import Index, index_of
 from redoubt.networks._modes import eval_mode, output_shapes
-from redoubt.networks._nearest import distinct, duplicates, enough, first_kept, nearest, some_copies, with_own
+from redoubt.networks._nearest import (
+    distinct,
+    duplicates,
+    enough,
+    first_kept,
+    nearest,
+    some_copies,
+    surely_enough,
+    with_own,
+)
 from redoubt.networks._random import mean_softmax
 from redoubt.networks._weighted_sum import WeightedSum
 
 Attention = Literal["gat", "printed"]
 OwnPixels = Literal["none", "training", "always"]
 DEDUPLICATE = {"cpu"}  # kinds of device on which it pays to search once for all equal pixels
+ANSWERS = {"cpu"}  # kinds of device that tell a number at once; others are waited for
 SLOPE = 0.2  # of LeakyReLU, as in graph attention networks (Velickovic et al. 2018)
 
 
@@ -154,7 +164,7 @@ class PeerRegularization(torch.nn.Module):
         if self.attention == "gat":
             scores = torch.nn.functional.leaky_relu(scores, SLOPE)
         if self.training and self.attention_dropout > 0:
-            draw = torch.rand(scores.shape).to(scores.device)
+            draw = torch.rand(scores.shape, device=scores.device)
             kept = (draw >= self.attention_dropout) | (draw == draw.amax(1, keepdim=True))
             scores = scores.masked_fill(~kept, -math.inf)
         return scores.softmax(1)
@@ -169,22 +179,28 @@ class PeerRegularization(torch.nn.Module):
 
         To drop every candidate edge with probability p and then to take the K nearest is to walk down the list of
         candidates from the nearest, to toss a coin for each, and to stop at the K-th that stays: so only the top of
-        the list is searched for. The few pixels whose coins ask for more are searched again in full.
+        the list is searched for. The few pixels whose coins ask for more are searched again in full; on a GPU so much
+        of the list is searched for at once that there are none (`surely_enough`).
         """
         dropout = self.edge_dropout if self.training else 0.0
         size = len(features) // images
         available = len(features) - (size if self.own_pixels == "none" else 0)
-        count = min(enough(self.neighbours, dropout), available) if available >= self.neighbours else self.neighbours
+        again = features.device.type in ANSWERS
+        wanted = (enough if again else surely_enough)(self.neighbours, dropout)
+        count = min(wanted, available) if available >= self.neighbours else self.neighbours
         directions = unit(features)
         found = self._search(features, directions, images, count)
         if dropout == 0:
             return found
-        kept = (torch.rand(found.shape) >= dropout).to(found.device)
-        picked, short = first_kept(found, kept, self.neighbours)
-        if len(short) and count < available:
+        kept = torch.rand(found.shape, device=found.device) >= dropout
+        picked = first_kept(found, kept, self.neighbours)
+        if not again or count == available:
+            return picked
+        short = (kept.sum(1) < self.neighbours).nonzero()[:, 0]
+        if len(short):
             more = self._rest(directions, short, found[short], size)
-            coins = (torch.rand(more.shape) >= dropout).to(found.device)
-            picked[short], _ = first_kept(
+            coins = torch.rand(more.shape, device=found.device) >= dropout
+            picked[short] = first_kept(
                 torch.cat([found[short], more], 1), torch.cat([kept[short], coins], 1), self.neighbours
             )
         return picked
