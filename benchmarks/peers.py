@@ -10,7 +10,6 @@ import argparse
 import ctypes
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,12 +18,13 @@ from pathlib import Path
 
 import search
 import torch
+from page import compared
 
 from redoubt import registry
 from redoubt.data import sources, store
 from redoubt.networks import _peers as peers
 from redoubt.probes import timing
-from redoubt.probes._turns import in_turn, ratio
+from redoubt.probes._turns import in_turn
 from redoubt.study.catalog import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,20 +76,6 @@ def built(name: str, after: tuple[str, ...], images: torch.Tensor, **options) ->
     made = made.to(images.device, memory_format=torch.channels_last)
     made.set_peers(images)
     return made
-
-
-def compared(what: str, times: dict[str, list[float]], base: str, facts: dict[str, str]) -> list[dict]:
-    """Return a row for each side of a comparison; ratios are medians of those to `base` measured beside it."""
-    return [
-        {
-            "what": f"{what}, {name}",
-            "value": 1000 * statistics.median(taken),
-            "unit": "ms",
-            "ratio": ratio(taken, times[base]),
-            "facts": facts.get(name, ""),
-        }
-        for name, taken in times.items()
-    ]
 
 
 def resnet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dict]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import page
 import peers
 import plain
 import torch
@@ -248,13 +249,6 @@ def demo_rows(start: float) -> list[dict]:
     ]
 
 
-def markdown(rows: list[dict], where: str) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [f"# Speed on {where}", "", "| what | value | unit | ratio | facts |", "| --- | ---: | --- | ---: | --- |"]
-    lines += [f"| {r['what']} | {r['value']:.4g} | {r['unit']} | {r['ratio']:.2f} | {r['facts']} |" for r in rows]
-    return "\n".join(lines) + "\n"
-
-
 def main() -> int:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -271,12 +265,7 @@ def main() -> int:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
     device = next(model.parameters()).device.type
     where = f"{device}, {THREADS} threads, {platform.machine()}, torch {torch.__version__}, LeNet on {data.name}"
-    text = markdown(rows, where)
-    print(text)
-    folder = ROOT / "benchmarks/results"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{device}.md").write_text(text)
-    (folder / f"{device}.json").write_text(json.dumps({"where": where, "rows": rows}, indent=1) + "\n")
+    page.write(rows, where, ROOT / "benchmarks/results", device)
     return 0
 
 
