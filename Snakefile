@@ -12,7 +12,7 @@ from redoubt.graph import failures, project, snapshot
 if workflow.is_main_process and (problem := project.misplaced(Path())):
     raise SystemExit(f"error: {problem}")
 # All jobs of a run use rules, config and code as they are at its start; each reads this file alone again.
-SOURCES = snapshot.freeze() if workflow.is_main_process else snapshot.ROOT
+SOURCES = snapshot.freeze(changes=config) if workflow.is_main_process else snapshot.ROOT
 
 
 include: str(Path(SOURCES, "workflow/rules/targets.smk").absolute())

@@ -3,10 +3,21 @@
 Rules of the workflow pass wildcards ("{model}") in the place of ids.
 """
 
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1]
+"""Folder that holds the package `redoubt` that is running."""
+OWN = "redoubt_own"
+"""Package of the users' files that a run copies beside `redoubt`: `net.py` of a study is `redoubt_own.<study>.net`."""
+
 SUFFIXES = {"table": ("csv", "md"), "figure": ("csv", "svg", "png")}
 """Of the files of an artifact, by its kind."""
+CONFIG = "config/config.yaml"
 LOOKS = "config/looks.yaml"
 SUITES = "config/suites.yaml"
+OUTSIDE = "config/outside.json"  # in the copy of the sources that a run uses: where files outside the repository lie
 MODEL_FILES = ("weights.safetensors", "model.json", "history.csv", "trace.parquet")
 
 
@@ -94,3 +105,33 @@ def scorecard_files(scale: str) -> dict[str, str]:
 def report_file(scale: str) -> str:
     """Return the page of the report."""
     return f"results/{scale}/report/index.html"
+
+
+@cache
+def package_folder(top: str, source: Path = SOURCE) -> Path | None:
+    """Return the folder that holds a top module or package: `source`, or wherever Python finds that of others."""
+    if top in ("redoubt", OWN):
+        return source
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).parent
+    return Path(spec.origin).parent if spec.has_location and spec.origin else None
+
+
+def module_file(name: str, source: Path = SOURCE) -> Path | None:
+    """Return the file of a module, given its full name, or None when there is none; nothing is imported.
+
+    Args:
+        name: such as `redoubt.attacks.fgs`.
+        source: folder of our own package: `src`, or the copy of it that a run uses.
+    """
+    parts = name.split(".")
+    if (folder := package_folder(parts[0], source)) is None:
+        return None
+    base = folder.joinpath(*parts)
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)

@@ -7,12 +7,14 @@ that its kind asks for. Looking a method up imports that module alone, so a step
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
+from redoubt.layout import OWN
 from redoubt.records import Strict, explain
 
 PARTS = {
@@ -89,3 +91,23 @@ class Named(Protocol):
 def chosen(kind: str, named: Named) -> tuple[ModuleType, Any]:
     """Return module and checked parameters of a method, defaults filled in."""
     return method(kind, named.name), parameters(kind, named.name, named.parameters)
+
+
+# -- code of users -----------------------------------------------------------------------------------------------------
+
+
+def own_module(study: str, path: str) -> str:
+    """Return the name of the module that a file of a study of the user's is while a run goes on."""
+    return f"{OWN}.{study.replace('-', '_')}.{Path(path).stem}"
+
+
+def code_of(kind: str, named: Named) -> list[str]:
+    """Return the modules of a method that an entry names: its own, and that of a user's network."""
+    own = named.parameters["module"] if (kind, named.name) == ("networks", "own") else ""
+    return [module_name(kind, named.name), *filter(None, [own.partition(":")[0]])]
+
+
+def add(source: Path) -> None:
+    """Let the files of users in a copy of the sources, `<source>/redoubt_own`, be imported."""
+    if (place := str(source.absolute())) not in sys.path:
+        sys.path.append(place)

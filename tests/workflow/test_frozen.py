@@ -7,6 +7,7 @@ import time
 from redoubt_tree import MODELS, environment
 
 from redoubt.graph import snapshot as frozen
+from redoubt.study import outside
 
 SCALE = "config/scales/demo.yaml"
 FGS = "src/redoubt/attacks/fgs.py"
@@ -61,6 +62,6 @@ def test_equal_sources_are_one_copy_and_other_ones_another(tmp_path, monkeypatch
     (root / "config/a.txt").write_text("2")
     second = frozen.freeze(root)
     assert second != first and (first / "config/a.txt").read_text() == "1"
-    os.utime(first, (0, time.time() - frozen.KEEP_SECONDS - 60))
+    os.utime(first, (0, time.time() - outside.KEEP_SECONDS - 60))
     frozen.freeze(root)
     assert [path.name for path in first.parent.iterdir()] == [second.name], "no old copy, no unfinished one"

@@ -58,6 +58,15 @@ def option(name):
     )
 
 
+def given_weights(wildcards):
+    """Return the option for a user's file of weights that a training starts from; where it lies changes no result."""
+    file = layout.model_file(
+        SCALE, wildcards.model, wildcards.seed, "weights.safetensors"
+    )
+    given = JOBS.makers[file].weights
+    return shlex.join(["--weights", given]) if given else ""
+
+
 def growing(amount):
     """Return a resource (memory, time) that grows with every retry."""
     return lambda wildcards, attempt: amount * attempt

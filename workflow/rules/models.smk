@@ -20,6 +20,7 @@ rule pretrain:
         device=DEVICE,
         mem_mb=growing(8000),
         runtime=growing(1440),
+        weights=given_weights,
     params:
         version=of("pretrain", "version"),
         entry=text("pretrain"),
@@ -28,7 +29,7 @@ rule pretrain:
         start=option("start"),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.train --entry {params.entry:q} --seed {wildcards.seed} --data {params.data} "
-        "--preprocessing {input.preprocessing} --folder {params.folder} {params.start} --device {resources.device} "
+        "--preprocessing {input.preprocessing} --folder {params.folder} {params.start} {resources.weights} --device {resources.device} "
         "--threads {threads} > {log} 2>&1"
 
 

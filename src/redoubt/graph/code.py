@@ -14,11 +14,13 @@ import io
 import tokenize
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).resolve().parents[2]
+from redoubt.layout import OWN, SOURCE, module_file
+
+__all__ = ["SOURCE", "closure", "digest", "imported", "meaning", "module_file"]
+
 WITHOUT_MEANING = {
     "redoubt.errors": "wording of failures; a failed job has no result",
     "redoubt.progress": "bars on a terminal",
@@ -34,29 +36,6 @@ WORDS = {"Field": "description", "add_argument": "help"}
 """Arguments that only people read, by the function that takes them."""
 _ENDS = ("<NEWLINE>", "<INDENT>", "<DEDENT>")
 _LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER)
-
-
-@cache
-def _package(top: str, source: Path) -> Path | None:
-    """Return the folder that holds a top package: our own sources, or wherever Python finds a plug-in's."""
-    if top == "redoubt":
-        return source
-    spec = find_spec(top)
-    return Path(spec.origin).parents[1] if spec and spec.origin and spec.submodule_search_locations else None
-
-
-def module_file(name: str, source: Path = SOURCE) -> Path | None:
-    """Return the file of a module, given its full name, or None when there is none.
-
-    Args:
-        name: such as `redoubt.attacks.fgs`.
-        source: folder of our own package: `src`, or the copy of it that a run uses.
-    """
-    parts = name.split(".")
-    if (folder := _package(parts[0], source)) is None:
-        return None
-    base = folder.joinpath(*parts)
-    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
 
 
 def imported(name: str, tree: ast.Module, is_package: bool, types: bool = True) -> Iterator[str]:
@@ -95,8 +74,9 @@ def _direct(name: str, source: Path) -> frozenset[str]:
     parts = name.split(".")
     parents = {".".join(parts[:end]) for end in range(1, len(parts))}
     assert file is not None, name
-    found = imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py", types=False)
-    return frozenset({*found, *parents})
+    found = set(imported(name, ast.parse(file.read_bytes()), file.name == "__init__.py", types=False))
+    beside = {f"{parts[0]}.{parts[1]}.{other}" for other in found} if parts[0] == OWN else set()
+    return frozenset({*found, *beside, *parents})
 
 
 def _means_nothing(name: str) -> bool:
@@ -134,6 +114,11 @@ def _text_digest(name: str, source: Path) -> str:
     file = module_file(name, source)
     assert file is not None, name
     text = "" if name == FRONT else file.read_text(encoding="utf-8")
+    return _meaning_digest(text)
+
+
+@cache
+def _meaning_digest(text: str) -> str:
     return hashlib.sha256(meaning(text).encode()).hexdigest()
 
 

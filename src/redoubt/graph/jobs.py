@@ -19,6 +19,7 @@ from redoubt.files import entry_digest, file_digest
 from redoubt.graph import code
 from redoubt.metrics.interface import read
 from redoubt.study.catalog import Catalog
+from redoubt.study.entries.base import Method
 from redoubt.study.entries.model import ModelEntry
 from redoubt.study.needs import Model
 
@@ -50,6 +51,7 @@ class Job:
         modules: those that it runs; it depends on all that they import.
         entry: what decides its result beside code and inputs, as JSON data.
         version: digest of its code and of the files of the repository that it reads.
+        weights: file of a user's that a training starts from; its digest is in the entry.
     """
 
     step: str
@@ -65,6 +67,7 @@ class Job:
     attack: str | None = None
     study: str | None = None
     artifact: str | None = None
+    weights: str | None = None
 
     @property
     def name(self) -> str:
@@ -92,11 +95,13 @@ class Jobs:
 
     Args:
         catalog: all studies at one scale.
-        source: folder that holds the package `redoubt`, whose text decides the versions of jobs.
+        source: folder that holds the package `redoubt`, whose text decides the versions of jobs; that of the catalog
+            where it has files of users, else that of the running code, when None.
     """
 
-    def __init__(self, catalog: Catalog, source: Path = code.SOURCE) -> None:
-        self.catalog, self.scale, self._source = catalog, catalog.config.scale, source
+    def __init__(self, catalog: Catalog, source: Path | None = None) -> None:
+        self.catalog, self.scale = catalog, catalog.config.scale
+        self._source = source or (catalog.sources / "src" if catalog.homes else code.SOURCE)
         steps = (self._downloads, self._prepared, self._trainings, self._attacks, self._artifacts, self._pages)
         self._jobs = {job.name: job for step in steps for job in step()}
 
@@ -144,7 +149,7 @@ class Jobs:
     # -- one step after the other --------------------------------------------------------------------------------------
 
     def _version(self, modules: tuple[str, ...], files: tuple[str, ...] = ()) -> str:
-        contents = [file_digest(self.catalog.root / file) for file in files]
+        contents = [file_digest(self.catalog.sources / file) for file in files]
         return entry_digest([code.digest(*modules, source=self._source), *contents])
 
     def _job(
@@ -191,6 +196,7 @@ class Jobs:
                     dataset=model.dataset,
                     model=model.id,
                     seed=seed,
+                    weights=model.weights,
                 )
 
     def _attacks(self) -> Iterator[Job]:
@@ -268,7 +274,7 @@ class Jobs:
             (layout.report_file(scale),),
             (
                 *(str(file.absolute()) for file in templates if file.is_file()),
-                *(file for file in worlds if (catalog.root / file).is_file()),
+                *(file for file in worlds if (catalog.sources / file).is_file()),
             ),
             inputs={
                 "scorecard": scorecard["scorecard"],
@@ -293,6 +299,6 @@ def preprocessing_of(model: Model) -> str:
 
 def _parts(entry: ModelEntry) -> list[str]:
     """Return the modules that build a model: its defense's too where that changes the network."""
-    parts = [("networks", entry.network.name), ("preprocessing", entry.preprocessing.name)]
-    parts += [("defenses", entry.defense.name)] if entry.defense.changes else []
-    return [registry.module_name(kind, name) for kind, name in parts]
+    parts: list[tuple[str, Method]] = [("networks", entry.network), ("preprocessing", entry.preprocessing)]
+    parts += [("defenses", entry.defense)] if entry.defense.changes else []
+    return [module for kind, method in parts for module in registry.code_of(kind, method)]

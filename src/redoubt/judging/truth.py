@@ -51,7 +51,7 @@ def printed(found: Catalog, published: Mapping[str, str]) -> dict[Key, float]:
     """
     result: dict[Key, float] = {}
     for (study, artifact), drawn in found.artifacts.items():
-        numbers = read_published(published[study], found.root)
+        numbers = read_published(published[study], found.sources)
         for each in drawn.asked("samples"):
             cell = (artifact, str(each.cell.get("row")), str(each.cell.get("column")))
             if cell in numbers and each.along is None:

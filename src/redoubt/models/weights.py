@@ -48,16 +48,17 @@ def load(network: torch.nn.Module, path: Path | str) -> None:
         RedoubtError: the file is missing or damaged, is not the one that a `model.json` beside it describes, or holds
             other tensors than the network has.
     """
-    _fill(network, read(path), path)
+    fill(network, read(path), path)
 
 
-def adopt(network: torch.nn.Module, path: Path | str, adopter: Callable[[torch.nn.Module, State], None]) -> None:
+def adopt(
+    network: torch.nn.Module, state: State, path: Path | str, adopter: Callable[[torch.nn.Module, State], None]
+) -> None:
     """Fill a network by `adopter` from the weights of its start, whose network may have other tensors.
 
     Raises:
-        RedoubtError: the file is missing, damaged, or holds tensors that do not fit.
+        RedoubtError: the tensors do not fit; the message names the file.
     """
-    state = read(path)
     try:
         adopter(network, state)
     except (RuntimeError, KeyError) as error:
@@ -165,7 +166,7 @@ def load_preprocessing(layer: torch.nn.Module, named: Method, path: Path | str, 
         )
     if data is not None and facts["data"] != data:
         raise RedoubtError(f"{path}: was fitted on other data than these{remedy}")
-    _fill(layer, state, path)
+    fill(layer, state, path)
     return digest
 
 
@@ -208,7 +209,12 @@ def _check_sha256(content: bytes, path: Path) -> None:
         )
 
 
-def _fill(module: torch.nn.Module, state: State, path: Path | str) -> None:
+def fill(module: torch.nn.Module, state: State, path: Path | str) -> None:
+    """Fill a module from tensors by name.
+
+    Raises:
+        RedoubtError: they are not the tensors that the module has; the message names the file.
+    """
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if expected != found:

@@ -38,7 +38,7 @@ def claims(found: catalog.Catalog, results: Path) -> list[decided.Row]:
     """Return the rows of all claims: what our numbers say and what the printed ones do, by dataset and by check."""
     rows: list[decided.Row] = []
     ours = Finished(found, results)
-    printed = {study: Printed(read_published(published_file(study), found.root)) for study in found.studies}
+    printed = {study: Printed(read_published(published_file(study), found.sources)) for study in found.studies}
     for (study, key), claim in found.claims.items():
         rows += decided.rows(study, key, claim, ours, printed[study])
     return rows

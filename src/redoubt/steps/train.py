@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preprocessing", type=Path, required=True, help="file of what preprocessing learned from it")
     parser.add_argument("--folder", type=Path, required=True, help="where the four files go")
     parser.add_argument("--start", type=Path, nargs="?", help="weights that training starts from, if any")
+    parser.add_argument("--weights", type=Path, help="in its place: a user's file of weights, which the entry knows")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--resume", type=Path, default=Path("results/.resume"), help="where unfinished runs are kept")
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.data,
         options.preprocessing,
         options.folder,
-        options.start,
+        options.start or options.weights,
         options.device,
         options.threads,
         options.resume,

@@ -240,7 +240,7 @@ class Artifacts:
         """Refuse a printed number that no table will set beside ours."""
         for study in self.files.studies:
             file = published_file(study)
-            for (artifact, row, column), printed in read_published(file, self.files.root).items():
+            for (artifact, row, column), printed in read_published(file, self.files.sources).items():
                 known(artifact, self.files.studies[study].artifacts, f"{file}: artifact")
                 cell = self._find(study, artifact, {"row": row, "column": column}, "published", file)
                 metric = cell.get("metric")  # a setting has none

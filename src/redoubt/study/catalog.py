@@ -148,7 +148,7 @@ class Catalog(Files):
         sizes = [
             [
                 raw.attacks[place.attack].select.model_dump() if place.attack else None,
-                models[place.model].training.track.model_dump(),
+                models[place.model].schedule.track.model_dump(),
                 models[place.model].seeds,
             ]
             for check in claim.checks
@@ -160,7 +160,7 @@ class Catalog(Files):
     @cached_property
     def _printed(self) -> dict[str, list[list[Any]]]:
         """The printed numbers of each study, by artifact, row and column, read once for all of its claims."""
-        numbers = {study: read_published(published_file(study), self.root) for study in self.studies}
+        numbers = {study: read_published(published_file(study), self.sources) for study in self.studies}
         return {study: [[*key, number.value] for key, number in sorted(own.items())] for study, own in numbers.items()}
 
     def report_entry(self) -> dict[str, Any]:
@@ -240,4 +240,6 @@ def load(
         RedoubtError: one line that names file, key and what was expected.
     """
     files = read(Path(root), changes or {}, os.environ if environment is None else environment, results)
+    if files.homes:
+        registry.add(files.sources / "src")
     return Catalog(**vars(files)).check()

@@ -10,14 +10,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from redoubt.records import Count, Strict
 from redoubt.study.entries.artifact import Declared, Look, Verdict
 from redoubt.study.entries.attack import Attack
-from redoubt.study.entries.model import Training
+from redoubt.study.own import Method, Own
 
 Id = Annotated[
     str,
     Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$", max_length=100, description="lower case, fields joined by hyphens"),
 ]
 StudyId = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=100)]
-Method = str | dict[str, Any]
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -64,22 +63,33 @@ class Config(Strict):
     verdict: Verdict = Verdict()
 
 
-class Baseline(Strict):
-    """A model trained from scratch."""
+class Baseline(Own):
+    """A model trained from scratch, or from the user's weights."""
 
     dataset: str = Field(description="name of a dataset")
-    network: Method = Field(description="name of a network, or a mapping of its name and parameters")
+    network: Method | None = Field(None, description="name of a network, or a mapping of its name and parameters")
     preprocessing: Method = Field("identity", description="first layer of the model: a name, or name and parameters")
-    training: Training
     labels: dict[str, str] = Field({}, description="what tables and legends call it: dataset, network, method")
     seeds: Seeds = Field([0], description="one run for each")
 
+    def problem(self) -> str | None:
+        """Return what is wrong with the way in which the model comes to be, or None."""
+        if self.network is None and self.module is None:
+            return "network: this key is required, or module"
+        return self.own_problem(self.network)
 
-class Defended(Strict):
+
+class Defended(Own):
     """A model that a defense makes: from another model, its `start`, or from scratch, as a baseline is made."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["start"]}, {"required": ["dataset", "network"]}]}
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["start"]},
+                {"required": ["dataset", "network"]},
+                {"required": ["dataset", "module"]},
+            ]
+        }
     )
 
     start: Id | None = Field(None, description="model whose weights, network and preprocessing it starts from")
@@ -88,20 +98,24 @@ class Defended(Strict):
     preprocessing: Method | None = Field(
         None, description="from scratch: first layer of the model, a name, or name and parameters; identity when null"
     )
-    defense: str = Field(description="name of a defense")
+    defense: str = Field("clean", description="name of a defense")
     parameters: dict[str, Any] = Field({}, description="parameters of the defense")
-    training: Training
     labels: dict[str, str] = Field({}, description="what tables and legends call it, over those of its start")
     seeds: Seeds = Field([0], description="one run for each, from the start's first seed")
 
     def problem(self) -> str | None:
         """Return what is wrong with the way in which the model comes to be, or None."""
+        own = [key for key in ("module", "weights") if getattr(self, key) is not None]
+        if self.start is not None and own:
+            return f"{own[0]} and start are given; give one"
+        if self.weights is None and "defense" not in self.model_fields_set:
+            return "defense: this key is required, unless there are weights"
         given = [key for key in ("dataset", "network", "preprocessing") if getattr(self, key) is not None]
         if self.start is not None and given:
             return f"{given[0]} comes with the start; give start, or dataset and network"
-        if self.start is None and not {"dataset", "network"} <= set(given):
+        if self.start is None and (self.dataset is None or (self.network is None and self.module is None)):
             return "this model starts from nothing; give start, or dataset and network"
-        return None
+        return self.own_problem(self.network)
 
 
 class Source(Strict):

@@ -36,7 +36,10 @@ GROUP = r"^\$([a-z0-9.-]+)$"
 _VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _METHODS = ("defense", "attack", "probe", "plot")  # what `parameters` belong to
 _NAMED = ("network", "preprocessing")  # methods that stand with their parameters in one mapping
-_ORIGIN = ({"start"}, {"dataset", "network", "preprocessing"})  # two ways in which a model begins
+_OWN = {"module", "arguments"}  # a network of the user's
+_SCRATCH = {"dataset", "network", "preprocessing", "weights"} | _OWN
+_ORIGINS = (({"start"}, _SCRATCH), (_SCRATCH, {"start"}), ({"network"}, _OWN), ({"module"}, {"network"} | _OWN))
+"""Keys by which a model begins, and those that go where one of them is said."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def _merged(name: str, entries: Mapping[str, Written], where: str) -> dict[str, 
 def _without_replaced(base: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of `base` that go with those over it: none of another method or origin, and no seeds."""
     gone = {"parameters"} if any(key in base and own.get(key, base[key]) != base[key] for key in _METHODS) else set()
-    for one, other in (_ORIGIN, _ORIGIN[::-1]):
+    for one, other in _ORIGINS:
         if one & own.keys():
             gone |= other
     gone |= {"seeds"} | {key for key in _NAMED if _names_another(base.get(key), own.get(key))}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
-from redoubt.layout import LOOKS, SUITES, changes_file, scale_file, study_file
+from redoubt.layout import CONFIG, LOOKS, SUITES, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
 from redoubt.study import suites
 from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study, Suites
 from redoubt.study.expand import LISTS, expanded, resolved, with_groups
+from redoubt.study.outside import settled
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
 
@@ -35,6 +36,8 @@ class Files:
     root: Path = field(default_factory=Path)
     results: Path | None = None  # folder that `results/` lies in, where that is not `root`
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    sources: Path = field(default_factory=Path)  # `root`, or the copy of its sources that holds files of users too
+    homes: dict[str, str] = field(default_factory=dict)  # of studies that name files: what their paths are relative to
 
     def changed(self, study: str, key: str, raw: Any, kind: str, where: str) -> Any:
         """Return one of the `models` or `attacks` (`kind`) of a study as the scale changes it."""
@@ -97,28 +100,37 @@ def _check_patterns(scale: str, name: str, study: Study, changes: Changes) -> No
                         raise RedoubtError(f"{where}: {pattern!r} matches none of the {key} of {name}")
 
 
+def asked(root: Path, changes: Mapping[str, Any]) -> Config:
+    """Return `config/config.yaml` with `changes` of its keys.
+
+    Raises:
+        RedoubtError: one line that names file, key and what was expected.
+    """
+    given = read_yaml(root, CONFIG) or {}
+    if isinstance(given, Mapping):
+        given = merged(given, changes)
+    check_plain(given, CONFIG)
+    return typed(Config, given, CONFIG)
+
+
 def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str], results: Path | None) -> Files:
     """Read all config files; `changes` are keys of `config/config.yaml` and their values.
 
     Raises:
         RedoubtError: one line that names file, key and what was expected.
     """
-    file = "config/config.yaml"
-    given = read_yaml(root, file) or {}
-    if isinstance(given, Mapping):
-        given = merged(given, changes)
-    check_plain(given, file)
-    config = typed(Config, given, file)
-    known(config.scale, sorted(path.stem for path in (root / "config/scales").glob("*.yaml")), f"{file}: scale")
-    scale = typed(Scale, read_yaml(root, scale_file(config.scale)), scale_file(config.scale))
-    studies, own, shared = {}, {}, read_suites(root)
+    config = asked(root, changes)
+    sources, homes = settled(root, config.studies)
+    known(config.scale, sorted(path.stem for path in (sources / "config/scales").glob("*.yaml")), f"{CONFIG}: scale")
+    scale = typed(Scale, read_yaml(sources, scale_file(config.scale)), scale_file(config.scale))
+    studies, own, shared = {}, {}, read_suites(sources)
     for name in config.studies:
-        if not (root / study_file(name, "study")).is_file():
-            raise RedoubtError(f"{file}: studies: {name!r}: there is no {study_file(name, 'study')}")
-        studies[name] = read_study(root, name)
+        if not (sources / study_file(name, "study")).is_file():
+            raise RedoubtError(f"{CONFIG}: studies: {name!r}: there is no {study_file(name, 'study')}")
+        studies[name] = read_study(sources, name)
         place = changes_file(config.scale, name)
-        own[name] = typed(Changes, read_yaml(root, place), place) if (root / place).is_file() else Changes()
+        own[name] = typed(Changes, read_yaml(sources, place), place) if (sources / place).is_file() else Changes()
         studies[name] = suites.with_suites(name, studies[name], shared, own[name].adaptive)
         _check_patterns(config.scale, name, studies[name], own[name])
-    looks = typed(Looks, read_yaml(root, LOOKS), LOOKS) if (root / LOOKS).is_file() else Looks()
-    return Files(config, scale, studies, own, looks, root, results, environment)
+    looks = typed(Looks, read_yaml(sources, LOOKS), LOOKS) if (sources / LOOKS).is_file() else Looks()
+    return Files(config, scale, studies, own, looks, root, results, environment, sources, homes)

@@ -8,6 +8,7 @@ from redoubt import registry
 from redoubt.data import sources
 from redoubt.errors import RedoubtError
 from redoubt.layout import data_folder, scale_file, study_file
+from redoubt.study import outside
 from redoubt.study.config import Baseline, Defended
 from redoubt.study.entries.model import ModelEntry, Training
 from redoubt.study.files import Files
@@ -24,7 +25,7 @@ def models(files: Files, mirrors: list[str]) -> dict[str, Model]:
             if key in result:
                 raise RedoubtError(f"{where}: this id is taken by a model of study {result[key].study}")
             asked: Baseline | Defended = files.changed(name, key, raw, "models", where)
-            if isinstance(asked, Defended) and (problem := asked.problem()) is not None:
+            if (problem := asked.problem()) is not None:
                 raise RedoubtError(f"{where}: {problem}")
             start = getattr(asked, "start", None)
             if start is not None and start not in result:
@@ -36,7 +37,8 @@ def models(files: Files, mirrors: list[str]) -> dict[str, Model]:
 def _model(
     files: Files, mirrors: list[str], key: str, study: str, raw: Baseline | Defended, start: Model | None, where: str
 ) -> Model:
-    dataset, network, preprocessing = _inherited(start) if start else _from_scratch(files, raw, where)
+    dataset, network, preprocessing = _inherited(start) if start else _from_scratch(files, study, raw, where)
+    given = outside.weights(files.homes[study], raw.weights, where) if raw.weights is not None else None
     defense = _defense(raw, network["name"], start, where) if isinstance(raw, Defended) else {"name": "clean"}
     entry = {
         "id": key,
@@ -44,14 +46,15 @@ def _model(
         "network": network,
         "preprocessing": preprocessing,
         "defense": defense,
-        "training": _probed(raw.training, where),
+        "training": _probed(raw.schedule, where),
         "start": start.id if start else None,
+        "weights": given[1] if given else None,
     }
     labels = {**(start.labels if start else {}), **raw.labels}
     missing = files.cut(study, key) or (start.missing if start else _unavailable(files, mirrors, dataset))
     step = "defend" if isinstance(raw, Defended) else "pretrain"
     made = ModelEntry.parse(entry, where)
-    return Model(key, study, made, labels, tuple(raw.seeds), made.start, missing, step)
+    return Model(key, study, made, labels, tuple(raw.seeds), made.start, missing, step, given[0] if given else None)
 
 
 def _inherited(start: Model) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -59,7 +62,9 @@ def _inherited(start: Model) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return entry.dataset, entry.network.model_dump(), entry.preprocessing.model_dump()
 
 
-def _from_scratch(files: Files, raw: Baseline | Defended, where: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _from_scratch(
+    files: Files, study: str, raw: Baseline | Defended, where: str
+) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return dataset, network and preprocessing of a model that starts from nothing, with what the scale puts in."""
     scale, file = files.scale, scale_file(files.config.scale)
     given, network = str(raw.dataset), raw.network or ""
@@ -68,6 +73,10 @@ def _from_scratch(files: Files, raw: Baseline | Defended, where: str) -> tuple[s
     known(dataset, sources.SOURCES, place)
     name, parameters = named(network)
     place = f"{where}.network"
+    if raw.module is not None:
+        name, place = "own", f"{where}.module"
+        module = outside.importable(study, raw.module, files.sources, place)
+        parameters = {"module": module, "arguments": raw.arguments}
     if name in scale.networks:
         place = f"{file}: networks.{name}"
         other, changes = named(scale.networks[name])
@@ -84,7 +93,7 @@ def _defense(raw: Defended, network: str, start: Model | None, where: str) -> di
     declared = registry.method("defenses", raw.defense).DECLARES
     if declared.networks is not None and network not in declared.networks:
         raise RedoubtError(f"{where}.defense: {raw.defense} fits {', '.join(declared.networks)} only")
-    if start is None and declared.pretrained:
+    if start is None and raw.weights is None and declared.pretrained:
         raise RedoubtError(f"{where}.start: this key is required; {raw.defense} starts from another model")
     if start is not None and (before := start.entry.defense).changes and before.name != raw.defense:
         raise RedoubtError(

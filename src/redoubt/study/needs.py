@@ -21,6 +21,7 @@ class Model:
     start: str | None
     missing: str | None  # why it cannot be run here; None when it can
     step: str  # the rule that makes it: pretrain (`baselines` of a study) or defend (its `models`)
+    weights: str | None = None  # a user's file that it starts from
 
     @property
     def dataset(self) -> str:

@@ -24,7 +24,7 @@ from redoubt.study.reading import read_yaml
 
 TARGETS = "config/dvc-targets.yaml"
 SHOWN = {"baselines": ("network", "preprocessing", "training"), "models": ("defense", "parameters", "training")}
-OTHERWISE = ("like", "start")
+OTHERWISE = ("like", "start", "module", "weights")
 KINDS = ("train", "attack", "table", "figure")
 _HEADER = "# What dvc.yaml walks over: one stage for each run.\n# Written by `make format`.\n"
 
@@ -95,7 +95,7 @@ def _parameters(jobs: Jobs, job: Job, files: Mapping[str, Mapping[str, Written]]
 def _models_as_written(jobs: Jobs) -> dict[str, dict[str, Written]]:
     """Return the models of every study by id, as its models.yaml has them."""
     places = {name: study_file(name, "models") for name in jobs.catalog.studies}
-    root = jobs.catalog.root
+    root = jobs.catalog.sources
     return {name: written("models", read_yaml(root, place), place) for name, place in places.items()}
 
 

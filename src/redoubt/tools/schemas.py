@@ -134,7 +134,8 @@ def _language(schema: dict[str, Any], section: dict[str, Any]) -> None:
             "description": "name: values; one entry for each combination, with {name} filled in, in its id too",
         },
     }
-    for part in [value["$ref"] for value in own["properties"].values() if "$ref" in value]:
+    kinds = [kind for value in own["properties"].values() for kind in (value, *value.get("anyOf", ()))]
+    for part in [kind["$ref"] for kind in kinds if "$ref" in kind]:
         schema["$defs"][part.rpartition("/")[2]].pop("required", None)  # its other keys may be those of `like`
     needed = {key: own.pop(key) for key in ("required", "oneOf") if key in own}
     own["anyOf"] = [{"required": ["like"]}, needed]

@@ -19,7 +19,7 @@ from redoubt.defenses.interface import BaseDefense, Setting
 from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest, file_digest, json_text, read_json, write_all
 from redoubt.graph import code
-from redoubt.models import weights
+from redoubt.models import given, weights
 from redoubt.models.classifier import Classifier, build, memory_format, moved
 from redoubt.networks._modes import eval_mode
 from redoubt.progress import progress
@@ -53,7 +53,7 @@ def fit(
         data: folder of a published dataset.
         preprocessing: the file of what the entry's preprocessing learned from that dataset.
         folder: where weights.safetensors, history.csv, trace.parquet and model.json go.
-        start: weights that the entry's `start` names.
+        start: weights of the model that the entry's `start` names, or a user's file of its `weights`.
         device_name: auto, cpu or cuda.
         threads: CPU threads.
         resume_root: where unfinished runs keep their state.
@@ -63,7 +63,7 @@ def fit(
     """
     entry = plain(entry)
     schedule = entry.training
-    if (entry.start is None) != (start is None):
+    if (entry.start is None and entry.weights is None) != (start is None):
         raise RedoubtError(f"{entry.id}: its entry starts from {entry.start}, but the weights given are {start}")
     where, meta = device.choose(device_name, threads), read_json(data / "meta.json")
     shape, names = tuple(meta["shape"]), (entry.id, seed)
@@ -139,11 +139,14 @@ def train_digest(meta: dict[str, Any]) -> str:
 def _begin_from(model: Classifier, entry: ModelEntry, start: Path, learned: str, preprocessing: Path) -> None:
     """Fill a model's network from the weights of its start, which must have seen the same preprocessing."""
     adopter = getattr(registry.method("defenses", entry.defense.name), "adopt", None)
-    if adopter is None:
-        weights.load(model.network, start)
+    state = given.read(start, entry.weights) if entry.weights is not None else weights.read(start)
+    if adopter is not None:
+        weights.adopt(model.network, state, start, adopter)
+    elif entry.weights is not None:
+        given.fill(model.network, state, start)
     else:
-        weights.adopt(model.network, start, adopter)
-    if (facts := start.with_name("model.json")).exists():
+        weights.fill(model.network, state, start)
+    if entry.weights is None and (facts := start.with_name("model.json")).exists():
         weights.check_same(read_json(facts), learned, start, preprocessing)
 
 
@@ -210,7 +213,7 @@ def _resume(entry: ModelEntry, seed: int, meta: dict[str, Any], start: Path | No
     """Return where the state is kept: a folder named by all that the result depends on, but for the code."""
     origin = file_digest(start) if start else None
     name = entry_digest([entry, seed, meta["sha256"], origin, learned])
-    modules = [registry.module_name(kind, getattr(entry, key).name) for key, kind in METHODS.items()]
+    modules = [module for key, kind in METHODS.items() for module in registry.code_of(kind, getattr(entry, key))]
     modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
     made_by = f"{torch.__version__} {code.digest(__name__, *modules)}"
     return Resume(root / f"{entry.id}-seed-{seed}-{name}", origin=made_by)

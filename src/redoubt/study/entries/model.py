@@ -97,3 +97,4 @@ class ModelEntry(Entry):
     defense: Defense
     training: Training
     start: str | None = None
+    weights: str | None = Field(None, description="SHA-256 of a user's file of weights that it starts from")
