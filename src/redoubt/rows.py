@@ -27,6 +27,7 @@ safetensors = lazy("safetensors.numpy")
 SEAL = "sha256"  # key of the digest of column names, types and metadata; the pages of rows have checksums
 SHARED = "shared"  # key of the file's metadata under which tensors that all rows have in common are kept
 
+DECIDED_BY = "decided_by"  # column of the id of the attack whose rows an image has, see `redoubt.attacks.worst_of`
 CRAFTED_ON = "crafted_on"  # key of the id of the model that examples were crafted on, where it is another one
 NONFINITE = "nonfinite_gradients"  # key of the share of gradients that were not finite, see `redoubt.attacks`
 

@@ -203,6 +203,26 @@ def test_verdicts_are_words_and_counted(results):
     assert "1 percentage point " in text and "10 % of the published value" in text
 
 
+def test_a_number_that_strong_attacks_lower_is_struck_through_and_said_in_words(results):
+    strong = {"adaptive": "0.125", "adaptive_low": "0.1", "adaptive_high": "0.15", "adaptive_by": "square"}
+    lowered = cell("mlp-reference", "Acc.", "deviates", queries="1234.4", optimality="0.3", **strong)
+    kept = cell("mlp-defended", "Acc.", "deviates", **strong | {"adaptive": "0.99"})
+    for name in ("scorecard.csv", "toy/table-1.csv"):
+        write_rows(results / name, [lowered, kept], COLUMNS)
+    text = report_page(ENTRY, results)
+    told = '<s>97.90 %</s><span class="unseen"> no longer holds: 12.50 % is left by square</span>'
+    assert text.count(told) == 2 and text.count("<s>") == 2  # in the scorecard and in the table
+    assert "10.00 % – 15.00 %" in text and ">0.30</td>" in text and "1\u202f234</td>" in text
+    assert "under strong attacks</b>, with who decided it" in text
+
+
+def test_what_is_left_of_claims_under_strong_attacks(results):
+    write_rows(results / "claims.csv", [CLAIM | {"adaptive_verdict": "not-comparable"}], [*CLAIM, "adaptive_verdict"])
+    page = Page(report_page(ENTRY, results))
+    text = " ".join(" ".join(page.text).replace("\xa0", " ").split())
+    assert "under strong attacks ○ not-comparable" in text
+
+
 def test_several_runs_show_their_deviation_and_what_the_interval_is_over(results):
     several = {"seeds": "3", "std": "0.0021", "published_std": "0.001", "over": "test images and training runs"}
     kept = cell("mlp-reference", "Acc.", "reproduced", margin="0.005", **several)

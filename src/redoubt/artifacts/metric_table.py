@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from redoubt.artifacts._markdown import called, table
 from redoubt.artifacts.interface import Drawing, Inputs
-from redoubt.judging.cells import COLUMNS, Cell, cell, shown, with_spread
+from redoubt.judging.adaptive import adaptive
+from redoubt.judging.cells import COLUMNS, Adaptive, Cell, cell, shown, with_spread
 from redoubt.judging.paper import Paper
 from redoubt.judging.tables import frame
 from redoubt.judging.verdicts import judge
@@ -126,9 +127,22 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
             missing, images = measured_rows(column, model, inputs)
             repeats = f"repeats {options.repeats}" if options.repeats else column.not_counted(model)
             printed = paper.prints(model, column.label, column.apart, repeats)
-            cells.append(cell(entry, (model, column.label), column.metric, images, missing, printed))
+            strong = _strong(entry, model, column, images, inputs)
+            cells.append(cell(entry, (model, column.label), column.metric, images, missing, printed, strong))
     judged = judge(entry, cells, paper.block)
     return Drawing(frame(Cell, judged), text=markdown(entry, judged))
+
+
+def _strong(
+    entry: ArtifactEntry[Parameters], model: str, column: Column, own: pd.DataFrame | None, inputs: Inputs
+) -> Adaptive | None:
+    """Return what strong attacks leave of a cell, None where none answer it."""
+    answer = entry.answered(model, column.label)
+    if answer is None or column.attack is None:
+        return None
+    if (reason := inputs.missing(model, answer.attack)) is not None:
+        return Adaptive(adaptive_reason=reason)
+    return adaptive(column.metric, own, picked(inputs.rows(model, answer.attack), answer.where), column.attack)
 
 
 def markdown(entry: ArtifactEntry[Parameters], cells: list[Cell]) -> str:
@@ -141,6 +155,8 @@ def markdown(entry: ArtifactEntry[Parameters], cells: list[Cell]) -> str:
         "",
         "Cells: paper → ours ± deviation between runs [95 % interval], difference, n images, verdict.",
     ]
+    if any(cell.adaptive is not None for cell in cells):
+        notes[-1] += " A second arrow leads to what strong attacks leave; where that is worse, ours is struck through."
     notes += [f"- intervals are over {over}" for over in dict.fromkeys(cell.over for cell in cells if cell.over)]
     notes += [f"- not run: {reason}" for reason in dict.fromkeys(_reasons(cells))]
     return table(entry, [*options.show, *(column.label for column in options.columns)], rows, notes)
@@ -158,8 +174,18 @@ def _text(cell: Cell) -> str:
     interval = f"[{shown(metric, cell.ci_low)}, {shown(metric, cell.ci_high)}]"
     sign = "" if cell.difference is None or cell.difference < 0 else "+"
     difference = sign + shown(metric, cell.difference)
-    ours = f"**{with_spread(metric, cell.reproduced, cell.std)}**"
+    number = with_spread(metric, cell.reproduced, cell.std)
+    ours = f"~~{number}~~" if cell.worse else f"**{number}**"
     runs = f", {cell.seeds} runs" if cell.seeds > 1 else ""
     verdict = f"({cell.verdict})" if cell.not_counted else cell.verdict
     margin = f", margin {shown(metric, cell.margin)}" if cell.margin is not None else ""
-    return f"{paper} → {ours} {interval}, {difference}{margin}, n={cell.n}{runs}, {verdict}"
+    return f"{paper} → {ours} {interval}, {difference}{margin}, n={cell.n}{runs}, {verdict}{_left(cell)}"
+
+
+def _left(cell: Cell) -> str:
+    """Return what strong attacks leave, in words; nothing where that is not known."""
+    if cell.adaptive is None:
+        return ""
+    interval = f"[{shown(cell.metric, cell.adaptive_low)}, {shown(cell.metric, cell.adaptive_high)}]"
+    by = f" by {cell.adaptive_by}" if cell.adaptive_by else ""
+    return f" → **{shown(cell.metric, cell.adaptive)}** {interval}, n={cell.adaptive_n}{by}"

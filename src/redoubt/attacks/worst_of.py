@@ -24,6 +24,7 @@ from redoubt.attacks import interface
 from redoubt.errors import RedoubtError
 from redoubt.lazily import np, pd
 from redoubt.records import Strict
+from redoubt.rows import DECIDED_BY
 
 NEEDS = "finished rows of other attacks"
 THREAT = "that of the attacks that it reads"
@@ -31,7 +32,7 @@ COST = "none"
 ENGINES = ("redoubt",)
 SWEEP = None  # that of the attacks that it reads
 
-MEMBER, QUERIES = "decided_by", "queries"
+MEMBER, QUERIES = DECIDED_BY, "queries"
 COLUMNS = ("label", "clean_label", "adversarial_label", "success", "l2", "linf", "x_l2", "x_linf", "loss", "detected")
 
 

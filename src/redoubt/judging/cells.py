@@ -43,8 +43,8 @@ class Found(Strict):
     reason: str | None = None
 
 
-class Cell(Strict):
-    """A cell of a table; its fields are the columns of the file, in their order.
+class Judged(Strict):
+    """A printed number beside the reproduced one.
 
     Attributes:
         published, published_std: the printed number, and its standard deviation where the paper prints one.
@@ -83,6 +83,41 @@ class Cell(Strict):
     not_counted: str | None = None
     verdict: Judgement
     reason: str | None = None
+
+
+class Adaptive(Strict):
+    """What strong attacks of the same threat leave of a number, see `redoubt.judging.adaptive`.
+
+    Attributes:
+        adaptive: the metric over the worst of several attacks, the mean over training runs.
+        adaptive_low, adaptive_high: its 95 % interval.
+        adaptive_n: number of images.
+        adaptive_by: the attack that decided most of the images which the paper's own did not.
+        queries: forward and backward passes of all attacks, the mean over images.
+        optimality: how much of the achievable the paper's own attack found.
+        adaptive_reason: why there is no number, if so.
+    """
+
+    adaptive: float | None = None
+    adaptive_low: float | None = None
+    adaptive_high: float | None = None
+    adaptive_n: int | None = None
+    adaptive_by: str | None = None
+    queries: float | None = None
+    optimality: float | None = None
+    adaptive_reason: str | None = None
+
+
+class Cell(Adaptive, Judged):
+    """A cell of a table; its fields, those of `Judged` first, are the columns of the file, in their order."""
+
+    @property
+    def worse(self) -> bool:
+        """Whether strong attacks leave less of the defense than the paper's attack did."""
+        if self.adaptive is None or self.reproduced is None:
+            return False
+        gain = read(self.metric).GAIN
+        return self.adaptive > self.reproduced if gain else self.adaptive < self.reproduced
 
 
 COLUMNS = list(Cell.model_fields)
@@ -150,6 +185,7 @@ def cell(
     rows: pd.DataFrame | None,
     missing: str | None,
     paper: Print,
+    strong: Adaptive | None = None,
 ) -> Cell:
     """Return one cell of a table, `undecided` where it is to be judged (`redoubt.judging.verdicts`).
 
@@ -162,9 +198,11 @@ def cell(
         rows: attacked images, of all seeds; None when there are none.
         missing: why there are none.
         paper: what it prints.
+        strong: what strong attacks leave, None where none answer the column.
     """
     known: dict[str, Any] = {"study": entry.study, "artifact": entry.id, "row": place[0], "column": place[1]}
     known |= {"metric": metric, "not_counted": paper.not_counted}
+    known |= strong.model_dump() if strong is not None else {}
     if paper.number is not None:
         known |= {"published": paper.number.value, "published_std": paper.number.std, "margin": paper.margin}
     found = _estimated(metric, rows, missing)

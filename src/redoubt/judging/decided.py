@@ -2,16 +2,17 @@
 
 A row of a claim on all datasets has `all` in `dataset` and nothing in `check`; a row of one dataset has nothing in
 `check`. `verdict` is on the paper's claim: `not-comparable` where our numbers may not be held against the paper's;
-`here` is what our numbers say as they stand.
+`here` is what our numbers say as they stand; `adaptive_verdict` what is left of it under strong attacks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from redoubt.judging.claims import ALL, Decision, Outcome, Verdict, decide
-from redoubt.judging.evidence import Evidence
+from redoubt.judging.evidence import UNANSWERED, Evidence
 from redoubt.judging.tables import read_records
 from redoubt.records import Strict
 from redoubt.study.claims import Resolved
@@ -33,6 +34,7 @@ class Row(Strict):
     verdict: Verdict
     here: Verdict | None = None
     published_verdict: Verdict
+    adaptive_verdict: Verdict | None = None
     effect: float | None = None
     p: float | None = None
     adjusted: float | None = None
@@ -47,21 +49,29 @@ class Row(Strict):
         return self.here or self.verdict
 
 
-def rows(study: str, key: str, claim: Resolved, ours: Evidence, printed: Evidence) -> list[Row]:
-    """Decide a claim on our numbers and on the printed ones, and return its rows: all, datasets, checks."""
-    found, theirs = (decide(claim.checks, evidence, claim.open) for evidence in (ours, printed))
-    facts = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
+def rows(
+    study: str, key: str, claim: Resolved, ours: Evidence, printed: Evidence, adapted: Evidence | None = None
+) -> list[Row]:
+    """Decide a claim on our numbers, on the printed and on the adaptive ones: rows of all, datasets, checks.
+
+    Without adaptive numbers the claim has no verdict on them.
+    """
+    decided = [decide(claim.checks, evidence, claim.open) for evidence in (ours, printed, adapted or printed)]
+    facts: dict[str, Any] = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
     result = []
-    for part, paper in zip([found[-1], *found[:-1]], [theirs[-1], *theirs[:-1]], strict=True):
+    for part, paper, strong in zip(*([own[-1], *own[:-1]] for own in decided), strict=True):
         numbers = _numbers(_deciding(part)) if part.outcomes else {}
         texts = {"dataset": part.dataset, "evidence": part.summary, "published_verdict": paper.here}
-        result.append(Row(**facts, **texts, verdict=part.verdict, here=part.here, **numbers))
+        left = {} if adapted is None else {"adaptive_verdict": left_of(strong)}
+        result.append(Row(**facts, **texts, **left, verdict=part.verdict, here=part.here, **numbers))
         if part.dataset != ALL:
-            result += [_check(facts, *both) for both in zip(part.outcomes, paper.outcomes, strict=True)]
+            for outcome, printed_one, last in zip(part.outcomes, paper.outcomes, strong.outcomes, strict=True):
+                left = {} if adapted is None else {"adaptive_verdict": left_of(last)}
+                result.append(_check(facts | left, outcome, printed_one))
     return result
 
 
-def _check(facts: dict[str, str], outcome: Outcome, paper: Outcome) -> Row:
+def _check(facts: dict[str, Any], outcome: Outcome, paper: Outcome) -> Row:
     apart = outcome.apart is not None and outcome.outcome != "not-run"
     return Row(
         **facts,
@@ -73,6 +83,14 @@ def _check(facts: dict[str, str], outcome: Outcome, paper: Outcome) -> Row:
         evidence=outcome.apart if apart and not outcome.numbers else outcome.numbers,
         **_numbers(outcome),
     )
+
+
+def left_of(part: Decision | Outcome) -> Verdict:
+    """Return the verdict on the adaptive numbers: `not-comparable` where no suite answers a number, and none fails."""
+    outcomes = part.outcomes if isinstance(part, Decision) else (part,)
+    here = part.here if isinstance(part, Decision) else part.outcome
+    unanswered = any(outcome.test.startswith(UNANSWERED) for outcome in outcomes)
+    return "not-comparable" if here == "not-run" and unanswered else here
 
 
 def _numbers(outcome: Outcome) -> dict[str, float | int | str | None]:

@@ -14,6 +14,9 @@ from typing import Protocol
 from redoubt.lazily import np
 from redoubt.study.addresses import Place
 
+UNANSWERED = "no suite of strong attacks answers"
+"""How the reason begins why there is no number under strong attacks, where none were asked for."""
+
 
 class NoNumber(Exception):
     """A number that a check needs does not exist; the message is the reason."""

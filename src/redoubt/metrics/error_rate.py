@@ -15,6 +15,7 @@ class Parameters(Metric):
     """It has none."""
 
     KIND: ClassVar[Kind] = "rate"
+    GAIN: ClassVar[bool] = True
 
     def values(self, rows: pd.DataFrame) -> pd.Series:
         """Return whether each attacked image has another label than its true one."""

@@ -14,6 +14,7 @@ class Parameters(Metric):
     """Of which images, and what counts as fooled."""
 
     KIND: ClassVar[Kind] = "rate"
+    GAIN: ClassVar[bool] = True
     EMPTY: ClassVar[str] = "no attacked image is labelled correctly"
     over: Literal["all", "correct"] = Field(
         "all",

@@ -32,10 +32,12 @@ class Metric(Strict):
     Attributes:
         KIND: rate or mean, which decides the interval and the tolerance of the verdict.
         EMPTY: the reason why it may apply to no row.
+        GAIN: whether more of it is more for the attacker.
     """
 
     KIND: ClassVar[Kind]
     EMPTY: ClassVar[str] = "it applies to no attacked image"
+    GAIN: ClassVar[bool] = False
 
     @property
     def unit(self) -> Unit:

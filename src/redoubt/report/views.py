@@ -33,6 +33,11 @@ HEADINGS = {  # columns of the scorecard: heading, and whether its values are nu
     "reproduced": ("Reproduced", True),
     "difference": ("Difference", True),
     "interval": ("95 % interval", True),
+    "adaptive": ("Adaptive", True),
+    "adaptive_interval": ("Its interval", True),
+    "adaptive_by": ("Decided by", False),
+    "queries": ("Queries", True),
+    "optimality": ("Optimality", True),
     "margin": ("Margin", True),
     "verdict": ("Verdict", False),
     "n": ("n", True),
@@ -78,6 +83,7 @@ def _worlds(row: Held | None, study: dict[str, Any] | None) -> dict[str, Any]:
 def _claim_text(row: Row) -> dict[str, str]:
     texts = {name: _raw(value) for name, value in row.model_dump().items()}
     texts["here"] = row.said
+    texts["adaptive_verdict"] = row.adaptive_verdict or "not-run"
     for name in ("effect", "p", "adjusted"):
         value = getattr(row, name)
         texts[name] = "—" if value is None else f"{value:.3g}"
@@ -107,9 +113,31 @@ def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
         texts["difference"] = f"+{texts['difference']}"
     texts["interval"] = f"{numbers['ci_low']} – {numbers['ci_high']}" if cell.ci_low is not None else "—"
     texts |= {"n": _count(cell.n), "seeds": _count(cell.seeds)}
+    texts |= _strong(cell)
     raw = {name: _raw(value) for name, value in cell.model_dump().items()}
-    raw["interval"] = raw["ci_low"]
-    return {name: {"text": texts.get(name, raw[name]), "raw": raw[name]} for name in HEADINGS}
+    raw |= {"interval": raw["ci_low"], "adaptive_interval": raw["adaptive_low"]}
+    view = {name: {"text": texts.get(name, raw[name]), "raw": raw[name]} for name in HEADINGS}
+    view["reproduced"]["worse"] = _lowered(cell) if cell.worse else ""
+    return view
+
+
+def _strong(cell: Cell) -> dict[str, str]:
+    """Return the texts of what strong attacks leave; a dash where that is not known."""
+    if cell.adaptive is None:
+        return dict.fromkeys(("adaptive", "adaptive_interval", "queries", "optimality"), "—")
+    low, high = shown(cell.metric, cell.adaptive_low), shown(cell.metric, cell.adaptive_high)
+    return {
+        "adaptive": shown(cell.metric, cell.adaptive),
+        "adaptive_interval": f"{low} – {high}",
+        "queries": "—" if cell.queries is None else _count(round(cell.queries)),
+        "optimality": "—" if cell.optimality is None else f"{cell.optimality:.2f}",
+    }
+
+
+def _lowered(cell: Cell) -> str:
+    """Return in words, for those who do not see a line through a number, what became of it, and by whom."""
+    by = f" by {cell.adaptive_by}" if cell.adaptive_by else ""
+    return f"no longer holds: {shown(cell.metric, cell.adaptive)} is left{by}"
 
 
 def counts(found: Iterable[str], verdicts: Iterable[str] = CELL_VERDICTS) -> dict[str, int]:
@@ -131,7 +159,8 @@ def wide(cells: list[Cell]) -> dict[str, Any]:
         places.setdefault(cell.row, {}).setdefault(cell.column, []).append(cell_view(cell))
     lines = [{"name": name, "cells": [row.get(column, []) for column in columns]} for name, row in places.items()]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.verdict == "not-run" and cell.reason)
-    return {"columns": columns, "lines": lines, "reasons": list(reasons)}
+    strong = any(cell.adaptive is not None for cell in cells)
+    return {"columns": columns, "lines": lines, "reasons": list(reasons), "adaptive": strong}
 
 
 # -- artifacts --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
 from redoubt.judging import decided
+from redoubt.judging.adapted import Adapted
 from redoubt.judging.cells import Cell, read_cells
 from redoubt.judging.finished import Finished, Printed
 from redoubt.judging.tables import frame
@@ -35,12 +36,12 @@ def scorecard(found: catalog.Catalog, results: Path) -> list[Cell]:
 
 
 def claims(found: catalog.Catalog, results: Path) -> list[decided.Row]:
-    """Return the rows of all claims: what our numbers say and what the printed ones do, by dataset and by check."""
+    """Return the rows of all claims: what our, the printed and the adaptive numbers say, by dataset and by check."""
     rows: list[decided.Row] = []
     ours = Finished(found, results)
     printed = {study: Printed(read_published(published_file(study), found.sources)) for study in found.studies}
     for (study, key), claim in found.claims.items():
-        rows += decided.rows(study, key, claim, ours, printed[study])
+        rows += decided.rows(study, key, claim, ours, printed[study], Adapted(ours))
     return rows
 
 

@@ -16,11 +16,12 @@ from redoubt import registry
 from redoubt.data import sources
 from redoubt.files import entry_digest
 from redoubt.layout import attack_file, model_file, published_file
-from redoubt.study import artifacts, evaluations, models, settings
+from redoubt.study import answers, artifacts, evaluations, models, settings
+from redoubt.study.addresses import NUMBER, Place
 from redoubt.study.artifacts import Artifacts, Drawn
 from redoubt.study.claims import Resolved
 from redoubt.study.config import Baseline, Defended
-from redoubt.study.entries.artifact import ArtifactEntry, Input, Look, Shown
+from redoubt.study.entries.artifact import Answered, ArtifactEntry, Input, Look, Shown
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.files import Files, read
 from redoubt.study.needs import Model, Need, Run
@@ -85,8 +86,36 @@ class Catalog(Files):
         return self._artifacts.drawn
 
     def needs(self, study: str, artifact: str) -> list[Need]:
-        """Return what an artifact reads, each once."""
-        return list(dict.fromkeys(self.artifacts[study, artifact].asked("needs")))
+        """Return what an artifact reads, each once; of a table the strong attacks that answer its cells too."""
+        answers = [Need(each.row, each.attack) for each in self.answers(study, artifact)]
+        return list(dict.fromkeys([*self.artifacts[study, artifact].asked("needs"), *answers]))
+
+    def answers(self, study: str, artifact: str) -> list[Answered]:
+        """Return the cells of a table that strong attacks answer; none of a plot that shows no such number."""
+        return self._answers[study, artifact]
+
+    def answer(self, place: Place) -> Answered | None:
+        """Return which strong attacks answer the number at a place, None where none do."""
+        cell = tuple(dict(place.where).get(name) for name in ("row", "column"))
+        return self._by_cell[place.study, place.artifact].get(cell) if place.value == NUMBER else None
+
+    @cached_property
+    def _by_cell(self) -> dict[tuple[str, str], dict[tuple, Answered]]:
+        return {key: {(each.row, each.column): each for each in own} for key, own in self._answers.items()}
+
+    @cached_property
+    def _answers(self) -> dict[tuple[str, str], list[Answered]]:
+        by = {name: answers.Answers(name, study, self.runs, self.sweep) for name, study in self.studies.items()}
+        shown = {key: drawn for key, drawn in self.artifacts.items() if drawn.plot == answers.PLOT}
+        numbers = {key: drawn.asked("samples") for key, drawn in shown.items()}
+        for name, own in by.items():
+            mine = {key: each for (study, key), each in numbers.items() if study == name}
+            own.check([f"{key}/{number.cell['column']}" for key, each in mine.items() for number in each])
+        found = {
+            (study, key): [by[study].answered(key, each) for each in numbers.get((study, key), [])]
+            for study, key in self.artifacts
+        }
+        return {key: [each for each in own if each is not None] for key, own in found.items()}
 
     @cached_property
     def claims(self) -> dict[tuple[str, str], Resolved]:
@@ -98,11 +127,13 @@ class Catalog(Files):
         """The rows of attacks behind the numbers of claims, each once, those that are not available left out."""
         places = [place for claim in self.claims.values() for check in claim.checks for place in check.places]
         needs = dict.fromkeys(Need(place.model, place.attack) for place in places if place.attack)
+        answered = [(place.model, answer.attack) for place in places if (answer := self.answer(place)) is not None]
+        needs |= dict.fromkeys(Need(*each) for each in answered)
         return [need for need in needs if self.missing(need) is None]
 
     def check(self) -> Catalog:
         """Look at every entry once, so that a mistake is reported before any job starts; return the catalog."""
-        for part in (self.models, self.attacks, self.runs, self.artifacts, self.claims, self.mirrors):
+        for part in (self.models, self.attacks, self.runs, self.artifacts, self._answers, self.claims, self.mirrors):
             len(part)
         self._artifacts.check_published()
         self._artifacts.check_declared()
@@ -131,12 +162,14 @@ class Catalog(Files):
             models={model: self._shown(model, raw.asked("shows"), raw.asked("settings")) for model in shown},
             looks=self._looks(shown) if raw.kind == "figure" else {},
             inputs=inputs,
+            adaptive=self.answers(study, artifact),
         )
 
     def claims_hash(self) -> str:
         """Return a digest of what the scorecard reads of the config: all artifacts, and claims with their checks."""
         claims = {f"{study}/{key}": asdict(claim) for (study, key), claim in self.claims.items()}
-        return entry_digest([claims, [list(key) for key in self.artifacts]])
+        answers = [[*key, *(each.model_dump() for each in own)] for key, own in self._answers.items() if own]
+        return entry_digest([claims, [list(key) for key in self.artifacts], answers])
 
     def basis(self, study: str, claim: Resolved) -> str:
         """Return a digest of what simulated worlds make of a claim, the same at every scale.

@@ -58,6 +58,15 @@ class Declared(Strict):
     column: str = "*"
 
 
+class Answered(Strict):
+    """A cell of a table that strong attacks answer: whose rows, and at which values of their sweep."""
+
+    row: str
+    column: str
+    attack: str
+    where: dict[str, float] = {}
+
+
 class ArtifactEntry(Entry, Generic[Plot]):
     """What drawing a table or figure reads."""
 
@@ -81,6 +90,12 @@ class ArtifactEntry(Entry, Generic[Plot]):
     looks: dict[str, Look] = {}
     """Of the methods that a figure shows; none of those that take a look by themselves."""
     inputs: list[Input]
+    adaptive: list[Answered] = []
+    """Cells of this table that strong attacks answer."""
+
+    def answered(self, row: str, column: str) -> Answered | None:
+        """Return which strong attacks answer a cell, None where none do."""
+        return next((each for each in self.adaptive if (each.row, each.column) == (row, column)), None)
 
     def declared_of(self, row: str, column: str) -> list[str]:
         """Return what the ledger calls the declared changes of a cell."""
