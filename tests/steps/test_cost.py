@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from redoubt.cost import estimate
+from redoubt.cost import learned as learning
 from redoubt.graph.jobs import NAMES, Jobs
 from redoubt.study import catalog as catalogs
 from redoubt.study.entries.attack import Select
@@ -160,16 +162,105 @@ def test_jobs_that_have_run_are_set_beside_their_estimates(load):
     assert cost.compared(jobs, costs, {}) == "-"
 
 
-def test_seconds_of_jobs_come_from_the_reference_and_rather_from_here(load, monkeypatch):
+def written(folder, name, seconds, log=""):
+    """Write the benchmark and the log of a finished job of scale demo."""
+    for file, text in {
+        f"benchmarks/demo/{name}.tsv": f"s\th:m:s\n{seconds}\t0:00:03\n",
+        f"demo/{name}.log": log,
+    }.items():
+        path = folder / "logs" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_seconds_of_jobs_are_those_of_whole_runs(load, monkeypatch):
     found = load("demo")
     monkeypatch.chdir(found.catalog.root)
     kept = found.catalog.root / "results/reference/demo/provenance.json"
     kept.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"job_seconds": {"defend/a/seed-0": 7.0, "defend/b/seed-0": 8.0}}))
-    bench = found.catalog.root / "logs/benchmarks/demo/defend/b/seed-0.tsv"
-    bench.parent.mkdir(parents=True)
-    bench.write_text("s\th:m:s\n3.0\t0:00:03\n")
-    assert cost.job_seconds(found.catalog) == {"defend/a/seed-0": 7.0, "defend/b/seed-0": 3.0}
+    written(found.catalog.root, "defend/b/seed-0", 3.0, "a line\n")
+    written(found.catalog.root, "defend/c/seed-0", 4.0, "resumed after step 25 of 50\nc: done\n")
+    assert cost.seconds_here(found.catalog) == {"defend/b/seed-0": 3.0}
+    assert cost.reference_seconds(found.catalog) == {"defend/a/seed-0": 7.0, "defend/b/seed-0": 8.0}
+
+
+def jobs_named(found, *names):
+    """Return jobs by their names."""
+    every = {job.name: job for job in found}
+    return [every[name] for name in names]
+
+
+def test_a_job_costs_what_finished_ones_of_its_kind_took(load):
+    found = load()
+    job, *twins = [job for job in found if job.step == "defend" and "mnist-lenet-deepdefense-lambda" in job.model]
+    assert learning.work(found, job)[1] == 5 * 60_000  # they differ in a weight of the defense alone
+    here = learning.learned(found, dict(zip((twin.name for twin in twins[:3]), (10.0, 20.0, 90.0), strict=True)))
+    assert learning.predicted(found, job, {}, here).seconds == pytest.approx(20.0)
+    assert learning.predicted(found, job, {}, learning.NONE, here).seconds == pytest.approx(20.0)
+    rates = rates_of(found)
+    measured = estimate.cost(found, job, rates)
+    assert learning.predicted(found, job, rates, here).seconds == pytest.approx(20.0) != measured.seconds
+    assert learning.predicted(found, job, rates, learning.NONE, here) == measured
+    (other,) = jobs_named(found, "defend/mnist-mlp-deepdefense/seed-0")
+    assert learning.predicted(found, other, {}, here).seconds is None
+
+
+def test_what_finished_jobs_took_is_in_proportion_to_their_images(load):
+    small, big = load("demo"), load("paper")
+    (few,) = jobs_named(small, "attack/mnist-lenet-reference/seed-0/deepfool")
+    here = learning.learned(small, {few.name: 2.0})
+    images = learning.work(small, few)[1]
+    entry = small.catalog.attacks["deepfool"]
+    more = entry.model_copy(update={"select": Select(images=images // 2)})
+    small.catalog.attacks["deepfool"] = more
+    try:
+        assert learning.predicted(small, few, {}, here).seconds == pytest.approx(2.0 * (images // 2) / images)
+    finally:
+        small.catalog.attacks["deepfool"] = entry
+    (whole,) = jobs_named(big, "pretrain/mnist-mlp-reference/seed-0")
+    assert learning.work(big, whole)[1] == 20 * 60_000
+
+
+def test_what_finished_jobs_say_is_not_measured(load):
+    found = load()
+    (training,) = jobs_named(found, "pretrain/mnist-mlp-reference/seed-0")
+    entry = found.catalog.models["mnist-mlp-reference"].entry
+    key = estimate.model_key(entry)
+    assert key in cost.works(found)
+    own = [
+        job for job in found.wanted if job.model and estimate.model_key(found.catalog.models[job.model].entry) == key
+    ]
+    here = learning.learned(found, {job.name: 1.0 for job in own})
+    assert key not in cost.works(found, here) and len(cost.works(found, here)) < len(cost.works(found))
+    assert key not in cost.works(found, made={job.name for job in own})
+    assert key in cost.works(found, learning.learned(found, {training.name: 1.0}))
+    assert not cost.works(found, made={job.name for job in found.wanted})
+
+
+def test_measuring_ends_in_time_and_goes_on_the_next_time(load, monkeypatch, capsys):
+    found, calls, clock = load("demo"), [], [0.0]
+
+    def measure(key):
+        calls.append(key)
+        clock[0] += 10.0
+        return 1.0
+
+    monkeypatch.setattr(cost.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(cost, "works", lambda *_: {key: partial(measure, key) for key in "abcdef"})
+    assert cost.measured(found, limit=35.0) == dict.fromkeys("abc", 1.0) and calls == ["a", "b", "c"]
+    assert "measured 3 of 6 rates" in capsys.readouterr().err
+    assert cost.measured(found, limit=35.0) == dict.fromkeys("abcdef", 1.0) and "".join(calls) == "abcdef"
+
+
+def test_what_most_jobs_need_is_measured_first(load):
+    found = load()
+    keys = list(cost.works(found))
+    starts = [key for key in keys if key.startswith("start")]
+    assert keys[-len(starts) :] == starts
+    models = Counter(estimate.model_key(found.catalog.models[job.model].entry) for job in found.wanted if job.model)
+    counts = [models[key] for key in keys if key in models]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
 
 
 def test_rates_are_measured_once_and_anew_when_asked(load, monkeypatch):

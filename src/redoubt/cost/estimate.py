@@ -19,6 +19,7 @@ from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.entries.model import ModelEntry, Training
 from redoubt.study.sizes import selected
 
+START_SECONDS = 3.0  # of a step until it has imported what it needs, before that is measured
 ROW_BYTES = 72  # of an attacked image: nine columns of at most eight bytes, before compression
 
 
@@ -82,16 +83,16 @@ def tracking(entry: ModelEntry) -> AttackEntry | None:
 
 def cost(jobs: Jobs, job: Job, rates: dict[str, Any]) -> Cost:
     """Return what one job costs, from measured `rates` by key."""
-    start, catalog = rates.get(f"start {job.step}"), jobs.catalog
+    start, catalog = rates.get(f"start {job.step}", START_SECONDS), jobs.catalog
     if job.step == "download":
         return _download(job)
     if job.model is None:
         return Cost(start, 0.0)
     assert job.dataset is not None, "a job of a model has a dataset"
-    counts = dict(sources.source(job.dataset).counts) or _published(catalog, job.dataset)
+    counts = counts_of(catalog, job.dataset)
     entry = catalog.models[job.model].entry
     speed = rates.get(model_key(entry))
-    if not counts or speed is None or start is None:
+    if not counts or speed is None:
         return Cost(None, None, "its images are not counted yet" if not counts else "its model was not measured")
     attack, read = asked(catalog, job)
     passes = rates.get(attack_key(attack, read, job.dataset)) if attack else None
@@ -125,8 +126,10 @@ def _download(job: Job) -> Cost:
     return Cost(0.0 if source.embedded else None, size, "its speed is that of the connection")
 
 
-def _published(catalog: Catalog, dataset: str) -> dict[str, int]:
-    """Return the images per split of a dataset that is counted in the user's folder, once it is published."""
+def counts_of(catalog: Catalog, dataset: str) -> dict[str, int]:
+    """Return the images per split of a dataset; of one that is counted in the user's folder, once it is published."""
+    if counts := dict(sources.source(dataset).counts):
+        return counts
     path = catalog.root / data_file(dataset, "meta.json")
     return read_json(path)["counts"] if path.is_file() else {}
 

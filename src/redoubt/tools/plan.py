@@ -1,6 +1,7 @@
 """Print what a scale costs before it starts: jobs by step, hours, disk, and what cannot be had.
 
-Reads the catalog and the files that are made; measures how fast this machine is, once, and keeps that in logs/.
+Reads the catalog, the files that are made and the seconds that finished jobs took; measures how fast this machine is
+where no finished job says so, for at most a minute at a time, and keeps that in logs/.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from redoubt.cost import estimate
 from redoubt.cost.estimate import Cost
+from redoubt.cost.learned import NONE, Finished, learned, predicted, work
 from redoubt.errors import cli, shortened
 from redoubt.files import read_json, write_json
 from redoubt.graph.jobs import NAMES, STEPS, Job, Jobs
@@ -31,13 +36,15 @@ from redoubt.tools.reference import seconds as benchmarks
 Facts = tuple[tuple[int, int, int], int]
 """Shape of a dataset's images, and the number of its classes."""
 
+LIMIT_SECONDS = 45.0
+"""That measuring takes at most, as far as its longest measurement so far tells."""
 MODEL_STEPS = ("pretrain", "defend", "attack")
 BASIS = """\
-Basis: training steps and passes of each kind of model, timed; passes of each attack are upper bounds, counted on a
-model that almost never misclassifies: attacks that stop early may need a tenth. Preprocessing, tables, figures, pages:
-their start alone. Disk: before compression, without the archives that a download fetches. Made: the files are there;
-`snakemake -n` shows whether they are up to date. Took / estimate: seconds of jobs that have run, here or for
-results/reference.
+Basis: seconds of {learned} finished jobs, for those of the same kind, by images. Of others: training steps and passes
+of each kind of model, timed; passes of each attack are upper bounds, counted on a model that almost never
+misclassifies: attacks that stop early may need a tenth. Or else jobs of results/reference, on another machine. All else: its start
+alone. Disk: without archives. Made: files are there; `snakemake -n` shows whether they are up to date. Took / estimate:
+seconds of jobs that have run, here or for results/reference, by what was measured.
 {gpu}"""
 NO_GPU = "GPU hours: no GPU here, so nothing was measured."
 
@@ -54,59 +61,104 @@ def start_seconds(step: str) -> float:
     return spent() - before
 
 
-def works(jobs: Jobs) -> dict[str, Any]:
-    """Return what is to be measured for the jobs that the report needs: a function by the key of its rate."""
-    catalog, result = jobs.catalog, dict[str, Any]()
+def works(jobs: Jobs, here: Finished = NONE, made: Collection[str] = ()) -> dict[str, Any]:
+    """Return what is to be measured for the jobs that the report needs: a function by the key of its rate.
+
+    Jobs that are made or of which finished ones say enough are left out. What most of the others need comes first.
+
+    Args:
+        jobs: all of them.
+        here: finished on this machine.
+        made: names of jobs whose files are there.
+    """
+    catalog, result, needed = jobs.catalog, dict[str, Any](), Counter[str]()
     device, threads = catalog.config.device, catalog.scale.threads
     for job in jobs.wanted:
-        result[f"start {job.step}"] = partial(start_seconds, STEPS.get(job.step, job.step))
-        if job.model is None:
+        if job.name in made or ((own := work(jobs, job)) is not None and own[0] in here.seconds):
             continue
-        assert job.dataset is not None, "a job of a model has a dataset"
-        facts, entry = estimate.facts(job.dataset), catalog.models[job.model].entry
-
-        def speed(entry: ModelEntry = entry, facts: Facts = facts) -> dict[str, float]:
-            from redoubt.cost import measure as rates
-
-            return rates.of_model(entry, *facts, device, threads)
-
-        result[estimate.model_key(entry)] = speed
-        attack, read = estimate.asked(catalog, job)
-        if attack is None:
-            continue
-
-        def passes(
-            attack: AttackEntry = attack, read: list[AttackEntry] = read, facts: Facts = facts
-        ) -> dict[str, dict[str, float]] | None:
-            from redoubt.cost import measure as rates
-
-            return rates.of_attack(attack, read, *facts)
-
-        result[estimate.attack_key(attack, read, job.dataset)] = passes
-    return result
+        found: dict[str, Any] = {f"start {job.step}": partial(start_seconds, STEPS.get(job.step, job.step))}
+        if job.model is not None:
+            assert job.dataset is not None, "a job of a model has a dataset"
+            facts, entry = estimate.facts(job.dataset), catalog.models[job.model].entry
+            found[estimate.model_key(entry)] = partial(_speed, entry, facts, device, threads)
+            attack, read = estimate.asked(catalog, job)
+            if attack is not None:
+                found[estimate.attack_key(attack, read, job.dataset)] = partial(_passes, attack, read, facts)
+        needed.update(found.keys())
+        result |= found
+    return {key: result[key] for key in sorted(result, key=lambda key: (key.startswith("start"), -needed[key]))}
 
 
-def measured(jobs: Jobs, again: bool = False) -> dict[str, Any]:
-    """Return the timing rates needed to estimate the jobs; missing ones are measured now, and kept."""
+def _speed(entry: ModelEntry, facts: Facts, device: str, threads: int) -> dict[str, float]:
+    from redoubt.cost import measure as rates
+
+    return rates.of_model(entry, *facts, device, threads)
+
+
+def _passes(attack: AttackEntry, read: list[AttackEntry], facts: Facts) -> dict[str, dict[str, float]] | None:
+    from redoubt.cost import measure as rates
+
+    return rates.of_attack(attack, read, *facts)
+
+
+def measured(
+    jobs: Jobs,
+    again: bool = False,
+    here: Finished = NONE,
+    made: Collection[str] = (),
+    limit: float = LIMIT_SECONDS,
+) -> dict[str, Any]:
+    """Return the timing rates needed to estimate the jobs; missing ones are measured now, and kept.
+
+    Args:
+        jobs: all of them.
+        again: measure what is kept, too.
+        here: finished on this machine, see `works`.
+        made: see there.
+        limit: seconds; what is not measured by then is measured the next time.
+    """
     catalog = jobs.catalog
     device = "cuda" if catalog.gpus else "cpu"
     path = catalog.root / f"logs/rates-{device}.json"
     where = {"torch": version("torch"), "threads": catalog.scale.threads}
     kept = read_json(path) if path.is_file() and not again else {}
     rates = kept["rates"] if kept.get("where") == where else {}
-    todo = {key: work for key, work in works(jobs).items() if key not in rates}
+    todo = {key: measure for key, measure in works(jobs, here, made).items() if key not in rates}
     if todo:
-        print(f"measuring {len(todo)} rates of this machine, once ...", file=sys.stderr)
-    for key, work in progress(todo.items(), "rates"):
-        rates[key] = work()
+        print(f"measuring {len(todo)} rates of this machine, for {limit:.0f} seconds at most ...", file=sys.stderr)
+    began, longest = time.monotonic(), 0.0
+    for place, (key, measure) in enumerate(progress(todo.items(), "rates")):
+        start = time.monotonic()
+        if start + longest > began + limit:
+            print(f"measured {place} of {len(todo)} rates; the next call measures more", file=sys.stderr)
+            break
+        rates[key] = measure()
         write_json(path, {"where": where, "rates": rates})
+        longest = max(longest, time.monotonic() - start)
     return rates
 
 
-def job_seconds(catalog: Catalog) -> dict[str, float]:
-    """Return the seconds of jobs of this scale that have run: for results/reference, or here where they did."""
+def reference_seconds(catalog: Catalog) -> dict[str, float]:
+    """Return the seconds of jobs of this scale that have run for results/reference."""
     kept = catalog.root / "results/reference" / catalog.config.scale / "provenance.json"
-    return (read_json(kept)["job_seconds"] if kept.is_file() else {}) | benchmarks(catalog.config.scale)
+    return read_json(kept)["job_seconds"] if kept.is_file() else {}
+
+
+def seconds_here(catalog: Catalog) -> dict[str, float]:
+    """Return the seconds of jobs that have run here, from start to end: of a resumed one they are those of its end."""
+    scale = catalog.config.scale
+    return {name: took for name, took in benchmarks(scale).items() if not _resumed(Path(f"logs/{scale}/{name}.log"))}
+
+
+def _resumed(log: Path) -> bool:
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return any(line.startswith("resumed after ") for line in lines)
+
+
+def made_of(jobs: Jobs) -> set[str]:
+    """Return the names of the jobs whose files are there."""
+    root = jobs.catalog.root
+    return {job.name for job in jobs if all((root / file).is_file() for file in job.outputs)}
 
 
 def hours(seconds: float) -> str:
@@ -134,7 +186,14 @@ def compared(jobs: list[Job], costs: dict[str, Cost], ran: dict[str, float]) -> 
     return f"{statistics.median(found):.2g} ({low:.2g} to {high:.2g}) of {len(found)}"
 
 
-def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str, float], gpu: bool) -> list[str]:
+def table(
+    jobs: list[Job],
+    costs: dict[str, Cost],
+    made: set[str],
+    ran: dict[str, float],
+    gpu: bool,
+    timed: dict[str, Cost],
+) -> list[str]:
     """Return the lines of the table: what is still to be made, by step, and in all."""
     rows = [("step", "jobs", "made", "CPU hours", "GPU hours", "disk", "took / estimate")]
     sums = {"CPU": 0.0, "GPU": 0.0, "disk": 0.0}
@@ -150,7 +209,7 @@ def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str
         shown[unit] += " +" * (0 < len(known) < len(left))
         made_here = sum(job.name in made for job in own)
         rows.append(
-            (step, str(len(own)), str(made_here), shown["CPU"], shown["GPU"], size(disk), compared(own, costs, ran))
+            (step, str(len(own)), str(made_here), shown["CPU"], shown["GPU"], size(disk), compared(own, timed, ran))
         )
     gpu_hours = hours(sums["GPU"]) if gpu else "unknown"
     total = ("all", str(len(jobs)), str(len(made)), hours(sums["CPU"]), gpu_hours, size(sums["disk"]), "")
@@ -162,14 +221,25 @@ def table(jobs: list[Job], costs: dict[str, Cost], made: set[str], ran: dict[str
     return lines
 
 
-def report(everything: Jobs, rates: dict[str, Any], ran: dict[str, float]) -> str:
-    """Return the whole page: what there is to do, what it costs, and what is not known."""
-    catalog, jobs = everything.catalog, everything.wanted
-    costs = {job.name: estimate.cost(everything, job, rates) for job in jobs}
-    made = {job.name for job in jobs if all((catalog.root / file).is_file() for file in job.outputs)}
+def report(
+    everything: Jobs, rates: dict[str, Any], here: dict[str, float], reference: dict[str, float] | None = None
+) -> str:
+    """Return the whole page: what there is to do, what it costs, and what is not known.
+
+    Args:
+        everything: all jobs.
+        rates: measured here.
+        here: seconds of jobs that have run here.
+        reference: seconds of jobs that have run on another machine.
+    """
+    catalog, jobs, ran = everything.catalog, everything.wanted, (reference or {}) | here
+    finished, elsewhere = learned(everything, here), learned(everything, reference or {})
+    costs = {job.name: predicted(everything, job, rates, finished, elsewhere) for job in jobs}
+    made = made_of(everything) & costs.keys()
+    timed = {job.name: estimate.cost(everything, job, rates) for job in jobs if job.name in ran}
     gpu = bool(catalog.gpus)
     left = [(job, costs[job.name]) for job in jobs if job.name not in made]
-    lines = [catalog.scale.stamp, *table(jobs, costs, made, ran, gpu)]
+    lines = [catalog.scale.stamp, *table(jobs, costs, made, ran, gpu, timed)]
     total = sum(cost.seconds or 0.0 for _, cost in left)
     cores = 1 if gpu else os.cpu_count() or 1
     where = "one GPU" if gpu else f"{cores} cores"
@@ -186,7 +256,7 @@ def report(everything: Jobs, rates: dict[str, Any], ran: dict[str, float]) -> st
     if missing := estimate.absent(catalog):
         lines.append("\nNot run here, and in no sum; their rows will read not-run:")
         lines += [f"  {why}: {len(models)} models" for why, models in missing.items()]
-    return "\n".join(lines) + "\n\n" + BASIS.format(gpu="" if gpu else NO_GPU)
+    return "\n".join(lines) + "\n\n" + BASIS.format(gpu="" if gpu else NO_GPU, learned=len(here))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -197,7 +267,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     catalog = catalogs.load(".", {"scale": options.scale} if options.scale else None)
     jobs = Jobs(catalog)
-    print(report(jobs, measured(jobs, options.measure), job_seconds(catalog)))
+    here = seconds_here(catalog)
+    rates = measured(jobs, options.measure, learned(jobs, here), made_of(jobs))
+    print(report(jobs, rates, here, reference_seconds(catalog)))
     return 0
 
 
