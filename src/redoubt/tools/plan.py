@@ -42,9 +42,9 @@ MODEL_STEPS = ("pretrain", "defend", "attack")
 BASIS = """\
 Basis: seconds of {learned} finished jobs, for those of the same kind, by images. Of others: training steps and passes
 of each kind of model, timed; passes of each attack are upper bounds, counted on a model that almost never
-misclassifies: attacks that stop early may need a tenth. Or else jobs of results/reference, on another machine. All else: its start
-alone. Disk: without archives. Made: files are there; `snakemake -n` shows whether they are up to date. Took / estimate:
-seconds of jobs that have run, here or for results/reference, by what was measured.
+misclassifies: attacks that stop early may need a tenth. Or else jobs of results/reference, on another machine. All
+else: its start alone. Disk: without archives. Made: files are there; `snakemake -n` shows whether they are up to date.
+Took / estimate: seconds of jobs that have run, here or for results/reference, by what was measured.
 {gpu}"""
 NO_GPU = "GPU hours: no GPU here, so nothing was measured."
 
