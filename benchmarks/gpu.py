@@ -214,7 +214,7 @@ class Steps:
             defense=pgd_training.Defense(options, self.network),
             schedule=schedule,
             names=("benchmark", 0),
-            batch=lambda positions: (pool[positions.to(device)], labels[positions.to(device)]),
+            batch=lambda positions: (pool[devices.sent(positions, device)], labels[devices.sent(positions, device)]),
             count=len(pool),
             evaluate=lambda: {"test_accuracy": 0.0},
             resume=Resume(None),

@@ -31,6 +31,13 @@ def choose(name: str, threads: int) -> torch.device:
     return torch.device("cuda")
 
 
+def sent(tensor: torch.Tensor, where: torch.device) -> torch.Tensor:
+    """Return a tensor of the CPU on a device. A GPU is not waited for: it takes the tensor when it gets there."""
+    if where.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(where, non_blocking=True)
+
+
 def seed_everything(*names: Any) -> torch.Generator:
     """Seed torch's global generator by names; return a CPU generator with the same seed.
 

@@ -267,3 +267,11 @@ def test_examples_begin_with_their_epoch(epoch, calls, weight, batch):
     defense = made(network, adversarial_from=3, steps=5, clean_weight=weight)
     defense.loss(Batch(*batch, torch.arange(40)), Moment(epoch, 4 * epoch, 4, 160))
     assert len(seen) == (calls if weight or epoch < 3 else calls - 1)
+
+
+def test_a_clean_pass_before_examples_in_training_mode_has_its_gradient(batch):
+    network = normed().train()
+    images, labels = batch
+    defense = made(network, steps=2, clean_weight=0.5)
+    defense.loss(Batch(images, labels, torch.arange(40)), Moment(0, 0, 1, 40))[0].backward()
+    assert network[1].weight.grad.abs().sum() > 0

@@ -148,9 +148,12 @@ def _mode(modules: torch.nn.Module, mode: str) -> Iterator[None]:
         with eval_mode(modules):
             yield
         return
-    before = [(buffer, buffer.clone()) for buffer in modules.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)
+    buffers = list(modules.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    # A pass before may not have had its gradient yet: to it, statistics that are back at their values never changed.
+    with torch.autograd._unsafe_preserve_version_counter(tuple(buffers)):
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)

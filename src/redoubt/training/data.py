@@ -8,20 +8,22 @@ import torch
 
 from redoubt.data import store
 from redoubt.data.subsets import held_out, stratified
+from redoubt.device import sent
 from redoubt.errors import RedoubtError
 
 
 def augment(inputs: torch.Tensor, kinds: Sequence[str]) -> torch.Tensor:
-    """Flip and crop a whole batch (B, C, H, W) at once; draws come from torch's global generator."""
+    """Flip and crop a whole batch (B, C, H, W) at once; draws come from torch's global generator, on the CPU."""
     if "horizontal-flip" in kinds:
         flipped = torch.rand(len(inputs)) < 0.5
-        inputs = torch.where(flipped.to(inputs.device).view(-1, 1, 1, 1), inputs.flip(3), inputs)
+        inputs = torch.where(sent(flipped, inputs.device).view(-1, 1, 1, 1), inputs.flip(3), inputs)
     if "random-crop" in kinds:
         pad, (height, width) = 4, inputs.shape[2:]
         padded = torch.nn.functional.pad(inputs, [pad] * 4)
         rows = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(height)
         columns = torch.randint(2 * pad + 1, (len(inputs), 1)) + torch.arange(width)
-        image = torch.arange(len(inputs))[:, None, None]
+        image = torch.arange(len(inputs), device=inputs.device)[:, None, None]
+        rows, columns = sent(rows, inputs.device), sent(columns, inputs.device)
         picked = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
         inputs = picked.permute(0, 3, 1, 2)
     return inputs
@@ -72,9 +74,10 @@ class TrainingData:
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs (B, C, H, W) and labels (B,) of some training images, given their positions (B,)."""
-        labels = self.labels[positions.to(self.where)]
+        places = sent(positions, self.where)
+        labels = self.labels[places]
         if self.inputs is not None:
-            inputs = self.inputs[positions.to(self.where)]
+            inputs = self.inputs[places]
         else:
             images = self.split.images(self.positions[positions], crop="random")
             inputs = self.change(self._preprocessed(images), labels)

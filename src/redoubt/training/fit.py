@@ -191,12 +191,12 @@ def tracked(model: Classifier, split: store.Split, positions: torch.Tensor, wher
 @torch.no_grad()
 def accuracy(network: torch.nn.Module, inputs: Callable, part: str = "test") -> dict[str, float]:
     """Return the number of images that `inputs` yields and the share that the network classifies correctly."""
-    correct = count = 0
+    correct, count = torch.tensor(0), 0
     with eval_mode(network):
         for images, labels in inputs():
-            correct += int((network(images).argmax(1) == labels).sum())
+            correct = correct.to(labels.device) + (network(images).argmax(1) == labels).sum()
             count += len(labels)
-    return {f"{part}_images": float(count), f"{part}_accuracy": correct / count}
+    return {f"{part}_images": float(count), f"{part}_accuracy": int(correct) / count}
 
 
 def history_csv(rows: list[dict[str, float]]) -> str:

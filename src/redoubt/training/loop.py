@@ -84,7 +84,8 @@ class Trainer:
         self.steps_per_epoch, self.last = steps_of(self.schedule, self.count)
         self.done = 0
         self.history: list[dict[str, float]] = []
-        self._sums = torch.zeros(3, dtype=torch.float64)  # loss, correct, images since the epoch began
+        where = next(self.network.parameters()).device
+        self._sums = torch.zeros(3, dtype=torch.float64, device=where)  # loss, correct, images since the epoch began
         self._seconds = 0.0  # of the steps since the epoch began
 
     def run(self) -> list[dict[str, float]]:
@@ -177,7 +178,10 @@ class Trainer:
         return step
 
     def _step(self, positions: torch.Tensor, moment: Moment) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take a step and return inputs and labels of its batch, as the defense was given them."""
+        """Take a step and return inputs and labels of its batch, as the defense was given them.
+
+        Nothing here waits for a GPU; `_check` does, now and then, and then the seconds are right.
+        """
         started = time.perf_counter()
         seed_everything(*self.names, "draws", moment.epoch, moment.step)
         inputs, labels = self.batch(positions)
@@ -186,13 +190,15 @@ class Trainer:
         loss, logits = self.defense.step(Batch(inputs, labels, positions), moment, self.optimizer.torch)
         with torch.no_grad():
             correct = (logits.argmax(1) == labels).sum()
-            self._sums += torch.stack([loss.detach() * len(labels), correct, correct * 0 + len(labels)]).cpu()
+            self._sums += torch.stack([loss.detach() * len(labels), correct, correct * 0 + len(labels)])
         self._seconds += time.perf_counter() - started
         self.done = moment.step + 1
         return inputs, labels
 
     def _check(self, bar: Any) -> None:
+        started = time.perf_counter()
         loss, correct, images = self._sums.tolist()
+        self._seconds += time.perf_counter() - started
         if not math.isfinite(loss):
             raise RedoubtError(
                 f"the loss is not finite within {CHECK_EVERY_STEPS} steps before step {self.done} of {self.last}; "
@@ -235,7 +241,7 @@ class Trainer:
 
     def _restore(self, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         self.done, self.history, self._seconds = facts["done"], facts["history"], facts["seconds"]
-        self._sums = tensors.pop("sums")
+        self._sums.copy_(tensors.pop("sums"))
         self.trace.restore(facts["keys"], tensors.pop("trace"))
         parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}, "defense": {}}
         for full, tensor in tensors.items():
