@@ -62,15 +62,15 @@ mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py
 
 lint: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint, and the schemas in step with the code
-	ruff check src tests benchmarks
-	ruff format --check src tests benchmarks
+	ruff check src tests benchmarks examples
+	ruff format --check src tests benchmarks examples
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
 format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and the targets of DVC
-	ruff check --fix src tests benchmarks
-	ruff format src tests benchmarks
+	ruff check --fix src tests benchmarks examples
+	ruff format src tests benchmarks examples
 	snakefmt Snakefile workflow
 	python -m redoubt.tools.schemas
 	python -m redoubt.tools.architecture

@@ -1,6 +1,7 @@
 """Redoubt: published claims about adversarial defenses, rebuilt from raw bytes and doubted again.
 
-`redoubt.craft` runs one attack on a model of yours, see docs/python.md; it is imported when it is first asked for.
+`redoubt.evaluate` says how robust a model of yours is, `redoubt.craft` runs one attack: see docs/python.md. Both are
+imported when they are first asked for.
 """
 
 import importlib
@@ -10,9 +11,10 @@ import redoubt._torchvision  # noqa: F401, lets torchvision be imported
 
 if TYPE_CHECKING:
     from redoubt.evaluation.craft import craft as craft
+    from redoubt.evaluation.evaluate import evaluate as evaluate
 
 __version__ = "0.1.0"
-_OFFERED = {"craft": "evaluation.craft"}
+_OFFERED = {"craft": "evaluation.craft", "evaluate": "evaluation.evaluate"}
 """What a user imports from here, and the module that has it. Strings: no job depends on what it does not use."""
 
 

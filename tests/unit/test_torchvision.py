@@ -7,9 +7,13 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
+ALONE = "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'Torchvision' not in type(f).__name__]\n"
+"""Without the copy that .venv may have."""
+
+
 def python(code, *paths):
     given = {"PYTHONPATH": ":".join(map(str, paths)), "PATH": "/usr/bin"}
-    return subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", ALONE + code], env=given, capture_output=True, text=True)
 
 
 def test_a_network_of_torchvision_is_made_after_redoubt_is_imported():
