@@ -230,3 +230,16 @@ def test_a_look_that_cannot_be_drawn_is_one_line(tree, look, problem):
     (tree / "config/looks.yaml").write_text(f"methods:\n  MagNet: {look}\n")
     with pytest.raises(RedoubtError, match=rf"^config/looks\.yaml: {re.escape(problem)}"):
         catalog.load(tree)
+
+
+def test_the_demo_runs_the_strong_attacks_that_it_keeps_and_reads_them_in_tables_and_scorecard():
+    """Each once: the worst of several reads files of others, and is read by the table that shows it."""
+    found = Jobs(catalog.load(ROOT))
+    wanted = {job.name: job for job in found.wanted}
+    of = {name: f"attack/mnist-network-proposed/seed-0/adaptive-mnist{name}" for name in ("", "-apgd", "-square")}
+    members = {wanted[of[name]].outputs[0] for name in ("-apgd", "-square")}
+    assert set(wanted[of[""]].inputs["reads"]) == members
+    assert wanted[of[""]].outputs[0] in wanted["table/perceptual_prior/table-1"].inputs["data"]
+    assert wanted[of[""]].outputs[0] in wanted["scorecard"].inputs["rows"]
+    assert f"{of['']}-apgd-targeted" not in wanted and named(found, f"{of['']}-apgd-targeted")
+    assert "attack/mnist-network-pgd/seed-0/adaptive-mnist" not in wanted

@@ -135,7 +135,14 @@ def test_members_must_be_of_the_same_images_and_sizes(change, said):
 
 def test_a_longer_run_of_the_paper_covers_fewer_images():
     few = {"parameters": {"epsilons": [0.1]}, "select": {"images": 3}}
-    assert resolved(suites.with_suites("s", study(set=few), SHARED))["a", WORST].reads[0] == ("a", "own")
+    found = suites.with_suites("s", study(set=few), SHARED)
+    for count in (None, 3, 4):
+        own = Attack(attack="pgd", parameters={"epsilons": [0.1]}, select={"images": count})
+        longer = found.model_copy(update={"attacks": {**found.attacks, "own": own}})
+        assert resolved(longer)["a", WORST].reads[0] == ("a", "own")
+    own = Attack(attack="pgd", parameters={"epsilons": [0.1]}, select={"images": 2})
+    with pytest.raises(RedoubtError, match="'own' does not attack the images"):
+        resolved(found.model_copy(update={"attacks": {**found.attacks, "own": own}}))
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,12 @@ def test_fooled_by_any():
 
 
 def test_an_image_that_was_wrong_counts_as_the_rates_count_it():
-    """Its label is 1 and it is seen as 0: the first leaves it wrong, the second makes it right."""
+    """Its label is 1 and it is seen as 0: the first leaves it wrong, which is nobody's merit, the second corrects it."""
     members = {"first": rows([0], label=1), "second": rows([1], label=1)}
-    assert decided(combine(members, Parameters(by="wrong"))) == ["first"]
-    assert decided(combine(members, Parameters(by="changed"))) == ["second"]
+    found = combine(members, Parameters(by="wrong"))
+    assert found["adversarial_label"].tolist() == [0] and decided(found) == [None]
+    found = combine(members, Parameters(by="changed"))
+    assert found["adversarial_label"].tolist() == [1] and decided(found) == ["second"]
 
 
 def test_a_sweep_is_decided_value_by_value():

@@ -72,7 +72,7 @@ def combine(members: Mapping[str, pd.DataFrame], parameters: Parameters) -> pd.D
 
     Returns:
         The columns that members share of `COLUMNS`, index, repetition and the sweep's; `decided_by`, the id of the
-        member, null where no member reached its aim; `queries`, the sum over the members that count them.
+        member, null where none changed the prediction; `queries`, the sum over the members that count them.
 
     Raises:
         RedoubtError: members are not of the same images, or lack the column of the sweep.
@@ -130,10 +130,10 @@ def _ranked(rows: pd.DataFrame, keys: list[str], parameters: Parameters) -> pd.D
     """Return a row for each member at each place, the strongest member of a place before the others; and `reached`."""
     wrong = rows["adversarial_label"] != rows["label"]
     hit = (wrong if parameters.by == "wrong" else rows["success"]).astype(np.float64)
-    facts = rows[[*keys, MEMBER]].assign(share=hit, size=rows.get(parameters.by, 0.0))
-    found = facts.groupby([*keys, MEMBER], sort=False, as_index=False)[["share", "size"]].mean()
+    facts = rows[[*keys, MEMBER]].assign(share=hit, size=rows.get(parameters.by, 0.0), changed=rows["success"])
+    found = facts.groupby([*keys, MEMBER], sort=False, as_index=False)[["share", "size", "changed"]].mean()
     by_norm = parameters.by in ("l2", "linf")
-    found["reached"] = found["share"] >= 0.5 if by_norm else found["share"] > 0.0
+    found["reached"] = found["share"] >= 0.5 if by_norm else (found["share"] > 0.0) & (found["changed"] > 0.0)
     found["order"] = -found["share"]
     if by_norm:
         found["order"] = np.where(found["reached"], found["size"] - found["size"].max() - 2.0, found["order"])
