@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from redoubt import registry
@@ -14,7 +13,7 @@ from redoubt.study.entries.attack import Attack, AttackEntry
 from redoubt.study.files import Files
 from redoubt.study.needs import Model, Run
 from redoubt.study.reading import checked, known, spelt
-from redoubt.study.suites import Sweep, check_worst
+from redoubt.study.suites import Sweep, check_worst, matched
 
 WORST = "worst-of"
 """The attack that takes, for every image, the worst of the finished rows that it reads."""
@@ -53,21 +52,11 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
             for attack in raw.attack:
                 known(attack, attacks, f"{where}.attack")
                 _check_reads(raw, models, attacks[attack], attacks, where)
-                for model in _matched(raw, own, where):
+                for model in matched(raw.models, own, f"{where}.models"):
                     run = result[model, attack] = _run(raw, model, attacks[attack], models, result, where)
                     if attacks[attack].attack == WORST:
                         swept = {read[1]: sweep(result[read], result, attacks) for read in run.reads}
                         check_worst(run, attacks, swept.__getitem__, where)
-    return result
-
-
-def _matched(raw: Evaluation, own: list[str], where: str) -> list[str]:
-    """Return the models of a study that an evaluation asks for."""
-    result = []
-    for pattern in raw.models:
-        if not (found := [key for key in own if fnmatchcase(key, pattern)]):
-            raise RedoubtError(f"{where}.models: {pattern!r} matches no model of this study")
-        result += found
     return result
 
 

@@ -59,7 +59,7 @@ def with_suites(name: str, study: Study, shared: Suites, kept: Kept | None = Non
         kept: what the scale keeps of the suites; None: all.
 
     Raises:
-        RedoubtError: an answer names what does not exist, or a defense a wrapper that does not.
+        RedoubtError: an answer names what does not exist, or an entry is not one of an attack.
     """
     attacks, evaluations = dict(study.attacks), list(study.evaluations)
     for key, answer in study.adaptive.items():
