@@ -46,7 +46,7 @@ def test_fooled_by_any():
 
 
 def test_an_image_that_was_wrong_counts_as_the_rates_count_it():
-    """Its label is 1 and it is seen as 0: the first leaves it wrong, which is nobody's merit, the second corrects it."""
+    """Its label is 1 and it is seen as 0: the first leaves it wrong, by nobody, the second corrects it."""
     members = {"first": rows([0], label=1), "second": rows([1], label=1)}
     found = combine(members, Parameters(by="wrong"))
     assert found["adversarial_label"].tolist() == [0] and decided(found) == [None]
