@@ -7,6 +7,8 @@ that its kind asks for. Looking a method up imports that module alone, so a step
 import importlib
 import pkgutil
 import sys
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -14,7 +16,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from redoubt.errors import RedoubtError
-from redoubt.layout import OWN
+from redoubt.layout import OWN, module_file
 from redoubt.records import Strict, explain
 
 PARTS = {
@@ -34,13 +36,28 @@ KINDS = tuple(PARTS)
 def names(kind: str) -> list[str]:
     """Return the names of all methods of one kind, sorted; names hold hyphens where files hold underscores."""
     package = importlib.import_module(f"redoubt.{kind}")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name.replace("_", "-") for name in found if not name.startswith("_") and name != "interface")
+    found = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    own = {name.replace("_", "-") for name in found if not name.startswith("_") and name != "interface"}
+    return sorted(own | _installed(kind).keys())
+
+
+@cache
+def _installed(kind: str) -> dict[str, str]:
+    """Return the modules of methods in installed packages by name: their entry points in the group `redoubt.<kind>`.
+
+    A name that a file of ours has is ours.
+    """
+    found = {point.name: point.module for point in entry_points(group=f"redoubt.{kind}")}
+    return {name: module for name, module in found.items() if module_file(_spelt(kind, name)) is None}
+
+
+def _spelt(kind: str, name: str) -> str:
+    return f"redoubt.{kind}.{name.replace('-', '_')}"
 
 
 def module_name(kind: str, name: str) -> str:
     """Return the module of a method, whether it exists or not: the one place that knows how files are spelt."""
-    return f"redoubt.{kind}.{name.replace('-', '_')}"
+    return _installed(kind).get(name) or _spelt(kind, name)
 
 
 def method(kind: str, name: str) -> ModuleType:
@@ -53,7 +70,7 @@ def method(kind: str, name: str) -> ModuleType:
     hidden = "_" in name or name == "interface"
     if hidden or (full not in sys.modules and name not in names(kind)):  # listing a folder takes its time
         raise RedoubtError(f"{name!r} is not one of {', '.join(names(kind))}")
-    file = f"src/{full.replace('.', '/')}.py"
+    file = f"src/{full.replace('.', '/')}.py" if full.startswith("redoubt.") else full
     try:
         module = importlib.import_module(full)
     except Exception as error:  # whatever a file that is being written raises
@@ -108,6 +125,10 @@ def code_of(kind: str, named: Named) -> list[str]:
 
 
 def add(source: Path) -> None:
-    """Let the files of users in a copy of the sources, `<source>/redoubt_own`, be imported."""
+    """Let the files of users in a copy of the sources be imported: methods in its rooms, and `<source>/redoubt_own`."""
     if (place := str(source.absolute())) not in sys.path:
         sys.path.append(place)
+    for kind in KINDS:
+        path = importlib.import_module(f"redoubt.{kind}").__path__
+        if (room := str(source.absolute() / "redoubt" / kind)) not in path:
+            path.append(room)

@@ -52,6 +52,7 @@ class Job:
         entry: what decides its result beside code and inputs, as JSON data.
         version: digest of its code and of the files of the repository that it reads.
         weights: file of a user's that a training starts from; its digest is in the entry.
+        elsewhere: it is of a study that lies outside the repository.
     """
 
     step: str
@@ -68,6 +69,7 @@ class Job:
     study: str | None = None
     artifact: str | None = None
     weights: str | None = None
+    elsewhere: bool = False
 
     @property
     def name(self) -> str:
@@ -76,8 +78,11 @@ class Job:
 
     @property
     def stage(self) -> str | None:
-        """Name of the job's stage in dvc.yaml, or of the .dvc file in its place; None of datasets: DVC keeps none."""
-        if self.step == "download":
+        """Name of the job's stage in dvc.yaml, or of the .dvc file in its place; None where DVC keeps nothing of it.
+
+        That is so of datasets, and of studies that lie outside the repository.
+        """
+        if self.step == "download" or self.elsewhere:
             return None
         if self.step == "prepare":
             return layout.kept_file(str(self.dataset), str(self.preprocessing))
@@ -101,7 +106,8 @@ class Jobs:
 
     def __init__(self, catalog: Catalog, source: Path | None = None) -> None:
         self.catalog, self.scale = catalog, catalog.config.scale
-        self._source = source or (catalog.sources / "src" if catalog.homes else code.SOURCE)
+        outside = catalog.outside.origins or catalog.outside.homes
+        self._source = source or (catalog.sources / "src" if outside else code.SOURCE)
         steps = (self._downloads, self._prepared, self._trainings, self._attacks, self._artifacts, self._pages)
         self._jobs = {job.name: job for step in steps for job in step()}
 
@@ -156,6 +162,9 @@ class Jobs:
         self, step: str, modules: list[str], outputs: tuple[str, ...], files: tuple[str, ...] = (), **facts: Any
     ) -> Job:
         named = tuple(dict.fromkeys([f"redoubt.steps.{STEPS.get(step, step)}", *modules]))
+        model, study = facts.get("model"), facts.get("study")
+        study = self.catalog.models[model].study if model else study
+        facts |= {"elsewhere": study in self.catalog.outside.ids.values()}
         return Job(step=step, modules=named, outputs=outputs, version=self._version(named, files), **facts)
 
     def _downloads(self) -> Iterator[Job]:

@@ -29,7 +29,7 @@ def freeze(root: Path = Path(), changes: Mapping[str, Any] | None = None) -> Pat
     found = outside.Outside()
     if (root / CONFIG).is_file():
         try:
-            found = outside.gathered(root, asked(root, changes or {}).studies)
+            found = outside.gathered(root, asked(root, changes or {}), changes or {})
         except RedoubtError as error:
             raise SystemExit("error: " + " ".join(str(error).split())) from None
     copy = outside.copied(sources(root), found)

@@ -14,6 +14,7 @@ from typing import Any
 
 from redoubt import registry
 from redoubt.data import sources
+from redoubt.errors import RedoubtError
 from redoubt.files import entry_digest
 from redoubt.layout import attack_file, model_file, published_file
 from redoubt.study import answers, artifacts, evaluations, models, settings
@@ -25,6 +26,7 @@ from redoubt.study.entries.artifact import Answered, ArtifactEntry, Input, Look,
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.study.files import Files, read
 from redoubt.study.needs import Model, Need, Run
+from redoubt.study.outside import as_written
 from redoubt.study.published import read_published
 
 
@@ -273,6 +275,7 @@ def load(
         RedoubtError: one line that names file, key and what was expected.
     """
     files = read(Path(root), changes or {}, os.environ if environment is None else environment, results)
-    if files.homes:
-        registry.add(files.sources / "src")
-    return Catalog(**vars(files)).check()
+    try:
+        return Catalog(**vars(files)).check()
+    except RedoubtError as error:
+        raise RedoubtError(as_written(str(error), files.sources)) from None

@@ -16,7 +16,9 @@ Id = Annotated[
     str,
     Field(pattern=r"^[a-z0-9]+(-[a-z0-9.]+)*$", max_length=100, description="lower case, fields joined by hyphens"),
 ]
-StudyId = Annotated[str, Field(pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=100)]
+STUDY_ID = r"[a-z0-9]+([-_][a-z0-9]+)*"
+StudyId = Annotated[str, Field(pattern=rf"^({STUDY_ID}|.*[/.].*)$", max_length=4000)]
+"""Id of a study, or the path of one that lies elsewhere, which has a slash or ends with .yaml."""
 
 
 def _distinct(seeds: list[int]) -> list[int]:
@@ -55,7 +57,14 @@ class Config(Strict):
     """`config/config.yaml`."""
 
     scale: Id = Field("demo", description="how much is run: a file of config/scales/")
-    studies: list[StudyId] = Field(["deepdefense"], description="folders of config/studies/ that take part")
+    studies: list[StudyId] = Field(
+        ["deepdefense"],
+        description="folders of config/studies/ that take part; or paths of folders or files elsewhere, relative to "
+        "config/, or to the working directory where they are given on the command line",
+    )
+    plugins: list[str] = Field(
+        [], description="folders with methods in rooms such as defenses/ and attacks/; their paths as those of studies"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"
     )

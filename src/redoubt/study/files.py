@@ -9,13 +9,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.layout import CONFIG, LOOKS, SUITES, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
 from redoubt.study import suites
 from redoubt.study.config import PARTS, About, Changes, Config, Looks, Models, Scale, Study, Suites
 from redoubt.study.expand import LISTS, expanded, resolved, with_groups
-from redoubt.study.outside import settled
+from redoubt.study.outside import Outside, as_written, settled
 from redoubt.study.reading import check_plain, known, merged, read_yaml
 
 
@@ -37,7 +38,7 @@ class Files:
     results: Path | None = None  # folder that `results/` lies in, where that is not `root`
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     sources: Path = field(default_factory=Path)  # `root`, or the copy of its sources that holds files of users too
-    homes: dict[str, str] = field(default_factory=dict)  # of studies that name files: what their paths are relative to
+    outside: Outside = field(default_factory=Outside)
 
     def changed(self, study: str, key: str, raw: Any, kind: str, where: str) -> Any:
         """Return one of the `models` or `attacks` (`kind`) of a study as the scale changes it."""
@@ -120,7 +121,19 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
         RedoubtError: one line that names file, key and what was expected.
     """
     config = asked(root, changes)
-    sources, homes = settled(root, config.studies)
+    sources, found = settled(root, config, changes)
+    config = config.model_copy(update={"studies": [found.ids.get(study, study) for study in config.studies]})
+    try:
+        return _read(root, sources, config, environment, results, found)
+    except RedoubtError as error:
+        raise RedoubtError(as_written(str(error), sources)) from None
+
+
+def _read(
+    root: Path, sources: Path, config: Config, environment: Mapping[str, str], results: Path | None, found: Outside
+) -> Files:
+    if found.homes or found.origins:
+        registry.add(sources / "src")
     known(config.scale, sorted(path.stem for path in (sources / "config/scales").glob("*.yaml")), f"{CONFIG}: scale")
     scale = typed(Scale, read_yaml(sources, scale_file(config.scale)), scale_file(config.scale))
     studies, own, shared = {}, {}, read_suites(sources)
@@ -133,4 +146,4 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
         studies[name] = suites.with_suites(name, studies[name], shared, own[name].adaptive)
         _check_patterns(config.scale, name, studies[name], own[name])
     looks = typed(Looks, read_yaml(sources, LOOKS), LOOKS) if (sources / LOOKS).is_file() else Looks()
-    return Files(config, scale, studies, own, looks, root, results, environment, sources, homes)
+    return Files(config, scale, studies, own, looks, root, results, environment, sources, found)

@@ -38,7 +38,7 @@ def _model(
     files: Files, mirrors: list[str], key: str, study: str, raw: Baseline | Defended, start: Model | None, where: str
 ) -> Model:
     dataset, network, preprocessing = _inherited(start) if start else _from_scratch(files, study, raw, where)
-    given = outside.weights(files.homes[study], raw.weights, where) if raw.weights is not None else None
+    given = outside.weights(files.outside.homes[study], raw.weights, where) if raw.weights is not None else None
     defense = _defense(raw, network["name"], start, where) if isinstance(raw, Defended) else {"name": "clean"}
     entry = {
         "id": key,

@@ -9,18 +9,34 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from redoubt import registry
 from redoubt.errors import RedoubtError, shortened
 from redoubt.files import canonical_json, file_digest, read_json
-from redoubt.layout import OUTSIDE, SOURCE, module_file, study_file
+from redoubt.layout import (
+    CONFIG,
+    OUTSIDE,
+    SOURCE,
+    changes_file,
+    module_file,
+    published_file,
+    study_file,
+    worlds_file,
+)
 from redoubt.registry import own_module
+from redoubt.study.config import PARTS, STUDY_ID, Config
+from redoubt.study.expand import LISTS
 from redoubt.study.reading import read_yaml
 
 STORE = Path(".snakemake/sources")
@@ -28,6 +44,7 @@ KEEP_SECONDS = 90 * 86400.0  # longer than any job waits in a queue
 MOST_FILES = 500
 SUFFIXES = (".safetensors", ".pt", ".pth")
 """Of files of weights: safetensors, or what `torch.save` writes."""
+NOTHING_PRINTED = b"artifact,row,column,value,unit,note\n"
 _SECTIONS = ("baselines", "models")
 
 
@@ -37,21 +54,26 @@ class Outside:
 
     Attributes:
         homes: folder that paths of a study are relative to, by the study.
-        files: the copies, by their places in the copy of the sources.
+        ids: of studies, by their paths as the config has them.
+        files: contents of the copies, by their places in the copy of the sources.
+        origins: the files as a user knows them, by the same places.
     """
 
     homes: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
-    def add(self, place: str, file: Path) -> None:
-        """Have a file copied to a place.
+    def add(self, place: str, file: Path, content: bytes | None = None) -> None:
+        """Have a file copied to a place; with `content`, that part of it.
 
         Raises:
             RedoubtError: another file is copied there.
         """
-        other = self.files.setdefault(place, file)
-        if other != file and other.read_bytes() != file.read_bytes():
-            raise RedoubtError(f"{file}: its name is that of {other}, another file of the same study; rename one")
+        content = file.read_bytes() if content is None else content
+        if self.files.setdefault(place, content) != content:
+            raise RedoubtError(f"{file}: its name is that of {self.origins[place]}, which a run copies too; rename one")
+        self.origins[place] = str(file)
 
 
 def importable(study: str, module: str, sources: Path, where: str) -> str:
@@ -104,23 +126,108 @@ def weights(home: str, path: str, where: str) -> tuple[str, str]:
     return str(file.resolve()), file_digest(file)
 
 
-def gathered(root: Path, studies: list[str]) -> Outside:
-    """Return what the studies of a config name outside the repository at `root`.
+def gathered(root: Path, config: Config, changed: Collection[str] = ()) -> Outside:
+    """Return what a config names outside the repository at `root`.
+
+    Args:
+        root: folder of the repository or of a user's project.
+        config: with what the command line changes in it.
+        changed: the keys that the command line gives, whose paths are relative to the working directory; those of
+            config.yaml are relative to its folder.
 
     Raises:
-        RedoubtError: a file is missing; the message names file and key.
+        RedoubtError: a file is missing, or its name is taken; the message names file and key.
     """
     found = Outside()
-    for study in studies:
-        place = study_file(study, "models")
-        if not (root / place).is_file():
-            continue
-        home = (root / place).parent.absolute()
-        for where, path in _paths(read_yaml(root, place), place):
-            found.homes[study] = str(home)
-            if path:
-                _add_module(found, study, home, path, where)
+
+    def place(key: str, path: str) -> Path:
+        return Path(os.path.normpath((Path() if key in changed else (root / CONFIG).parent) / path))
+
+    for folder in config.plugins:
+        _add_rooms(found, place("plugins", folder), f"{CONFIG}: plugins: {folder}")
+    for study in config.studies:
+        if is_path(study):
+            name = _add_study(found, place("studies", study), f"{CONFIG}: studies: {study}")
+            if name in config.studies or name in found.ids.values():
+                raise RedoubtError(f"{CONFIG}: studies: {study}: {name} is the name of another study; rename it")
+            found.ids[study] = name
+        else:
+            _add_modules(found, study, (root / study_file(study, "models")).parent, root)
+    for name in found.ids.values():
+        _add_modules(found, name, Path(found.homes[name]), None)
     return found
+
+
+def is_path(study: str) -> bool:
+    """Tell whether a study is given by the path of its folder or file, in place of its id."""
+    return "/" in study or study.startswith(".") or study.endswith(".yaml")
+
+
+def _add_study(found: Outside, path: Path, where: str) -> str:
+    """Have a study copied that lies in a folder, or in one file; return its id."""
+    folder, name = (path.parent, path.stem) if path.suffix == ".yaml" else (path, path.resolve().name)
+    if not re.fullmatch(STUDY_ID, name):
+        raise RedoubtError(f"{where}: {name!r}: a study's name has lower case letters, digits, hyphens and underscores")
+    if path.is_file():
+        for part, content in _split(path).items():
+            found.add(study_file(name, part), path, content)
+    elif (path / "study.yaml").is_file():
+        for file in sorted(path.glob("*.yaml")):
+            found.add(study_file(name, file.stem), file)
+    else:
+        raise RedoubtError(f"{where}: no such file, nor a folder with study.yaml")
+    printed = next((file for file in (folder / f"{name}.csv", folder / "published.csv") if file.is_file()), None)
+    found.add(published_file(name), printed or folder / "published.csv", None if printed else NOTHING_PRINTED)
+    if (worlds := folder / "worlds.csv").is_file():
+        found.add(worlds_file(name), worlds)
+    for file in sorted((folder / "scales").glob("*.yaml")):
+        found.add(changes_file(file.stem, name), file)
+    _add_rooms(found, folder, where)
+    found.homes[name] = str(folder.absolute())
+    return name
+
+
+def _split(path: Path) -> dict[str, bytes]:
+    """Return the files of a study that is written in one, by the keys that each of them has."""
+    text = path.read_text(encoding="utf-8")
+    read_yaml(path.parent, path.name)
+    tree = yaml.compose(text, yaml.SafeLoader)
+    keys = [(key.value, key.start_mark.line) for key, _ in tree.value] if isinstance(tree, yaml.MappingNode) else []
+    lines, parts = text.splitlines(keepends=True), dict.fromkeys(PARTS, "")
+    for (key, begin), (_, end) in pairwise([*keys, ("", len(lines))]):
+        part = next((part for part, record in PARTS.items() if key in record.model_fields), "study")
+        parts["artifacts" if key == LISTS else part] += "".join(lines[begin:end])
+    return {part: (content or "{}\n").encode() for part, content in parts.items()}
+
+
+def _add_rooms(found: Outside, folder: Path, where: str) -> None:
+    """Have the methods copied that a folder has in rooms of our names: `defenses/*.py`, `attacks/*.py`, and so on.
+
+    Raises:
+        RedoubtError: there is no such folder, or we have a method of this name.
+    """
+    if not folder.is_dir():
+        raise RedoubtError(f"{where}: no such folder")
+    for kind in registry.KINDS:
+        for file in sorted((folder / kind).glob("*.py")):
+            if (SOURCE / "redoubt" / kind / file.name).exists():
+                if file.stem == "__init__":
+                    continue
+                raise RedoubtError(f"{file}: Redoubt has {kind}/{file.name} too; rename it")
+            found.add(f"src/redoubt/{kind}/{file.name}", file)
+
+
+def _add_modules(found: Outside, study: str, home: Path, root: Path | None) -> None:
+    """Have the files of networks copied that a study's models name."""
+    place = study_file(study, "models")
+    if root is not None:
+        models = read_yaml(root, place) if (root / place).is_file() else None
+    else:
+        models = yaml.safe_load(found.files[place]) if place in found.files else None
+    for where, path in _paths(models, found.origins.get(place, place)):
+        found.homes[study] = str(home.absolute())
+        if path:
+            _add_module(found, study, home, path, where)
 
 
 def _paths(models: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -169,9 +276,10 @@ def copied(places: Mapping[str, Path], outside: Outside) -> Path:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    contents |= {place: path.read_bytes() for place, path in outside.files.items()}
-    if outside.homes:
-        contents[OUTSIDE] = canonical_json({"homes": outside.homes}).encode()
+    contents |= outside.files
+    if outside.homes or outside.files:
+        facts = {key: value for key, value in vars(outside).items() if key != "files"}
+        contents[OUTSIDE] = canonical_json(facts).encode()
     digest = hashlib.sha256()
     for place, content in contents.items():
         digest.update(f"{place}\0{len(content)}\0".encode() + content)
@@ -193,16 +301,24 @@ def copied(places: Mapping[str, Path], outside: Outside) -> Path:
     return copy
 
 
-def settled(root: Path, studies: list[str]) -> tuple[Path, dict[str, str]]:
-    """Return the folder whose sources hold all files of the config, and the folders of studies that name more.
+def settled(root: Path, config: Config, changed: Collection[str]) -> tuple[Path, Outside]:
+    """Return the folder whose sources hold all files of the config, and where those lie that were outside of it.
 
     It is `root`, unless the config names files outside the repository and `root` is no copy yet.
     """
     if not (root / OUTSIDE).is_file():
-        found = gathered(root, studies)
-        if not found.homes:
-            return root, {}
+        found = gathered(root, config, changed)
+        if not found.homes and not found.files:
+            return root, found
         code = root / "src/redoubt"
         places = {"config": root / "config", "src/redoubt": code if code.is_dir() else SOURCE / "redoubt"}
         root = copied(places, found)
-    return root, read_json(root / OUTSIDE)["homes"]
+    return root, Outside(**read_json(root / OUTSIDE))
+
+
+def as_written(message: str, root: Path) -> str:
+    """Return a message that names files as their users know them, in the place of their copies below `root`."""
+    if (root / OUTSIDE).is_file():
+        for place, file in sorted(read_json(root / OUTSIDE)["origins"].items(), reverse=True):
+            message = message.replace(place, file)
+    return message
