@@ -221,6 +221,8 @@ def test_what_is_left_of_claims_under_strong_attacks(results):
     page = Page(report_page(ENTRY, results))
     text = " ".join(" ".join(page.text).replace("\xa0", " ").split())
     assert "under strong attacks ○ not-comparable" in text
+    assert "Claims under strong attacks 1 0 ✓ holds" in text
+    assert "  under strong attacks: 0 holds, 0 fails, 0 undecided, 1 not" in summary(ENTRY, results)
 
 
 def test_several_runs_show_their_deviation_and_what_the_interval_is_over(results):

@@ -67,6 +67,7 @@ def test_metrics_hold_every_number_by_its_place(printed, tmp_path):
     assert found["cells"]["deepdefense"]["table-1"]["mnist-mlp-deepdefense"]["rho_2"] == 0.225
     assert found["verdicts"] == {"reproduced": len(cells)}
     assert found["claims"] == claims["here"].value_counts().to_dict()
+    assert found["claims under strong attacks"] == claims["adaptive_verdict"].value_counts().to_dict()
 
 
 def test_a_cell_without_a_number_is_in_no_metric():
@@ -78,6 +79,7 @@ def test_a_cell_without_a_number_is_in_no_metric():
     assert scorecard.metrics(cells, pd.DataFrame()) == {
         "cells": {"s": {"a": {"r": {"x": 0.5}}}},
         "claims": {},
+        "claims under strong attacks": {},
         "verdicts": {"deviates": 1, "not-run": 1},
     }
 

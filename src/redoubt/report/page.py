@@ -54,6 +54,7 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         cell_counts=cell_counts(cells),
         claims=claims,
         claim_counts=counts((claim["here"] for claim in claims), CLAIM_VERDICTS),
+        strong_counts=counts((claim["adaptive_verdict"] for claim in claims), CLAIM_VERDICTS),
         studies=list(study_views(entry, results)),
     )
 

@@ -59,6 +59,9 @@ def _claim_lines(claims: list[Row], statements: bool) -> list[str]:
     found = counts((claim.said for claim in claims), CLAIM_VERDICTS)
     words = ", ".join(f"{count} {name}" for name, count in found.items())
     lines = _wrapped(f"Claims, by what the numbers of this run say: {words}")
+    if any(claim.adaptive_verdict is not None for claim in claims):
+        strong = counts((claim.adaptive_verdict or "not-run" for claim in claims), CLAIM_VERDICTS)
+        lines += _wrapped(f"  under strong attacks: {', '.join(f'{count} {name}' for name, count in strong.items())}")
     if statements:
         for claim in claims:
             line = f"  {claim.said:9} {claim.study}/{claim.claim}: {claim.statement}"

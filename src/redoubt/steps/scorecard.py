@@ -55,6 +55,7 @@ def metrics(cells: list[Cell], rows: list[decided.Row]) -> dict[str, Any]:
     return {
         "cells": numbers,
         "claims": dict(Counter(row.here for row in decided.totals(rows))),
+        "claims under strong attacks": dict(Counter(row.adaptive_verdict for row in decided.totals(rows))),
         "verdicts": dict(Counter(cell.verdict for cell in cells if cell.not_counted is None)),
     }
 
