@@ -73,6 +73,8 @@ def method(kind: str, name: str) -> ModuleType:
     file = f"src/{full.replace('.', '/')}.py" if full.startswith("redoubt.") else full
     try:
         module = importlib.import_module(full)
+    except RedoubtError as error:
+        raise RedoubtError(f"{file}: {error}") from None
     except Exception as error:  # whatever a file that is being written raises
         raise RedoubtError(f"{file}: it cannot be imported: {type(error).__name__}: {error}") from error
     if lacking := [part for part in PARTS[kind] if not hasattr(module, part)]:

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 
+from redoubt.study.entries.adaptive import WRAPPERS
 from tests.planted import CASES, EPSILON, IMAGES, PAGE, PGD, TOLERANCE, accuracy, page, table
 
 PERCENT = re.compile(r"([\d.]+) %")
@@ -22,6 +23,10 @@ def test_it_looks_robust_and_is_not(name, found):
     assert row["clean"] > 0.85
     assert row["naive"] > 0.5, "the planted defense does not mislead the naive attack"
     assert row["suitable"] < 0.25 and row["suitable"] < row["naive"] - 0.4
+
+
+def test_every_wrapper_has_a_defense_against_which_the_attack_fails_without_it():
+    assert {case.wrapper for case in CASES.values() if case.wrapper} == set(WRAPPERS)
 
 
 def test_the_model_without_them_falls_to_plain_pgd(mlp, digit_images):

@@ -96,6 +96,9 @@ def test_marks_by_definition(order, reformed, mlp, digit_images):
     for column, temperature in ((1, 5.0), (2, 20.0)):
         assert torch.allclose(marks[:, column], divergence(clean, after, temperature), atol=1e-5)
     assert reformed(temperatures=[])[0].marks(mlp.preprocessing(images)).shape == (20, 1)
+    network.thresholds.copy_(torch.tensor([0.5, 2.0, 4.0]))
+    reports = network.reports(mlp.preprocessing(images))
+    assert reports.requires_grad and torch.allclose(reports.detach() * network.thresholds, marks)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.1, 20), (0.005, 1), (0.004, 0), (1.0, 200)])

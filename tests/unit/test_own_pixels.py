@@ -9,7 +9,7 @@ from test_peer_graph import drawn, inspect, peered, plain
 from test_peers import IMAGES, layer, maps, network, passed_by, with_background
 
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.evaluation.surrogate import Surrogate
 from redoubt.networks import _nearest as nearest
 from redoubt.networks import _peers as module
 from redoubt.networks._peers import PeerFeatures, pixels
@@ -135,7 +135,7 @@ def test_edges_are_dropped_in_training_as_with_own_pixels_allowed_there():
 
 def test_straight_through_gradients_pass_own_pixels_by_too():
     model = network(own_pixels="always")
-    through, inputs = StraightThrough(model), IMAGES.clone().requires_grad_()
+    through, inputs = Surrogate(model), IMAGES.clone().requires_grad_()
     found = through(inputs)
     assert torch.equal(found, model(IMAGES))
     (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)

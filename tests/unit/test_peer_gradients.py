@@ -9,7 +9,7 @@ from test_peer_graph import drawn, peered, plain
 from redoubt import registry
 from redoubt.attacks.interface import Batches, Context
 from redoubt.errors import RedoubtError
-from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.evaluation.surrogate import Surrogate
 from redoubt.judging.estimate import estimate
 from redoubt.networks import _peers as module
 from redoubt.networks import add_peer_regularization
@@ -84,12 +84,12 @@ def test_what_the_probe_reports(digit_images):
     found = probed(model, images, labels)
     assert list(found) == [0.0, 1.0] and all(len(values) == 8 for values in found[0.0].values())
     inputs = images.clone().requires_grad_()
-    for name, network in (("gradient", model), ("gradient_straight_through", StraightThrough(model))):
+    for name, network in (("gradient", model), ("gradient_straight_through", Surrogate(model))):
         chances = network(inputs).exp().gather(1, labels[:, None])
         (gradient,) = torch.autograd.grad((torch.log1p(-chances) - chances.log()).sum(), inputs)
         for layer in found.values():
             assert torch.allclose(layer[name].float(), gradient.flatten(1).norm(dim=1), rtol=1e-3, atol=1e-9)
-    assert not any(layer.straight_through for layer in model.layers.values())
+    assert not any(layer.stand_in for layer in model.layers.values())
     with model.linked() as features:
         first = model.network.conv1.module(images[3:4])
         layer, draw = model.layers["conv1"], features["conv1"][0]

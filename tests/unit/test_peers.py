@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.evaluation.surrogate import Surrogate
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _peers as module
 from redoubt.networks._nearest import first_kept, nearest, surely_enough
@@ -440,11 +440,11 @@ def passed_by(model, images):
 
 def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
     model = network()
-    through = StraightThrough(model)
+    through = Surrogate(model)
     inputs = IMAGES.clone().requires_grad_()
     found = through(inputs)
     assert torch.equal(found, model(IMAGES))
-    assert not any(part.straight_through for part in model.layers.values())
+    assert not any(part.stand_in for part in model.layers.values())
     (gradient,) = torch.autograd.grad(found[:, 0].sum(), inputs)
 
     expected = passed_by(model, IMAGES)
@@ -455,26 +455,26 @@ def test_straight_through_is_the_same_model_with_the_gradient_of_the_identity():
 
 def test_straight_through_needs_a_layer_to_pass_by():
     with pytest.raises(RedoubtError, match="no layer that gradients could pass by"):
-        StraightThrough(Small())
+        Surrogate(Small())
 
 
 @pytest.mark.parametrize("engine", ["redoubt", "foolbox"])
 def test_a_model_behind_it_is_attacked_as_any_other(engine):
     model, labels = network(average="layers"), torch.zeros(len(IMAGES), dtype=torch.int64)
-    images, through = IMAGES.clamp(0, 1), StraightThrough(model)
+    images, through = IMAGES.clamp(0, 1), Surrogate(model)
     craft("gradient-scan", through, images, labels, engine=engine)
     assert all(weight.grad is None for weight in model.parameters())
-    assert not any(part.straight_through for part in model.layers.values())
+    assert not any(part.stand_in for part in model.layers.values())
     model.train()
     with pytest.raises(RedoubtError, match="training mode"):
-        craft("gradient-scan", StraightThrough(model), images, labels, engine=engine)
+        craft("gradient-scan", Surrogate(model), images, labels, engine=engine)
 
 
 def test_the_switch_goes_back_after_an_error():
     model = network()
     with pytest.raises(RuntimeError):
-        StraightThrough(model)(torch.zeros(2, 3, 9, 9))
-    assert not any(part.straight_through for part in model.layers.values())
+        Surrogate(model)(torch.zeros(2, 3, 9, 9))
+    assert not any(part.stand_in for part in model.layers.values())
 
 
 def test_training_uses_the_batch():

@@ -367,6 +367,10 @@ def test_mappings_by_name_merge_and_those_by_number_are_replaced():
         ("x = (", "it cannot be imported: SyntaxError: "),
         ("import nothing_of_the_kind", "it cannot be imported: ModuleNotFoundError: "),
         ("class Parameters: pass", "it lacks Defense, DECLARES"),
+        (
+            "from redoubt.defenses.interface import Declaration as D\nDECLARES = D()",
+            "DECLARES: adaptive: give names of ",
+        ),
     ],
 )
 def test_an_unfinished_method_is_one_line(tree, tmp_path, monkeypatch, text, told):

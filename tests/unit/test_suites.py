@@ -1,5 +1,6 @@
 """Suites of strong attacks: what an answer of a study stands for, what a scale keeps of it, and mistakes."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from redoubt.errors import RedoubtError
 from redoubt.layout import SUITES
 from redoubt.study import suites
 from redoubt.study.config import Changes, Evaluation, Kept, Source, Study, Suites
+from redoubt.study.entries.adaptive import WRAPPERS
 from redoubt.study.entries.attack import Attack
 from redoubt.study.evaluations import attacks, runs
 from redoubt.study.files import Files, read_suites
@@ -57,6 +59,11 @@ def study(**answer):
 def wrapped(monkeypatch):
     """The defense of model b names the wrapper."""
     monkeypatch.setattr(suites, "adaptive", lambda defense: {"peernet": ["past", "of another suite"]}[defense])
+
+
+def test_wrappers_of_suites_are_those_that_defenses_may_name():
+    for name, keys in read_suites(Path(__file__).resolve().parents[2]).wrappers.items():
+        assert WRAPPERS[name].keys == keys
 
 
 def reads(found):

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 else:
     noise, drawn = lazy("redoubt.networks._noise"), lazy("redoubt.networks._random")
 
-DECLARES = Declaration(draws="call", predicts="mean", pretrained=False, changes=True)
+DECLARES = Declaration(
+    draws="call", predicts="mean", pretrained=False, changes=True, adaptive=("mean-of-draws", "twin")
+)
 
 
 class Parameters(pgd_training.Parameters):

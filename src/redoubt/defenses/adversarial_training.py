@@ -12,7 +12,7 @@ from redoubt.defenses.interface import BaseDefense, Declaration, Progress
 from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
 
-DECLARES = Declaration()
+DECLARES = Declaration(adaptive="none: a plain network that was trained on other images")
 
 
 class Parameters(deepfool.Parameters):

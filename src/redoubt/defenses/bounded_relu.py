@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     layers = lazy("redoubt.preprocessing._layers")
 
-DECLARES = Declaration(pretrained=False, changes=True)
+DECLARES = Declaration(pretrained=False, changes=True, adaptive=("transfer", "margin"))
 
 
 class Parameters(Strict):

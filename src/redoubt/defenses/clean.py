@@ -8,7 +8,7 @@ from __future__ import annotations
 from redoubt.defenses.interface import BaseDefense, Declaration
 from redoubt.records import Strict
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(pretrained=False, adaptive="none: no defense")
 
 
 class Parameters(Strict):

@@ -18,7 +18,7 @@ from redoubt.errors import RedoubtError
 from redoubt.lazily import torch
 from redoubt.networks._modes import eval_mode
 
-DECLARES = Declaration()
+DECLARES = Declaration(adaptive=("log-odds", "margin"))
 
 
 class Parameters(deepfool.Parameters):

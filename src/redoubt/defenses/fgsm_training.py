@@ -16,7 +16,7 @@ from redoubt.defenses.interface import Declaration
 from redoubt.lazily import torch
 from redoubt.records import Positive, Share
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(pretrained=False, adaptive=("transfer", "log-odds"))
 
 
 class Parameters(_examples.Weighted):

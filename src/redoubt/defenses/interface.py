@@ -21,8 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from redoubt.errors import RedoubtError
 from redoubt.lazily import torch
 from redoubt.records import Strict
+from redoubt.study.entries import adaptive as wrappers
 from redoubt.study.entries.model import Draws, Predicts, Training
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
@@ -42,6 +44,11 @@ class Declaration:
         pretrained: training must start from another model's weights.
         networks: names of the networks it fits; None for any.
         changes: its module has a function `change`, and a model needs it to be built.
+        adaptive: names of the wrappers (`redoubt.study.entries.adaptive`) by which attacks follow it, required; or
+            `none: ` and the reason.
+
+    Raises:
+        RedoubtError: `adaptive` is missing, or is neither of these.
     """
 
     draws: Draws = "never"
@@ -50,6 +57,13 @@ class Declaration:
     pretrained: bool = True
     networks: tuple[str, ...] | None = None
     changes: bool = False
+    adaptive: tuple[str, ...] | str = ()
+
+    def __post_init__(self) -> None:
+        try:
+            wrappers.check(self.adaptive)
+        except ValueError as error:
+            raise RedoubtError(f"DECLARES: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from redoubt.defenses._on_images import OnImages
 from redoubt.defenses.interface import Batch, Declaration, Moment
 from redoubt.lazily import torch
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(pretrained=False, adaptive=("log-odds", "margin", "scaled-logits"))
 
 
 class Parameters(_examples.InnerAttack):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     reformed = lazy("redoubt.networks._reformed")
 
-DECLARES = Declaration(changes=True)
+DECLARES = Declaration(changes=True, adaptive=("through-autoencoder", "detector-evaded"))
 
 
 class Parameters(Strict):

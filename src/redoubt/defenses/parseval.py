@@ -16,7 +16,7 @@ from redoubt.defenses.interface import BaseDefense, Batch, Declaration, Moment
 from redoubt.lazily import torch
 from redoubt.records import Strict
 
-DECLARES = Declaration()
+DECLARES = Declaration(adaptive="none: a plain network whose weights were pulled towards tight frames in training")
 
 
 class Parameters(Strict):

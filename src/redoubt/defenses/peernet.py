@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 else:
     peers = lazy("redoubt.networks._peers")
 
-DECLARES = Declaration(predicts="mean", pretrained=False, changes=True)
+DECLARES = Declaration(
+    predicts="mean",
+    pretrained=False,
+    changes=True,
+    adaptive=("straight-through", "soft-neighbours", "many-neighbours", "fresh-peers", "transfer"),
+)
 
 Chance = Annotated[float, Field(ge=0, lt=1)]
 

@@ -25,7 +25,7 @@ from redoubt.defenses.interface import Batch, Declaration, Moment
 from redoubt.lazily import torch
 from redoubt.records import Positive, Strict
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(pretrained=False, adaptive=("log-odds", "margin", "scaled-logits"))
 
 Kind = Literal["sign", "l2", "spatial"]
 

@@ -20,7 +20,9 @@ from redoubt.defenses.interface import Batch, Declaration, Moment
 from redoubt.lazily import torch
 from redoubt.records import Positive, Share
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(
+    pretrained=False, adaptive="none: a plain network whose training met iterative attacks with exact gradients"
+)
 
 
 class Parameters(_examples.Mixed, _examples.Weighted):

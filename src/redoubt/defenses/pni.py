@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     noise = lazy("redoubt.networks._noise")
 
-DECLARES = Declaration(draws="call", pretrained=False, changes=True)
+DECLARES = Declaration(draws="call", pretrained=False, changes=True, adaptive=("mean-of-draws", "twin"))
 
 
 class Parameters(pgd_training.Halves):

@@ -21,7 +21,7 @@ from redoubt.evaluation.blocks import State, Unfinished, in_one
 from redoubt.evaluation.checks import check_mode, check_model
 from redoubt.evaluation.combined import combined, combines
 from redoubt.evaluation.engine import implementation
-from redoubt.evaluation.surrogate import StraightThrough
+from redoubt.evaluation.surrogate import restart, surrogate_of
 from redoubt.evaluation.victim import BATCH, Images, Victim, attacked_images
 from redoubt.files import canonical_json, entry_digest, file_digest, read_json
 from redoubt.graph import code
@@ -218,13 +218,15 @@ def _attacked(
     for seen in dict.fromkeys((source, victim)):
         check_mode(name, seen.network)
         check_model(name, seen.network, batches.images, images.labels, options)
-    finite = _crafted_on(source, entry) if kind == "attacks" else None
+    surrogate = surrogate_of(source, entry, images, data)
+    finite = Finite(surrogate, source.bounds) if kind == "attacks" else None
     network: Callable = source.network if finite is None else finite
-    if finite is not None and source.random:
+    drawn = source.random or entry.surrogate.peers == "fresh"
+    if finite is not None and drawn:
         network = Expectation(finite, entry.draws, entry.mean, entry.judges)
     state = Unfinished(resume, finite, images.pixels.device)
     run = implementation(kind, name, entry.engine)
-    whole = in_one(entry, options, source.random or victim.random)
+    whole = in_one(entry, options, drawn or victim.random)
     for turn, block in progress(state.left(batches, whole, turns), entry.id):
         if turn and not block.first:
             device.seed_everything(*names, turn)
@@ -238,15 +240,10 @@ def _attacked(
             scored = rows_of(victim, part, batch, entry, turn if entry.recraft else None)
             parts.append(pd.concat(scored, ignore_index=True))
             shared |= {key: tensor.cpu().contiguous() for key, tensor in part.shared.items()}
+            restart(surrogate)
         state.finished(turn, block, parts, shared)
     frame, shared, metadata = state.frame(turns), state.shared, {}
     if finite is not None:
         frame.attrs[NONFINITE] = finite.share_checked()
         metadata[NONFINITE] = canonical_json(frame.attrs[NONFINITE])
     return frame, metadata | ({SHARED: safetensors.torch.save(shared)} if shared else {})
-
-
-def _crafted_on(source: Victim, entry: AttackEntry) -> Finite:
-    """Return the model that examples are crafted on, with the gradients that the entry asks for."""
-    network: Callable = StraightThrough(source.network) if entry.gradient == "straight-through" else source.network
-    return Finite(network, source.bounds)

@@ -103,6 +103,7 @@ class Victim:
         self.network = TWINS[noise](model.network if self.preprocessed else model)
         self.layer = model.preprocessing
         self.detector = getattr(model.network, "detects", None)  # of inputs of the network
+        self._reports = getattr(model.network, "reports", None)
         self.bounds = None if self.preprocessed else (0.0, 1.0)
         self.random = random
         self._predicted: dict[int, torch.Tensor] = {}
@@ -127,6 +128,12 @@ class Victim:
         """Return which attacked inputs the model's own detector reports, bool (N,)."""
         assert self.detector is not None, "the model has a detector"
         return self.detector(inputs if self.preprocessed else self.layer(inputs))
+
+    def reports(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what the detector marks in attacked inputs (B, ...), over its thresholds, (B, detectors)."""
+        if self._reports is None:
+            raise RedoubtError("surrogate.detector: the model has no detector that an attack could evade")
+        return self._reports(inputs if self.preprocessed else self.layer(inputs))
 
     def pictures(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return attacked inputs as images, in [0, 1] where the attack left that box alone."""

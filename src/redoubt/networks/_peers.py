@@ -29,6 +29,7 @@ from redoubt.networks._nearest import (
     with_own,
 )
 from redoubt.networks._random import mean_softmax
+from redoubt.networks._stand_ins import StandIn, standing
 from redoubt.networks._weighted_sum import WeightedSum
 
 Attention = Literal["gat", "printed"]
@@ -87,7 +88,7 @@ class PeerRegularization(torch.nn.Module):
     images of the batch, afterwards the peers that `PeerNetwork` gave it. Which pixels are near is a constant of
     differentiation; gradients flow through attention scores and, in training, through the neighbours' features. With
     fixed peers that leaves next to nothing for an attacker: attention moves weight among neighbours that are nearly
-    equal (see `redoubt.probes.peer_gradients`). `straight_through` gives the gradient of the identity in its place.
+    equal (see `redoubt.probes.peer_gradients`). `stand_in` gives other gradients, see `redoubt.networks._stand_ins`.
 
     Args:
         channels: d.
@@ -122,7 +123,7 @@ class PeerRegularization(torch.nn.Module):
         self.draws: list[PeerFeatures] | None = None  # None: the batch is its own graph
         self.expands = False  # the first layer of a network makes one copy of the batch for every draw
         self.merges = False  # equation (3) inside the layer: the mean over draws
-        self.straight_through = False  # gradients pass by as if the layer were the identity
+        self.stand_in: StandIn | None = None  # called with the layer, maps and a draw of peers
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Return the regularised features (B, d, H, W); (M*B, d, H, W), draw by draw, where the layer expands."""
@@ -130,10 +131,14 @@ class PeerRegularization(torch.nn.Module):
             return _shaped(self._within_batch(maps), maps)
         everywhere = self.expands or self.merges
         parts = [maps] * len(self.draws) if everywhere else maps.chunk(len(self.draws))
-        outputs = [_shaped(self.link(part, draw), part) for part, draw in zip(parts, self.draws, strict=True)]
-        if self.straight_through:
-            outputs = [output.detach() + (part - part.detach()) for part, output in zip(parts, outputs, strict=True)]
+        outputs = [self._seen(part, draw) for part, draw in zip(parts, self.draws, strict=True)]
         return torch.stack(outputs).mean(0) if self.merges else torch.cat(outputs)
+
+    def _seen(self, maps: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
+        output = _shaped(self.link(maps, draw), maps)
+        if self.stand_in is None or not torch.is_grad_enabled():
+            return output
+        return standing(output, self.stand_in(self, maps, draw))
 
     def link(self, maps: torch.Tensor, draw: PeerFeatures) -> torch.Tensor:
         """Return the regularised pixels (B*H*W, d) of images that see the peers of one draw and nothing else."""

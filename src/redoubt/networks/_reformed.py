@@ -97,6 +97,13 @@ class Reformed(torch.nn.Module):
     @torch.no_grad()
     def marks(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the reconstruction error and the divergences of inputs, (N, 1 + temperatures)."""
+        return self._marks(inputs)
+
+    def reports(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return these over their thresholds (N, 1 + temperatures), with gradients; from 1 an input is reported."""
+        return self._marks(inputs) / self.thresholds
+
+    def _marks(self, inputs: torch.Tensor) -> torch.Tensor:
         images, reformed = self.pixels.images(inputs), self.reform(inputs)
         error = (images - self.pixels.images(reformed)).abs().pow(self.order).flatten(1).mean(1)
         if not self.temperatures:

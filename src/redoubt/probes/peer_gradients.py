@@ -26,8 +26,10 @@ from redoubt.records import Strict
 
 if TYPE_CHECKING:
     from redoubt.networks import _peers as peers
+    from redoubt.networks import _stand_ins as stand_ins
 else:
     peers = lazy("redoubt.networks._peers")
+    stand_ins = lazy("redoubt.networks._stand_ins")
 
 NEEDS = "gradients"
 THREAT = "none: it perturbs nothing"
@@ -68,13 +70,8 @@ def gradient_norms(model: Callable, inputs: torch.Tensor, labels: torch.Tensor) 
 
 def passing_by(model: Callable, network: peers.PeerNetwork, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return these norms (B,) with the peer layers as the identity in the backward pass."""
-    for layer in network.layers.values():
-        layer.straight_through = True
-    try:
+    with stand_ins.replaced(network, stand_ins.identity):
         return gradient_norms(model, inputs, labels)
-    finally:
-        for layer in network.layers.values():
-            layer.straight_through = False
 
 
 def run(

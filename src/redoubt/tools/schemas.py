@@ -16,6 +16,7 @@ from redoubt import registry
 from redoubt.errors import cli
 from redoubt.files import write_text
 from redoubt.study.config import ROOTS
+from redoubt.study.entries.adaptive import WRAPPERS
 from redoubt.study.expand import GROUP, GROUPED, LISTS, SECTIONS
 from redoubt.study.reading import FRACTION
 
@@ -38,9 +39,20 @@ result.rows.groupby("epsilon").success.mean()  # one row per image and epsilon; 
 `success` says that the prediction changed; accuracy under attack is the mean of `adversarial_label == label`.
 
 How random models are attacked and scored is on the page [random-models.md](random-models.md). In Python:
-`Expectation(model, draws=20)` of `redoubt.evaluation.craft` in place of the model. `gradient: straight-through`
-attacks with gradients that ignore the peer layers of a network (in Python,
-`redoubt.evaluation.surrogate.StraightThrough`); scores are those of the model itself.
+`Expectation(model, draws=20)` of `redoubt.evaluation.craft` in place of the model.
+
+## Adaptive wrappers
+
+A defense names in its `DECLARES` the wrappers by which an attack follows it (`redoubt.study.entries.adaptive`), or says
+why there is none. Each is a few keys of an attack's entry; in Python they are the classes of
+`redoubt.evaluation.surrogate`. Crafting sees the wrapped model, and scores are those of the model itself.
+[planted.md](planted.md) has for each a defense against which the attack fails without it.
+
+| wrapper | keys | what crafting follows |
+| --- | --- | --- |
+{wrappers}
+
+## All attacks
 
 | attack | threat model | needs | cost per image | engines |
 | --- | --- | --- | --- | --- |
@@ -81,6 +93,7 @@ FLAGS: dict[str | tuple[str, str], str] = {
     "pretrained": "must start from another model",
     "networks": "fits only",
     "changes": "changes the network",
+    "adaptive": "followed by",
 }
 
 
@@ -162,10 +175,12 @@ def _attack(method: ModuleType) -> list[str]:
 def _defense(method: ModuleType) -> list[str]:
     declared = dataclasses.asdict(method.DECLARES).items()
     words = [_flag(name, value) for name, value in declared if value and (name, value) not in USUAL]
-    return [_first_line(method), "; ".join(words) or "nothing"]
+    return [_first_line(method), "; ".join(words)]
 
 
 def _flag(name: str, value: object) -> str:
+    if name == "adaptive" and isinstance(value, str):
+        return f"followed by {value}"
     if (found := FLAGS.get((name, value) if isinstance(value, str) else name)) is None:
         found = name.replace("_", " ")
     return found if value is True or isinstance(value, str) else f"{found} {_listed(value)}"
@@ -187,8 +202,17 @@ def _first_line(method: ModuleType) -> str:
     return (method.__doc__ or "").strip().split("\n")[0]
 
 
+def _wrappers() -> str:
+    """Return the rows of the table of adaptive wrappers."""
+    rows = []
+    for name, wrapper in WRAPPERS.items():
+        keys = f"`{json.dumps(wrapper.keys)[1:-1]}`".replace('"', "") if wrapper.keys else "–"
+        rows.append(f"| {name} | {keys} | {wrapper.follows} |")
+    return "\n".join(rows)
+
+
 PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
-    "attacks": (ATTACKS, _attack),
+    "attacks": (ATTACKS.replace("{wrappers}", _wrappers()), _attack),
     "defenses": (DEFENSES, _defense),
     "probes": (PROBES, _probe),
     "metrics": (METRICS, _metric),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from redoubt.records import Count, Strict
+from redoubt.records import Count, Positive, Strict
 from redoubt.study.entries.base import Entry
 
+Gradient = Literal["exact", "straight-through", "soft-neighbours", "many-neighbours"]
 Noise = Literal["drawn", "by-image", "none"]
 """Noise of a random model: drawn anew each time, the same each time for the same image, or none."""
 
@@ -28,6 +29,23 @@ class Select(Strict):
     def stored(self) -> Literal["test", "train"]:
         """Split of the dataset that the images lie in; what a training held out is part of `train`."""
         return "train" if self.split == "validation" else self.split
+
+
+class Follow(Strict):
+    """How crafting sees the model, beside its gradients; scores are those of the model."""
+
+    nearest: Count = Field(100, description="neighbours that soft- and many-neighbours follow")
+    temperature: Positive = Field(0.1, description="of soft neighbours at first, in units of a cosine")
+    coldest: Positive = Field(0.01, description="the same at last")
+    over: Count = Field(100, description="steps from the first to the last temperature, again and again")
+    peers: Literal["fixed", "fresh"] = Field(
+        "fixed", description="those of the model, or drawn again for every call; `draws` calls are then averaged"
+    )
+    pool: Count = Field(2000, description="first training images that fresh peers are drawn from")
+    scale: Positive = Field(1.0, description="factor of the logits")
+    detector: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of what the detector marks, in units of a logit; attacks stay undetected with it"
+    )
 
 
 class Attack(Entry):
@@ -54,10 +72,12 @@ class Attack(Entry):
         "drawn", description="of a random model in crafting: drawn, decided by the image, or switched off"
     )
     score_noise: Noise = Field("drawn", description="the same, in scoring")
-    gradient: Literal["exact", "straight-through"] = Field(
+    gradient: Gradient = Field(
         "exact",
-        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity",
+        description="of the model, in crafting; straight-through passes peer layers by as if they were the identity, "
+        "soft-neighbours moves among the nearest peer pixels by their cosine, many-neighbours by attention over many",
     )
+    surrogate: Follow = Follow()
     repetitions: Count = Field(
         1, description="times that every crafted image is scored, each with separate draws, for random models"
     )
