@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     modes = lazy("redoubt.networks._modes")
 
-DECLARES = Declaration(pretrained=False)
+DECLARES = Declaration(pretrained=False, adaptive=("log-odds", "margin"))
 START = 0.001  # standard deviation of the noise that an example starts from
 
 
