@@ -1,7 +1,6 @@
 """Worst of several: of the finished rows of other attacks on the same model, for every image those of the strongest.
 
-Source: Carlini et al. (2019, On Evaluating Adversarial Robustness), section 5, which asks for the worst over attacks
-image by image; AttackBench (Cinà et al., AAAI 2025), section 3, whose envelope is the nearest example of any attack.
+Source: AttackBench (Cinà et al., AAAI 2025), whose envelope is the nearest example that any attack found of an image.
 
 Nothing is run: a member's rows are taken whole, every repetition of them, so that both rules by which random models are
 scored read what that member's examples did. By rates the strongest has the largest share of repetitions that are

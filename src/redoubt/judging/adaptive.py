@@ -1,7 +1,7 @@
 """The adaptive number of a cell: the same metric over the worst of several strong attacks, and what it tells.
 
 `optimality` is how much of what was achievable the paper's own attack found, on the images that both attacked and that
-were right before. With norms it is AttackBench's local optimality (Cinà et al., AAAI 2025, equation 4): the area
+were right before. With norms it is AttackBench's local optimality (Cinà et al., AAAI 2025): the area
 between the share of images that are right and the curve of those that stay right, as the size grows to the one at which
 none is left, as a share of that of the worst of all. Where all images have one size (rho_inf) it is the quotient of the
 sizes; at a fixed epsilon it is the share of images that the attack fooled over that of the worst of all.
