@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
+MINUTES ?= 55
 TRITON := .triton
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -16,7 +17,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ demo: $(STAMP) ## the whole pipeline on data that ships inside a dependency, end
 
 plan: $(STAMP) ## before a run: jobs, hours, disk space, and what is not available (SCALE=paper)
 	@python -m redoubt.tools.plan --scale $(SCALE)
+
+campaign: $(STAMP) ## run a scale for some minutes, what is worth most first; the next call goes on (SCALE=paper MINUTES=55 PACK=state.tar)
+	@python -m redoubt.tools.campaign --scale $(SCALE) --minutes $(MINUTES) $(if $(PACK),--pack $(PACK))
 
 worlds: $(STAMP) ## in how many simulated worlds each claim holds, without any effect and where the paper is right; writes docs/worlds.md
 	@python -m redoubt.tools.worlds --scale paper --write

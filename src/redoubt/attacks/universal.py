@@ -162,7 +162,8 @@ def craft(
         rate = float((predictions(network, images, v, bounds) != clean).float().mean())
         best, place = v if rate >= max(history, default=0.0) else best, 0
         history.append(rate)
-    kept.save(name, now, end=True)
+    if len(history) > len(state["history"]):  # there was something left to do
+        kept.save(name, now, end=True)
     return best, history
 
 

@@ -113,7 +113,7 @@ class Unfinished(Kept):
     def finished(self, turn: int, block: Block, parts: list[pd.DataFrame], shared: Tensors) -> None:
         """Add the rows of a block, by the parts that its attack yielded, and save them if it is time to."""
         self.rows.append(parts)
-        self.shared |= shared
+        self.shared |= {name: tensor.clone() for name, tensor in shared.items()}  # not the memory of what is kept
         self.done = turn * len(block) + block.end
         self._from_disk.clear()
         if self.resume.due():

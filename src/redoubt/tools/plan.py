@@ -123,7 +123,8 @@ def measured(
     where = {"torch": version("torch"), "threads": catalog.scale.threads}
     kept = read_json(path) if path.is_file() and not again else {}
     rates = kept["rates"] if kept.get("where") == where else {}
-    todo = {key: measure for key, measure in works(jobs, here, made).items() if key not in rates}
+    wanted = works(jobs, here, made) if limit > 0 else {}
+    todo = {key: measure for key, measure in wanted.items() if key not in rates}
     if todo:
         print(f"measuring {len(todo)} rates of this machine, for {limit:.0f} seconds at most ...", file=sys.stderr)
     began, longest = time.monotonic(), 0.0
