@@ -46,9 +46,7 @@ def test_stopped_three_times_it_ends_with_the_bytes_of_one_run(tiny, finished_tr
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(child), signal.SIGKILL)
     running.wait()
-    begun = time.monotonic()
     tiny.run(*COMMAND, "0.6", "--pack", tmp_path / "state.tar")
-    assert time.monotonic() - begun < 60
     there = tiny_copy(tmp_path / "there")
     there.run("tar", "-xf", tmp_path / "state.tar")
     known = results(there)

@@ -170,8 +170,10 @@ def alone() -> Iterator[IO[str]]:
             subprocess.run(["snakemake", "--unlock"], capture_output=True, check=False)
         file.write("running\n")
         file.flush()
-        yield file
-        file.truncate(0)
+        try:
+            yield file
+        finally:  # whoever is killed does not come here
+            file.truncate(0)
 
 
 def run(targets: list[str], scale: str, cores: int, end: float, lock: IO[str]) -> bool:
