@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from planted import noisy, rounded, saturated, zero_gradient
+from planted import Saturated, noisy, rounded, zero_gradient
 
 import redoubt
 from redoubt.errors import RedoubtError
@@ -70,7 +70,7 @@ def rooted(model):
         (zero_gradient, {"gradients", "black box", "large ball"}),
         (rounded, {"gradients", "black box", "large ball"}),
         (noisy, {"black box"}),
-        (saturated, set()),  # the targeted attack sees through it
+        (Saturated, set()),  # the targeted attack sees through it
         (wrong_order, {"clean images"}),
         (rooted, {"finite gradients"}),
     ],

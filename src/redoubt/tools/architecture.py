@@ -33,6 +33,7 @@ FLOORS = (
     ("report", "cost"),
     ("steps",),
     ("tools",),
+    ("commands",),
 )
 
 STEP, WIDTH, HEIGHT, GAP = 150, 116, 36, 84  # between columns; a box; between floors

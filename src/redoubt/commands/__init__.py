@@ -1,0 +1,1 @@
+"""The command `redoubt`, one file for each of its commands."""
