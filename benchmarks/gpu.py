@@ -43,11 +43,9 @@ CASES = {  # network, where its peer layers are, images of a training step, shap
 }
 AIMS = {"training": 1.3, "inference": 1.5}
 TILES = [
-    streaming.Tile(),
-    streaming.Tile(32, 128, 4),
-    streaming.Tile(64, 64, 8),
-    streaming.Tile(64, 128, 8),
-    streaming.Tile(16, 128, 4),
+    streaming.Tile(32, 64, 4, "ieee"),
+    streaming.Tile(32, 128, 4, "ieee"),
+    streaming.Tile(16, 128, 4, "ieee"),
     streaming.Tile(64, 64, 4, "tf32x3"),
     streaming.Tile(64, 128, 4, "tf32x3"),
     streaming.Tile(64, 128, 8, "tf32x3"),

@@ -91,7 +91,7 @@ def test_few_queries_share_the_processors(monkeypatch, kernel):
     found = types.SimpleNamespace(multi_processor_count=100)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)
     rows = rows_of("random", 64 * 64, 4, 0)
-    for queries, shares in ((64, 16), (64 * 32, 200 // 64), (64 * 64, 200 // 128)):
+    for queries, shares in ((64, 8), (64 * 32, 200 // 32), (64 * 64, 200 // 64)):
         module.nearest(rows[:queries], rows, 3)
         assert kernel.grids[-1] == (queries // module.Tile().rows, shares)
 
@@ -106,8 +106,8 @@ def test_what_is_barred_is_sent_once(kernel):
 
 
 @pytest.mark.parametrize("features", [1, 20, 128])
-def test_the_tolerance_is_a_rounding_for_each_term(features):
-    assert features * 2**-24 < module.tolerance(features) <= (features + 17) * 2**-24
+def test_the_tolerance_is_some_roundings_for_each_term(features):
+    assert 6 * features * 2**-24 < module.tolerance(features) <= (6 * features + 110) * 2**-24
 
 
 def test_what_the_kernel_is_written_for():
@@ -157,13 +157,18 @@ def test_where_it_fails_the_rest_goes_on_and_says_so(monkeypatch, known):
         assert not module.available(torch.device("cpu"))
 
 
-@pytest.mark.parametrize("wrong", [False, True])
+def in_tf32(rows):
+    """Return rows with the 11 bits of TF32, cut off."""
+    return (rows.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.mark.parametrize("wrong", [None, torch.zeros_like, in_tf32])
 def test_it_is_tried_once(wrong, monkeypatch, known, kernel):
     monkeypatch.setitem(sys.modules, "triton", types.ModuleType("triton"))
     monkeypatch.setattr(module, "_shares", lambda *_: 1)
     if wrong:
-        monkeypatch.setattr(module, "_rows", lambda rows: torch.zeros(4, 16))
-    assert module.available(torch.device("cpu")) != wrong
+        monkeypatch.setattr(module, "_rows", wrong)
+    assert module.available(torch.device("cpu")) == (wrong is None)
     module.available(torch.device("cpu"))
     assert len(kernel.grids) == 1
 

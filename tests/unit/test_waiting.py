@@ -13,7 +13,7 @@ from redoubt import registry
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import pgd
 from redoubt.attacks.interface import thin_now
-from redoubt.device import sent
+from redoubt.device import choose, sent
 from redoubt.networks import _nearest as stripes
 from redoubt.networks import _peers as peers
 from redoubt.networks import _streaming as streaming
@@ -152,3 +152,12 @@ def test_the_wait_at_a_check_counts_as_time_of_the_steps(monkeypatch, mlp, digit
     made._sums += 1
     made._check(type("Bar", (), {"set_postfix": lambda *_, **__: None})())
     assert made._seconds == 3.0
+
+
+def test_a_gpu_computes_the_same_way_each_time_and_fills_nothing_for_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *given, **_: asked.append(given))
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    assert choose("auto", 1).type == "cuda" and asked == [(True,)]
+    assert not torch.utils.deterministic.fill_uninitialized_memory and not torch.backends.cudnn.benchmark
