@@ -179,6 +179,20 @@ def test_every_artifact_is_there_with_data_and_commands(results):
     assert text.count("Not drawn yet.") == 1
 
 
+def test_no_study_with_a_red_gate_is_called_robust(results):
+    def words(gate):
+        write_rows(results / "toy" / "gates.csv", [{"label": "MLP", "check": "slopes", "gate": gate}])
+        study = ENTRY["studies"]["toy"] | {"title": "Toy: more robust"}
+        gates = {"id": "gates", "kind": "table", "title": "Gates", "caption": "How robust", "plot": "gates"}
+        study["artifacts"] = [*study["artifacts"], gates]
+        found = report_page(ENTRY | {"studies": {"toy": study}}, results)
+        return set(re.findall(r".?robust.?", found)), "MLP: slopes" in found
+
+    found, told = words("green")
+    assert not told and not any("“" in word for word in found)
+    assert words("red") == ({"“robust”"}, True)
+
+
 def test_text_of_others_is_escaped(results):
     text = report_page(ENTRY, results)
     assert HOSTILE not in text

@@ -92,7 +92,7 @@ FIGURES = {
 
 
 def test_all_artifacts_are_tested():
-    elsewhere = {"agreement", "bars", "checks", "example-gallery", "universal-gallery", "universal-shape"}
+    elsewhere = {"agreement", "bars", "checks", "example-gallery", "gates", "universal-gallery", "universal-shape"}
     elsewhere |= {"peer-graph", "franken-images", "timing-table", "settings-table", "layer-table"}
     assert {*FIGURES, "metric-table", *elsewhere} == set(registry.names("artifacts"))
 

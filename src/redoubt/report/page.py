@@ -10,6 +10,7 @@ from markupsafe import Markup
 from redoubt.judging.cells import Cell
 from redoubt.judging.held import Held
 from redoubt.judging.tables import read_records
+from redoubt.report import gates
 from redoubt.report.views import (
     CELL_VERDICTS,
     CLAIM_VERDICTS,
@@ -36,7 +37,9 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
     """
     cells = read_records(results / "scorecard.csv", Cell)
-    claims = claim_views(results / "claims.csv", entry, worlds)
+    reds = gates.red(entry, results)
+    claims = [_said(claim, reds.get(claim["study"])) for claim in claim_views(results / "claims.csv", entry, worlds)]
+    studies = [{**_said(study, reds[study["id"]]), "red": reds[study["id"]]} for study in study_views(entry, results)]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -50,13 +53,18 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         script=_template("script.js"),
         headings=HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
-        cells=[cell_view(cell) for cell in cells],
+        cells=[_said(cell_view(cell), reds.get(cell.study)) for cell in cells],
         cell_counts=cell_counts(cells),
         claims=claims,
         claim_counts=counts((claim["here"] for claim in claims), CLAIM_VERDICTS),
         strong_counts=counts((claim["adaptive_verdict"] for claim in claims), CLAIM_VERDICTS),
-        studies=list(study_views(entry, results)),
+        studies=studies,
     )
+
+
+def _said(view: dict[str, Any], red: list[str] | None) -> dict[str, Any]:
+    """Return what the page says of a study, a claim or a cell, with care where a gate of the study is red."""
+    return gates.quoted(view) if red else view
 
 
 def _template(name: str) -> Markup:

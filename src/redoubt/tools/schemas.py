@@ -52,6 +52,15 @@ why there is none. Each is a few keys of an attack's entry; in Python they are t
 | --- | --- | --- |
 {wrappers}
 
+## Gates
+
+Accuracy under an attack says something only where attacks rank as they must. The probe `gates` tries small attacks on
+a model, and the table `gates` of a study judges them (gates.csv, one row for each model and check): more steps, larger
+balls and the white box find no less, a ball that holds all images fools all, restarts and draws add less than a point,
+gradients are there and agree with differences, and no other attack that the table names finds more. Two attacks are
+compared on the same images, so that what chance explains is not red. In a study with a red gate the report puts
+robust, and what is derived from it, in quotation marks.
+
 ## All attacks
 
 | attack | threat model | needs | cost per image | engines |
