@@ -151,9 +151,12 @@ def test_what_says_nothing_about_the_paper(finished):
 
 
 def test_printed_numbers():
-    printed = Printed({("table-1", "a", "Acc."): Published(0.5, 0.005)})
+    printed = Printed(
+        {("table-1", "a", "Acc."): Published(0.5, 0.005), ("table-1", "e", "Acc."): Published(0.5, 0.005, std=0.1)}
+    )
+    assert printed.number(place("e", value="std_repetitions")) == 0.1 and printed.number(place("e")) == 0.5
     assert printed.number(place()) == 0.5 and printed.sample(place()) is None and printed.apart(place()) is None
-    for asked in (place("b"), place(value="other"), epoch(0.0, "test_accuracy")):
+    for asked in (place("b"), place(value="other"), place(value="std_repetitions"), epoch(0.0, "test_accuracy")):
         with pytest.raises(NoNumber, match="the paper prints no number"):
             printed.number(asked)
     with pytest.raises(NoNumber):

@@ -81,6 +81,46 @@ def test_methods_are_those_of_the_supplement_and_of_public_codes(network, load):
     assert models[f"{network}-adv-bnn"].entry.training.optimizer == "adam"
 
 
+def test_deeper_and_wider_networks_differ_in_that_alone(load):
+    models, cells = load("paper").models, load("paper").artifacts["learn2perturb", "extra-capacity"].asked("cells")
+    sizes = {}
+    for row in {cell["row"] for cell in cells}:
+        network, method = row.rsplit("-", 2)[0] if row.endswith("adv-bnn") else row.rsplit("-", 1)[0], models[row]
+        built = registry.parameters("networks", method.entry.network.name, method.entry.network.parameters)
+        sizes.setdefault(network, set()).add((built.depth, built.width))
+        like = models[row.replace(network, "cifar10-resnet20")].entry
+        assert method.entry.training == like.training and method.entry.defense == like.defense
+    assert len(cells) == 7 * 5 * 3
+    assert sorted(size for (size,) in sizes.values()) == [
+        (20, 1),
+        (20, 1.5),
+        (20, 2),
+        (20, 4),
+        (32, 1),
+        (44, 1),
+        (56, 1),
+    ]
+
+
+def test_the_deviation_of_table_2_covers_crafting(load):
+    attacks = load("paper").attacks
+    transferred = {name for name in attacks if "-of-" in name and name.partition("-of-")[0] in ("fgsm", "pgd")}
+    assert len(transferred) == 8
+    assert all(attacks[name].recraft and attacks[name].repetitions == 5 for name in transferred)
+
+
+def test_accuracy_against_draws_is_under_one_attack_but_for_draws(load):
+    study = load("paper")
+    cells = study.artifacts["learn2perturb", "extra-draws"].asked("cells")
+    assert {cell["draws"] for cell in cells} == {1.0, 5.0, 20.0, 50.0} and len(cells) == 4 * 4
+    for cell in cells:
+        attack = study.attacks[cell["attack"]]
+        assert attack.draws == cell["draws"] and attack.mean == "loss"
+        assert attack.model_copy(update={"id": "", "draws": 1}) == study.attacks["random-pgd-70"].model_copy(
+            update={"id": ""}
+        )
+
+
 @pytest.mark.parametrize("scale", ["laptop-jpeg", "gpu"])
 def test_a_cut_schedule_scales_gamma_so_that_theta_alone_grows_as_far(scale, load):
     def growth(study):

@@ -14,9 +14,15 @@ HELD = {
     "deepdefense": {"claim-1", "claim-3", "claim-4", "claim-9"},
     "peernets": {f"claim-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14, 15, 17, 18)},
     "perceptual_prior": {f"claim-{n}" for n in (3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15)},
+    "learn2perturb": {f"claim-{n}" for n in (2, 3, 5, 6, 7)},
 }
 """Claims that rest on printed numbers alone."""
-OPEN = {"deepdefense": {"claim-2", "claim-13"}, "peernets": {"claim-10", "claim-19"}, "perceptual_prior": set()}
+OPEN = {
+    "deepdefense": {"claim-2", "claim-13"},
+    "peernets": {"claim-10", "claim-19"},
+    "perceptual_prior": set(),
+    "learn2perturb": {"claim-9"},
+}
 """The same, with something left open: their checks hold, and they are undecided."""
 
 

@@ -73,6 +73,15 @@ def test_every_judged_cell_says_what_it_is_made_of():
                 assert number.attack is not None or number.metric == "time-ratio"
 
 
+def test_a_further_value_of_an_address_is_the_column_of_the_number():
+    plain = place("deepdefense", "table-1", MODEL, "Acc.")
+    spread = place("deepdefense", "table-1", MODEL, "Acc.", "std_repetitions")
+    assert (plain.value, plain.attack) == ("reproduced", "deepfool")
+    assert (spread.value, spread.attack, spread.where) == ("std_repetitions", None, plain.where)
+    with pytest.raises(RedoubtError, match="table-1 has no column 'std_repetition'"):
+        place("deepdefense", "table-1", MODEL, "Acc.", "std_repetition")
+
+
 def test_what_is_not_there_is_said(tmp_path, monkeypatch):
     number = place("deepdefense", "table-1", MODEL, "Acc.")
     with pytest.raises(NoNumber, match=f"the rows of deepfool on {MODEL}, seed 0, are not here"):

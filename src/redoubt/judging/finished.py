@@ -21,6 +21,9 @@ from redoubt.study.published import Published
 COUNTED = {"test_accuracy": "test_images"}
 """Shares in histories, and the column that says of how many images."""
 
+SPREAD = "std_repetitions"
+"""Column of the deviation between repetitions, which is what a paper prints behind a ±."""
+
 UNSAMPLED = ("time-ratio", "largest-epsilon")
 """Metrics whose error no sample of images tells: times vary with the machine, and a largest value with one image."""
 
@@ -159,12 +162,13 @@ class Printed:
         self.published = published
 
     def number(self, place: Place) -> float:
-        """Return the printed number."""
+        """Return the printed number, or its printed deviation where a place asks for that between repetitions."""
         where = dict(place.where)
-        key = (place.artifact, str(where.get("row")), str(where.get("column")))
-        if place.value != NUMBER or key not in self.published:
+        found = self.published.get((place.artifact, str(where.get("row")), str(where.get("column"))))
+        number = {NUMBER: found.value, SPREAD: found.std}.get(place.value) if found else None
+        if number is None:
             raise NoNumber("the paper prints no number")
-        return self.published[key].value
+        return number
 
     def sample(self, place: Place) -> Sample | None:
         """Return None: what lies behind a printed number is not known."""

@@ -185,7 +185,8 @@ class Artifacts:
         if not names:
             raise RedoubtError(f"{address}: a claim reads no numbers of a {plot}")
         asked = [name for name in names if name not in dict(address.named)]
-        wanted = [*asked, "the column of the number"] if len(names) == 1 else asked
+        further = len(names) == 1 or len(address.values) == len(asked) + 1
+        wanted = [*asked, "the column of the number"] if further else asked
         if len(address.values) != len(wanted):
             raise RedoubtError(f"{address}: a {plot} is asked for {', '.join(wanted)}, then name=value")
         where = dict(zip(asked, address.values, strict=False)) | dict(address.named)
