@@ -165,6 +165,13 @@ def test_options_of_nobody_are_refused(capsys):
     assert "unrecognized arguments: --colour" in capsys.readouterr().err
 
 
+def test_a_method_is_held_to_the_checks_of_its_kind(monkeypatch):
+    asked: list[list[str]] = []
+    monkeypatch.setattr("redoubt.tools.conform.main", lambda words: asked.append(words) or 1)
+    assert command.main(["conform", "pgd", "--parameters", '{"steps": 3}']) == 1
+    assert asked == [["pgd", "--parameters", '{"steps": 3}', "--network", "mlp"]]
+
+
 def test_a_project_is_made_once(tmp_path, capsys):
     assert command.main(["new", "project", str(tmp_path / "mine")]) == 0
     assert project.misplaced(tmp_path / "mine") is None

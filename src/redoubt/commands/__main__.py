@@ -15,6 +15,7 @@ from redoubt.errors import RedoubtError, cli
 COMMANDS = {
     "evaluate": "what strong attacks leave of a model of yours, and what speaks against the number",
     "attack": "run one attack on a model of yours",
+    "conform": "hold a defense or an attack to what Redoubt promises of its own",
     "new": "write what a project, study, defense, attack, network, metric or figure begins with",
     "plan": "what a scale costs before it starts: jobs, hours, disk, and what is not available",
     "run": "make tables, figures and the report of a scale, or some of them",
