@@ -28,7 +28,8 @@ def choose(name: str, threads: int) -> torch.device:
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # one more kernel for every tensor that is made
+    # To fill every new tensor is one more kernel each. (torch sets this attribute where its types do not see it.)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # see above
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda")
 
