@@ -58,6 +58,16 @@ def option(name):
     )
 
 
+def dataset(wildcards):
+    """Return the option for a dataset of ours, or for a folder of the user's; where that lies changes no result."""
+    folder = CATALOG.config.data.folders.get(wildcards.dataset)
+    if folder is None:
+        return f"--dataset {wildcards.dataset}"
+    shape = [folder.channels, folder.height, folder.width]
+    facts = {"dataset": wildcards.dataset, "path": folder.path, "shape": shape}
+    return shlex.join(["--pictures", canonical_json(facts)])
+
+
 def given_weights(wildcards):
     """Return the option for a user's file of weights that a training starts from; where it lies changes no result."""
     file = layout.model_file(

@@ -17,12 +17,13 @@ rule download:
         runtime=growing(120),
         mirrors=MIRRORS,
         imagenet=IMAGENET,
+        asked=dataset,
     params:
         version=of("download", "version"),
         entry=text("download"),
         folder=subpath(output[0], parent=True),
     shell:
-        "PYTHONPATH={resources.sources} python -m redoubt.steps.download --dataset {wildcards.dataset} --folder {params.folder} "
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.download {resources.asked} --folder {params.folder} "
         "{resources.mirrors} {resources.imagenet} > {log} 2>&1"
 
 

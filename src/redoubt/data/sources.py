@@ -3,6 +3,7 @@
 Read while the workflow graph is built, so it imports neither torch nor NumPy and does not use the network.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
+from redoubt.files import file_digest
 
 OFFICIAL = "official"
 ENVIRONMENT = "REDOUBT_DATA_MIRROR"
@@ -61,7 +63,7 @@ class Source:
         shape: (channels, height, width) of an image.
         classes: class names in label order; empty when they are read from the user's folder.
         counts: images per split, `train` and `test`; empty when they are counted in the user's folder.
-        layout: which reader unpacks it: `digits`, `idx`, `cifar`, `jpeg` or `imagenet`.
+        layout: which reader unpacks it: `digits`, `idx`, `cifar`, `jpeg`, `imagenet` or `folder`.
         files: what has to be fetched.
     """
 
@@ -229,6 +231,35 @@ _ALL = (
     Source("imagenet", "ImageNet", (3, 224, 224), (), {}, "imagenet"),
 )
 SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
+PICTURES = (".jpeg", ".jpg", ".png", ".bmp")
+MOST_PICTURES = 200_000
+MOST_PIXELS = 4 * 2**30
+
+
+def pictures(name: str, path: str, shape: tuple[int, int, int]) -> Source:
+    """Return the dataset of a folder of the user's, known by the digest of all names and bytes in it.
+
+    Raises:
+        RedoubtError: there is no such folder, its layout is another, or it holds too much.
+    """
+    folder, where = local(path), f"data.folders.{name}"
+    if all((folder / f"{split}.parquet").is_file() for split in ("train", "test")):
+        files = [folder / "train.parquet", folder / "test.parquet"]
+    elif all((folder / split).is_dir() for split in ("train", "test")):
+        files = sorted(file for split in ("train", "test") for file in (folder / split).rglob("*") if file.is_file())
+    else:
+        raise RedoubtError(
+            f"{where}: {path}: a folder with train/ and test/, or train.parquet and test.parquet, is expected"
+        )
+    size = sum(file.stat().st_size for file in files)
+    if len(files) > MOST_PICTURES or size > MOST_PIXELS:
+        raise RedoubtError(
+            f"{where}: {path}: {len(files)} files, {size} bytes: at most {MOST_PICTURES} and 4 GiB are read"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file_digest(file)}\n".encode())
+    return Source(name, name, shape, (), {}, "folder", (SourceFile(name, sha256=digest.hexdigest(), size=size),))
 
 
 def source(name: str) -> Source:
@@ -293,7 +324,7 @@ def unavailable(name: str, mirrors: Sequence[str], imagenet_folder: Path | str |
         RedoubtError: there is no such dataset, or the locale has no way to write the folder of ImageNet.
     """
     wanted = source(name)
-    if wanted.embedded or (Path(published) / "meta.json").is_file():
+    if wanted.embedded or wanted.layout == "folder" or (Path(published) / "meta.json").is_file():
         return None
     if wanted.layout == "imagenet":
         _check_encoding("data.imagenet", str(imagenet_folder))

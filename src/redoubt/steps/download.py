@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from redoubt.data import cifar, digits, idx, imagenet, jpeg, sources, store
+from redoubt.data import cifar, digits, idx, imagenet, jpeg, pictures, sources, store
 from redoubt.data.fetch import fetch
 from redoubt.data.sources import Source
 from redoubt.errors import cli
+from redoubt.files import parse_json
 from redoubt.lazily import lazy
 
 vision = lazy("redoubt.networks._vision")
@@ -30,6 +31,7 @@ def run(
     mirrors: Sequence[str],
     imagenet_folder: Path | None = None,
     partial: Path | None = None,
+    pictures_folder: Path | None = None,
 ) -> dict[str, int]:
     """Publish a dataset in `folder`.
 
@@ -38,6 +40,7 @@ def run(
         folder: where it is published; an older copy there is replaced only once the new one is complete.
         mirrors: directories, http(s) addresses or `official`, tried in order.
         imagenet_folder: the user's ImageNet, for that dataset alone.
+        pictures_folder: of a dataset that is a folder of the user's.
         partial: where interrupted downloads wait to be resumed; `.partial/<dataset>` beside `folder` when
             None.
 
@@ -55,6 +58,11 @@ def run(
         root = imagenet.as_utf8(sources.local(imagenet_folder).resolve())
         weights = [vision.fetch(name) for name in vision.PUBLISHED]  # of the networks that are trained on it elsewhere
         meta |= {"classes": list(classes), "root": root, "sources": weights}
+    elif source.layout == "folder":
+        assert pictures_folder is not None, "which the dataset was made of"
+        arrays, classes = pictures.read(source, pictures_folder)
+        splits = {split: {"images": images, "labels": labels} for split, (images, labels) in arrays.items()}
+        meta |= {"classes": list(classes), "sources": [{"path": source.name, "sha256": source.files[0].sha256}]}
     else:
         found = {file.path: fetch(file, mirrors, partial) for file in source.files}
         splits = _unpacked(source, {path: file for path, (file, _) in found.items()})
@@ -93,7 +101,9 @@ def _forget(partial: Path) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the command line of this step."""
     command = argparse.ArgumentParser(prog="python -m redoubt.steps.download", description=__doc__.splitlines()[0])
-    command.add_argument("--dataset", required=True, choices=sources.SOURCES, help="what to fetch")
+    asked = command.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--dataset", choices=sources.SOURCES, help="what to fetch")
+    asked.add_argument("--pictures", help="a folder of yours, as JSON: its dataset, path and shape")
     command.add_argument("--folder", required=True, type=Path, help="where to publish it")
     command.add_argument(
         "--mirror",
@@ -111,8 +121,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse `argv`, publish, and print how many images there are."""
     options = parser().parse_args(argv)
     mirrors = options.mirror or sources.mirrors([], os.environ)
-    counts = run(sources.source(options.dataset), options.folder, mirrors, options.imagenet, options.partial)
-    print(f"{options.dataset}: {counts['train']} train and {counts['test']} test images in {options.folder}")
+    if options.pictures:
+        asked = parse_json(options.pictures, "--pictures")
+        folder = sources.local(asked["path"])
+        source = sources.pictures(asked["dataset"], asked["path"], tuple(asked["shape"]))
+    else:
+        source, folder = sources.source(options.dataset), None
+    counts = run(source, options.folder, mirrors, options.imagenet, options.partial, folder)
+    print(f"{source.name}: {counts['train']} train and {counts['test']} test images in {options.folder}")
     return 0
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from redoubt.records import Count, Strict
 from redoubt.study.entries.artifact import Declared, Look, Verdict
 from redoubt.study.entries.attack import Attack
-from redoubt.study.own import Method, Own
+from redoubt.study.own import Method, Own, Pictures
 
 Id = Annotated[
     str,
@@ -51,6 +51,7 @@ class Data(Strict):
 
     mirrors: list[str] = Field([], description="folders or https addresses, tried in order; 'official' is the source")
     imagenet: str | None = Field(None, description="folder with train/ and val/, as torchvision's ImageFolder reads it")
+    folders: dict[Id, Pictures] = Field({}, description="datasets of the user's, by name")
 
 
 class Config(Strict):

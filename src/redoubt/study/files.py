@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from redoubt import registry
+from redoubt.data import sources as sources_of_data
 from redoubt.errors import RedoubtError
 from redoubt.layout import CONFIG, LOOKS, SUITES, changes_file, scale_file, study_file
 from redoubt.records import Strict, typed
@@ -132,6 +133,11 @@ def read(root: Path, changes: Mapping[str, Any], environment: Mapping[str, str],
 def _read(
     root: Path, sources: Path, config: Config, environment: Mapping[str, str], results: Path | None, found: Outside
 ) -> Files:
+    for name, folder in config.data.folders.items():
+        if sources_of_data.SOURCES.get(name, None) is not None and sources_of_data.SOURCES[name].layout != "folder":
+            raise RedoubtError(f"{CONFIG}: data.folders.{name}: there is a dataset of this name; rename it")
+        shape = (folder.channels, folder.height, folder.width)
+        sources_of_data.SOURCES[name] = sources_of_data.pictures(name, folder.path, shape)
     if found.homes or found.origins:
         registry.add(sources / "src")
     known(config.scale, sorted(path.stem for path in (sources / "config/scales").glob("*.yaml")), f"{CONFIG}: scale")

@@ -1,12 +1,12 @@
-"""What a model of a study may have of the user's."""
+"""What users may bring: networks and weights of models, and datasets."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from redoubt.records import Strict
+from redoubt.records import Count, Strict
 from redoubt.study.entries.model import Training
 
 Method = str | dict[str, Any]
@@ -42,3 +42,12 @@ class Own(Strict):
         if self.training is None and self.weights is None:
             return "training: this key is required, unless there are weights"
         return None
+
+
+class Pictures(Strict):
+    """A folder of the user's pictures: train/<class>/ and test/<class>/, or train.parquet and test.parquet."""
+
+    path: str = Field(description="the folder, relative to the working directory")
+    channels: Literal[1, 3] = Field(3, description="1 for grey pictures")
+    height: Count = Field(description="pixels of every picture; none is resized")
+    width: Count = Field(description="pixels of every picture")
