@@ -194,6 +194,14 @@ def test_what_cannot_be_begun_is_told_in_one_line(words, message, monkeypatch):
         command.main(["new", *words])
 
 
+def test_a_study_that_is_begun_is_listed_in_the_config(tmp_path, monkeypatch):
+    command.main(["new", "project", str(tmp_path)])
+    monkeypatch.chdir(tmp_path / "config")
+    assert command.main(["new", "study", "my-paper"]) == 0
+    assert re.search(r"(?m)^studies: \[.+, my_paper\]", (tmp_path / project.CONFIG).read_text())
+    assert (tmp_path / "config/published/my_paper.csv").read_text() == new.PUBLISHED
+
+
 def test_a_method_needs_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(new, "SHIPPED", tmp_path)
     with pytest.raises(RedoubtError, match="it goes into a checkout of Redoubt, and an installed package runs"):
