@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import noise
 import page
 import peers
 import plain
@@ -260,6 +261,7 @@ def main() -> int:
         data = dataset(Path(name) / "data")
         model = trained(data, Path(name) / "model", options.device)
         rows = attack_rows(model, data) + universal_rows(model, data) + step_rows(model, data)
+        rows += noise.rows(next(model.parameters()).device)
         rows += peers.rows(Path(name) / "data", next(model.parameters()).device) + start_rows()
     if not options.skip_demo:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
