@@ -151,6 +151,14 @@ def test_stopped_twice_it_ends_with_the_same_bytes(model, name, entry, command, 
     assert each.drop_duplicates().tolist() == list(range(40)) and len(each) == 40 * entry.get("repetitions", 1)
 
 
+def test_each_turn_is_seeded_by_its_number(command, small, monkeypatch):
+    seen, seed = [], attacking.device.seed_everything
+    monkeypatch.setattr(attacking.device, "seed_everything", lambda *names: seen.append(names) or seed(*names))
+    assert attack.main(command("random", RANDOM["pgd, crafted again"], "rows.parquet")) == 0
+    names = ("tiny-model-pni", 0, "tested")
+    assert seen == [(*names, 1), names, (*names, 1)]  # generators of both, draws of the first; draws of the second
+
+
 def test_a_killed_attack_goes_on(command, small, tmp_path, capsys):
     entry = KINDS["pgd, a sweep"]
     assert attack.main(command("plain", entry, "whole.parquet")) == 0
