@@ -51,8 +51,13 @@ def _installed(kind: str) -> dict[str, str]:
     return {name: module for name, module in found.items() if module_file(_spelt(kind, name)) is None}
 
 
+def spelt(name: str) -> str:
+    """Return a name as files, functions and keys spell it."""
+    return name.replace("-", "_")
+
+
 def _spelt(kind: str, name: str) -> str:
-    return f"redoubt.{kind}.{name.replace('-', '_')}"
+    return f"redoubt.{kind}.{spelt(name)}"
 
 
 def module_name(kind: str, name: str) -> str:

@@ -138,7 +138,7 @@ def test_adopting_hands_over_all_tensors_and_fills_nothing_itself(mlp, tmp_path,
     path = saved(mlp.network, tmp_path / "weights.safetensors")
     fresh, seen = classifier.build(make_entry("mlp", 0.2), SHAPE, 10).network, {}
     before = fresh.fc1.weight.clone()
-    weights.adopt(fresh, path, lambda network, state: seen.update({network: state}))
+    weights.adopt(fresh, weights.read(path), path, lambda network, state: seen.update({network: state}))
     assert torch.equal(fresh.fc1.weight, before)
     (state,) = seen.values()
     assert list(seen) == [fresh] and state.keys() == mlp.network.state_dict().keys()
@@ -149,7 +149,8 @@ def test_adopting_what_does_not_fit_is_one_line(mlp, lenet, tmp_path):
     saved(lenet.network, tmp_path / "lenet")
     for name, message in (("lenet", "do not fit .*fc3"), ("none", "no readable")):
         with pytest.raises(RedoubtError, match=message) as caught:
-            weights.adopt(mlp.network, tmp_path / name, lambda network, own: network.load_state_dict(own))
+            path = tmp_path / name
+            weights.adopt(mlp.network, weights.read(path), path, lambda network, own: network.load_state_dict(own))
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(tmp_path))
 
 

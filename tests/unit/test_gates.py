@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from artifact_entries import artifact_entry
-from conftest import trained
 
 from redoubt.artifacts._drawing import draw
 from redoubt.artifacts.gates import CHECKS
@@ -17,6 +16,7 @@ from redoubt.judging import gates
 from redoubt.probes import gates as probe
 from redoubt.report import gates as report
 from redoubt.rows import write_rows
+from tests.conftest import trained
 from tests.planted import CASES
 
 TRAINED, EPSILON = 0.1, 0.05

@@ -54,10 +54,12 @@ def parameter(text: str) -> tuple[str, Any]:
     Raises:
         RedoubtError: there is no =.
     """
+    from redoubt.registry import spelt
+
     key, equals, value = text.partition("=")
     if not equals:
         raise RedoubtError(f"{text!r}: KEY=VALUE is expected, such as steps=40")
     try:
-        return key.replace("-", "_"), json.loads(value)
+        return spelt(key), json.loads(value)
     except ValueError:
-        return key.replace("-", "_"), value
+        return spelt(key), value

@@ -107,7 +107,7 @@ def study(name: str, defense: str) -> int:
         RedoubtError: there is such a study or no such defense, or the config has no list of studies on one line.
     """
     registry.method("defenses", defense)
-    root, key = root_above(Path.cwd()), name.replace("-", "_")
+    root, key = root_above(Path.cwd()), registry.spelt(name)
     if (folder := (root / study_file(key, "study")).parent).exists():
         raise RedoubtError(f"{folder}: it exists already")
     config = (root / CONFIG).read_text(encoding="utf-8")
@@ -130,4 +130,4 @@ def filled(template: str, name: str) -> str:
     """Return a template with the names filled in."""
     text = (TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")
     title = name.replace("-", " ").capitalize()
-    return text.replace("MODULE", name.replace("-", "_")).replace("PREFIX", name).replace("TITLE", title)
+    return text.replace("MODULE", registry.spelt(name)).replace("PREFIX", name).replace("TITLE", title)
