@@ -80,7 +80,7 @@ def method(kind: str, name: str) -> int:
     Raises:
         RedoubtError: no checkout runs, or there is such a method.
     """
-    room, path = ROOMS[kind], f"src/redoubt/{ROOMS[kind]}/{name.replace('-', '_')}.py"
+    room, path = ROOMS[kind], f"src/redoubt/{ROOMS[kind]}/{registry.spelt(name)}.py"
     if not (SHIPPED / "src").is_dir():
         raise RedoubtError(f"{kind}: it goes into a checkout of Redoubt, and an installed package runs")
     if name in registry.names(room):
