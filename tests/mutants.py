@@ -35,6 +35,7 @@ NEEDED = (
     "config",
     "workflow",
     "docs",
+    "examples",
     "benchmarks",
     "envs",
     "profiles",
