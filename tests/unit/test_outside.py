@@ -13,6 +13,7 @@ from redoubt.errors import RedoubtError
 from redoubt.graph import code
 from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog
+from redoubt.tools import campaign
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/trades"
@@ -71,8 +72,12 @@ def test_the_example_takes_part_with_its_methods_numbers_and_changes(project):
     training = jobs["defend/mnist-cnn-trades-6/seed-0"]
     assert {"redoubt.defenses.trades", "redoubt.networks.trades_cnn"} <= set(training.modules)
     assert found.models["cifar10-wrn-trades-1"].missing.endswith("cut at scale demo")
-    assert ("trades", "claim-1") in found.claims and len(found._printed["trades"]) == 6
+    assert ("trades", "claim-1") in found.claims and len(found.printed["trades"]) == 6
     assert training.stage is None and jobs["table/trades/table-5-mnist"].stage is None, "DVC keeps none of it"
+
+
+def test_its_printed_numbers_count_in_a_campaign(project):
+    assert campaign._worth(Jobs(catalog.load()))["table/trades/table-5-mnist"] == 1 + 2
 
 
 def test_the_printed_set_up_is_that_of_the_paper(project):
@@ -124,12 +129,12 @@ def test_a_study_in_one_file(project):
     assert {key: model.entry for key, model in found.models.items()} == {
         key: model.entry for key, model in same.models.items()
     }
-    assert found._printed["mine"] == same._printed["trades"]
+    assert found.printed["mine"] == same.printed["trades"]
 
 
 def test_a_study_without_printed_numbers_needs_no_file_of_them(project):
     (project / "published.csv").unlink()
-    assert catalog.load()._printed == {"trades": []}
+    assert catalog.load().printed == {"trades": []}
 
 
 def test_methods_in_a_folder_that_the_config_names(project):

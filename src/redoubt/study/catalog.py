@@ -190,11 +190,11 @@ class Catalog(Files):
             for place in check.places
         ]
         checks = [asdict(check) for check in claim.checks]
-        return entry_digest([checks, claim.open, claim.opposite, sizes, self._printed[study]])
+        return entry_digest([checks, claim.open, claim.opposite, sizes, self.printed[study]])
 
     @cached_property
-    def _printed(self) -> dict[str, list[list[Any]]]:
-        """The printed numbers of each study, by artifact, row and column, read once for all of its claims."""
+    def printed(self) -> dict[str, list[list[Any]]]:
+        """Printed numbers of each study, by artifact, row and column, read once for all of its claims."""
         numbers = {study: read_published(published_file(study), self.sources) for study in self.studies}
         return {study: [[*key, number.value] for key, number in sorted(own.items())] for study, own in numbers.items()}
 

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,7 @@ from redoubt.cost.estimate import Cost
 from redoubt.cost.learned import learned, predicted, work
 from redoubt.errors import RedoubtError, cli, shortened
 from redoubt.graph.jobs import Job, Jobs
-from redoubt.layout import published_file
 from redoubt.study import catalog as catalogs
-from redoubt.study.published import read_published
 from redoubt.tools import plan
 from redoubt.tools.pack import pack
 
@@ -91,12 +90,8 @@ def goals(jobs: Jobs, made: set[str], seconds: dict[str, float]) -> list[Goal]:
 
 def _worth(jobs: Jobs) -> dict[str, int]:
     """Return by the names of tables and figures how many printed numbers each shows, and one for itself."""
-    shown: dict[tuple[str, str], int] = {}
-    for study in jobs.catalog.studies:
-        for artifact, *_ in read_published(published_file(study), jobs.catalog.root):
-            shown[study, artifact] = shown.get((study, artifact), 0) + 1
-    artifacts = [job for job in jobs if job.study is not None and job.artifact is not None]
-    return {job.name: 1 + shown.get((str(job.study), str(job.artifact)), 0) for job in artifacts}
+    shown = Counter((study, artifact) for study, own in jobs.catalog.printed.items() for artifact, *_ in own)
+    return {job.name: 1 + shown[str(job.study), str(job.artifact)] for job in jobs if job.study and job.artifact}
 
 
 def together(goals: list[Goal], seconds: float) -> list[Goal]:
