@@ -33,3 +33,11 @@ KINDS = ("random", "few", "collinear", "close", "clusters", "zeros", "lengths")
 def cuts(total, images, draw):
     """Where `images` images of unequal size begin among `total` rows, and the end."""
     return [0, *torch.randint(total + 1, (images - 1,), generator=draw).sort().values.tolist(), total]
+
+
+def searched(kind, candidates, queries, features, images, seed):
+    """Queries, half of them candidates, the candidates, and where images begin among both; None of one image."""
+    right = rows_of(kind, candidates, features, seed)
+    left = torch.cat([right[: queries // 2], rows_of(kind, queries, features, seed)])[:queries]
+    own = None if images == 1 else tuple(cuts(total, images, generator(seed)) for total in (len(left), candidates))
+    return left, right, own

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hard_rows import KINDS, cuts, generator, rows_of
+from hard_rows import KINDS, rows_of, searched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from triton.runtime.errors import InterpreterError
@@ -59,9 +59,7 @@ def check(left, right, count, own, shares, tile=TILE):
     seed=st.integers(0, 10**6),
 )
 def test_agrees_with_brute_force(kind, features, candidates, queries, count, images, shares, seed):
-    right = rows_of(kind, candidates, features, seed)
-    left = torch.cat([right[: queries // 2], rows_of(kind, queries, features, seed)])[:queries]
-    own = None if images == 1 else tuple(cuts(total, images, generator(seed)) for total in (len(left), candidates))
+    left, right, own = searched(kind, candidates, queries, features, images, seed)
     count = min(count, int((similarities(left, right, own) > -math.inf).sum(1).min()))
     if count:
         check(left, right, count, own, shares)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import torch
-from hard_rows import KINDS, cuts, generator, rows_of
+from hard_rows import KINDS, generator, rows_of, searched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,9 +32,7 @@ pytest.importorskip("numba")
     seed=st.integers(0, 10**6),
 )
 def test_agrees_with_brute_force(kind, features, candidates, queries, count, images, seed):
-    right = rows_of(kind, candidates, features, seed)
-    left = torch.cat([right[: queries // 2], rows_of(kind, queries, features, seed)])[:queries]
-    own = None if images == 1 else tuple(cuts(total, images, generator(seed)) for total in (len(left), candidates))
+    left, right, own = searched(kind, candidates, queries, features, images, seed)
     exact = left.double() @ right.double().T
     for a, b, c, d in [] if own is None else [(*span, *rows) for span, rows in zip(*map(itertools.pairwise, own))]:  # noqa: B905
         exact[a:b, c:d] = -math.inf
