@@ -8,7 +8,7 @@ from redoubt.errors import RedoubtError
 from redoubt.tools import verdicts, worlds
 
 ROOT = Path(__file__).resolve().parents[2]
-FOUND = verdicts.claims(ROOT / verdicts.REFERENCE)
+FOUND, NOW = verdicts.claims(ROOT / verdicts.REFERENCE), verdicts.known(ROOT)
 GENERATED = (verdicts.PAGE.name, worlds.PAGE.name)  # pages that list claims themselves
 PAGES = [ROOT / "README.md", ROOT / "results/reference/README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HEADER = "study,claim,statement,where,verdict,published_verdict,evidence\n"
@@ -32,9 +32,9 @@ def test_claims_in_prose_have_the_verdict_of_their_run(page):
 
 
 def test_generated_tables_are_in_step():
-    assert (ROOT / verdicts.PAGE).read_text(encoding="utf-8") == verdicts.page(FOUND)
+    assert (ROOT / verdicts.PAGE).read_text(encoding="utf-8") == verdicts.page(FOUND, NOW)
     text = (ROOT / verdicts.README).read_text(encoding="utf-8")
-    assert verdicts.filled(text, verdicts.summary(FOUND)) == text
+    assert verdicts.filled(text, verdicts.summary(FOUND, NOW)) == text
     assert sum(len(rows) for rows in FOUND.values()) > 50
 
 
@@ -69,20 +69,54 @@ def test_sentences_that_do_not(text, expected, reference):
     assert problem.startswith(expected)
 
 
-def test_tables_by_hand(reference):
-    assert list(reference) == ["paper", "laptop"]
-    assert verdicts.summary(reference).splitlines()[2:] == [
-        "| `paper/s` | holds | 10a |",
-        "| `paper/s` | fails | 1 |",
-        "| `laptop/s` | holds | 1 |",
+NEW_HEADER = "study,claim,dataset,statement,where,verdict,here,published_verdict,adaptive_verdict,n\n"
+
+
+@pytest.fixture
+def newer(reference, tmp_path):
+    rows = [
+        "s,claim-1,all,One | two.,table 1,not-comparable,not-run,holds,not-run,",
+        "s,claim-1,MNIST,One | two.,table 1,not-comparable,holds,holds,fails,100",
+        "s,claim-1,CIFAR-10,One | two.,table 1,not-comparable,undecided,holds,not-comparable,100",
+        "s,claim-2,all,Worded otherwise.,text,fails,fails,fails,holds,100",
     ]
-    assert verdicts.page(reference).split("\n\n")[-1].splitlines() == [
-        "| claim | of the paper | printed | paper | laptop |",
-        "| --- | --- | --- | --- | --- |",
-        r"| claim-1 | One \| two. (table 1) | – | fails | holds |",
-        "| claim-10a | Four. (text) | holds | holds | – |",
-        "| claim-2 | Three. (text) | fails | – | – |",
+    for scale, n in (("gpu", 100), ("small", 20)):
+        (tmp_path / scale).mkdir()
+        text = "\n".join(rows).replace("100", str(n)).replace("holds,fails,20", "fails,fails,20")
+        (tmp_path / scale / "claims.csv").write_text(NEW_HEADER + text + "\n")
+    return verdicts.claims(tmp_path)
+
+
+TODAY = {
+    ("s", "claim-1"): verdicts.Known("", "One | two.", "table 1"),
+    ("s", "claim-2"): verdicts.Known("Short", "Three.", "text"),
+    ("s", "claim-10a"): verdicts.Known("Ten", "Four.", "text"),
+    ("s", "claim-11"): verdicts.Known("Never run", "Five.", "text"),
+}
+
+
+def test_tables_by_hand(newer):
+    assert list(newer) == ["paper", "gpu", "laptop", "small"]
+    assert verdicts.summary(newer, TODAY).splitlines()[2:] == [
+        r"| `s` | 1. One \| two. | holds | holds on MNIST | fails | `gpu` |",
+        r"| `s` | 1. One \| two. | holds | undecided on CIFAR-10 | – | `gpu` |",
+        "| `s` | 2. Short | fails | fails† | holds | `gpu` |",
+        "| `s` | 10a. Ten | holds | holds | – | `paper` |",
     ]
+    assert verdicts.page(newer, TODAY).split("\n\n")[-1].splitlines()[2:] == [
+        r"| claim-1 | One \| two. (table 1) | holds | `paper`: fails; `gpu`: holds on MNIST; "
+        "`gpu`: undecided on CIFAR-10; `laptop`: holds; `small`: holds on MNIST; `small`: undecided on CIFAR-10 "
+        "| `gpu`: fails; `small`: fails |",
+        "| claim-2 | Three. (text) | fails | `gpu`: fails†; `small`: fails† | `gpu`: holds; `small`: holds |",
+        "| claim-10a | Four. (text) | holds | `paper`: holds | – |",
+        "| claim-11 | Five. (text) | – | – | – |",
+    ]
+
+
+def test_every_claim_of_the_studies_has_a_title_of_its_own():
+    titles = [claim.title for claim in NOW.values()]
+    assert all(titles)
+    assert len({(study, claim.title) for (study, _), claim in NOW.items()}) == len(NOW) > 60
 
 
 def test_a_page_that_has_lost_its_marks():

@@ -212,7 +212,12 @@ class Catalog(Files):
                 "published": published_file(name),
                 "artifacts": artifacts,
                 "claims": {
-                    key: {"statement": claim.statement, "where": claim.where, "basis": self.basis(name, claim)}
+                    key: {
+                        "title": study.claims[key].title,
+                        "statement": claim.statement,
+                        "where": claim.where,
+                        "basis": self.basis(name, claim),
+                    }
                     for (own, key), claim in self.claims.items()
                     if own == name
                 },

@@ -242,6 +242,7 @@ def _check_values(key: str, given: Values) -> None:
 class Claim(Strict):
     """A statement of the paper, and the checks that decide it."""
 
+    title: Annotated[str, Field(max_length=70)] = Field("", description="the claim in a few words, for tables")
     statement: str = Field(description="what the paper claims, in our own words")
     where: str = Field(description="section, table or figure of the paper")
     open: str | None = Field(

@@ -8,12 +8,15 @@ those that the files contradict.
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
+from redoubt.judging.claims import ALL, Verdict
 from redoubt.judging.decided import Row, read, totals
+from redoubt.study import catalog
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
@@ -21,15 +24,28 @@ MARKS = "<!-- claims: written by `make format` -->\n", "<!-- claims: end -->\n"
 WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided", "not-run": "is not run"}
 NAME = re.compile(r"\bclaims?[\s-]+\d\w*")
 SPELT = re.compile(r"`(?P<scale>[\w-]+)/(?P<study>[\w-]+)/(?P<claim>claim-\w+)`\s+(?P<words>[\w-]+(?:\s+[\w-]+){0,2})")
+EARLIER = "†"  # beside a verdict on a claim that has been worded otherwise since
 
-HEAD = """# Claims
+HEAD = f"""# Claims
 
 What the papers claim, and what the runs in [results/reference](../results/reference/README.md) say of it; written by
 `make format` from their `claims.csv`. A claim holds when all of its checks do. "Printed" is the verdict of the same
-checks on the numbers that the paper prints, where it prints them.
+checks on the numbers that the paper prints, where it prints them; "strong attacks" is the verdict on what is left
+under them ([adaptive.md](adaptive.md)). A run without a dataset was judged by rules that had none; {EARLIER}: by an
+earlier wording of the claim. Runs that are not named did not run it.
 """
 
 Claims = dict[str, list[Row]]
+Key = tuple[str, str]  # study and claim
+
+
+@dataclass(frozen=True)
+class Known:
+    """A claim as the studies word it today."""
+
+    title: str
+    statement: str
+    where: str
 
 
 def word(verdict: str) -> str:
@@ -38,38 +54,100 @@ def word(verdict: str) -> str:
 
 
 def claims(reference: Path = REFERENCE) -> Claims:
-    """Return the rows of claims.csv by scale, the published set-up first."""
+    """Return the rows of claims.csv, less those of checks, by scale; the published set-up is first."""
     files = sorted(reference.glob("*/claims.csv"), key=lambda file: (file.parent.name != "paper", file.parent.name))
-    return {file.parent.name: totals(read(file)) for file in files}
+    return {file.parent.name: [row for row in read(file) if not row.check] for file in files}
 
 
-def summary(found: Claims) -> str:
-    """Return a line for each run of a study that decides any claim: which of them hold, and which do not."""
-    lines = ["| run | verdict | claims |", "| --- | --- | --- |"]
-    for scale, rows in found.items():
-        for study in dict.fromkeys(row.study for row in rows):
-            own: dict[str, list[str]] = {}
-            for row in rows:
-                if row.study == study and row.said != "not-run":
-                    own.setdefault(row.said, []).append(row.claim.removeprefix("claim-"))
-            for verdict in sorted(own, key=lambda name: (name != "holds", name)):
-                lines.append(f"| `{scale}/{study}` | {word(verdict)} | {', '.join(own[verdict])} |")
-    return "\n".join(lines) + "\n"
+def known(root: Path = Path()) -> dict[Key, Known]:
+    """Return all claims of the studies of config/config.yaml, in their order."""
+    found = catalog.load(root, {"scale": "paper"}, environment={})
+    return {
+        (name, key): Known(claim.title, claim.statement, claim.where)
+        for name, study in found.studies.items()
+        for key, claim in study.claims.items()
+    }
 
 
-def page(found: Claims) -> str:
-    """Return docs/claims.md: every claim, with a column for each run."""
-    rows = {(row.study, row.claim, scale): row for scale, own in found.items() for row in own}
+@dataclass(frozen=True)
+class Said:
+    """What one run says of a claim, on one dataset or on all."""
+
+    run: str
+    row: Row
+    earlier: bool  # of another wording than today's
+
+    @property
+    def ours(self) -> str:
+        """The verdict on our numbers, with the dataset."""
+        on = "" if self.row.dataset == ALL else f" on {self.row.dataset}"
+        return f"{self.row.said}{on}{EARLIER if self.earlier else ''}"
+
+    @property
+    def adaptive(self) -> str:
+        """The verdict on what is left under strong attacks."""
+        return _verdict(self.row.adaptive_verdict)
+
+
+def said(found: Claims, claim: Key, now: Known) -> list[Said]:
+    """Return what the runs that decide a claim say of it: for each dataset, or for all where a run names none."""
+    result = []
+    for run, rows in found.items():
+        own = [row for row in rows if (row.study, row.claim) == claim]
+        parts = [row for row in own if row.dataset != ALL] or own
+        result += [Said(run, row, row.statement != now.statement) for row in parts if row.said != "not-run"]
+    return result
+
+
+def printed(found: Claims, claim: Key, now: Known) -> str:
+    """Return the verdict on the printed numbers, as a run with today's wording has it; else any run."""
+    own = [row for rows in found.values() for row in totals(rows) if (row.study, row.claim) == claim]
+    own.sort(key=lambda row: row.statement != now.statement)
+    return next((shown for row in own if (shown := _verdict(row.published_verdict)) != "–"), "–")
+
+
+def strongest(found: Sequence[Said]) -> list[Said]:
+    """Return one verdict for each dataset: of today's wording if any, then of the most test images; of
+    equal ones the first. What a run without datasets says counts where no other decides the claim.
+    """
+    best: dict[str, Said] = {}
+    for one in sorted(reversed(found), key=_weight):
+        best[one.row.dataset] = one
+    order = dict.fromkeys(one.row.dataset for one in found)
+    return [best[dataset] for dataset in order if dataset != ALL or len(best) == 1]
+
+
+def _weight(one: Said) -> tuple[bool, int]:
+    return not one.earlier, one.row.n or 0
+
+
+def _verdict(verdict: Verdict | None) -> str:
+    return "–" if verdict in (None, "not-run", "not-comparable") else str(verdict)
+
+
+def summary(found: Claims, now: Mapping[Key, Known]) -> str:
+    """Return a line for each claim that a run decides: on printed numbers, on ours, under strong attacks."""
+    text = _line(["study", "claim", "printed", "reproduced", "under strong attacks", "run"]) + _line(["---"] * 6)
+    for (study, key), claim in now.items():
+        for one in strongest(said(found, (study, key), claim)):
+            name = f"{key.removeprefix('claim-')}. {claim.title or claim.statement}"
+            cells = [f"`{study}`", name, printed(found, (study, key), claim), one.ours, one.adaptive, f"`{one.run}`"]
+            text += _line(cell.replace("|", "\\|") for cell in cells)
+    return text
+
+
+def page(found: Claims, now: Mapping[Key, Known]) -> str:
+    """Return docs/claims.md: every claim, with what each run says of it."""
     text = HEAD
-    for study in dict.fromkeys(study for study, _, _ in rows):
-        columns = ["claim", "of the paper", "printed", *found]
-        text += f"\n## {study}\n\n{_line(columns)}{_line(['---'] * len(columns))}"
-        for claim in dict.fromkeys(claim for own, claim, _ in rows if own == study):
-            known = {scale: rows[study, claim, scale] for scale in found if (study, claim, scale) in rows}
-            first = next(iter(known.values()))
-            verdicts = [known[scale].said if scale in known else "not-run" for scale in found]
-            shown = ["–" if verdict == "not-run" else verdict for verdict in (first.published_verdict, *verdicts)]
-            text += _line([claim, f"{first.statement} ({first.where})".replace("|", "\\|"), *shown])
+    for study in dict.fromkeys(study for study, _ in now):
+        text += f"\n## {study}\n\n" + _line(["claim", "of the paper", "printed", "ours", "strong attacks"])
+        text += _line(["---"] * 5)
+        for (own, key), claim in now.items():
+            if own == study:
+                ones, paper = said(found, (study, key), claim), printed(found, (study, key), claim)
+                ours = "; ".join(f"`{one.run}`: {one.ours}" for one in ones) or "–"
+                strong = "; ".join(f"`{one.run}`: {one.adaptive}" for one in ones if one.adaptive != "–") or "–"
+                text += _line([key, f"{claim.statement} ({claim.where})".replace("|", "\\|"), paper, ours, strong])
     return text
 
 
@@ -99,7 +177,8 @@ def problems(text: str, found: Claims) -> list[str]:
     ]
     for match in spelt:
         scale, study, claim, words = match.groups()
-        verdicts = [row.said for row in found.get(scale, []) if (row.study, row.claim) == (study, claim)]
+        rows = totals(found.get(scale, []))
+        verdicts = [row.said for row in rows if (row.study, row.claim) == (study, claim)]
         if not verdicts:
             wrong.append(f"{scale}/{study}/{claim}: results/reference has no such claim")
         elif words.split()[: len(said := word(verdicts[0]).split())] != said:
@@ -110,9 +189,9 @@ def problems(text: str, found: Claims) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write both."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    found = claims()
-    write_text(PAGE, page(found))
-    write_text(README, filled(README.read_text(encoding="utf-8"), summary(found)))
+    found, now = claims(), known()
+    write_text(PAGE, page(found, now))
+    write_text(README, filled(README.read_text(encoding="utf-8"), summary(found, now)))
     return 0
 
 
