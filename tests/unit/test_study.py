@@ -202,6 +202,10 @@ MISTAKES = {
         (CHANGES, "cuts", 0, "models", ["mnist-lenet-deepdefence-*"]),
         "cuts.0.models: 'mnist-lenet-deepdefence-*' matches none of the models",
     ),
+    "a pattern of attacks that are cut": (
+        (CHANGES, "cuts", 0, "attacks", ["pdg*"]),
+        "cuts.0.attacks: 'pdg*' matches none of the attacks",
+    ),
     "overrides of all studies": (
         (SCALE, "overrides", []),
         "overrides: unknown key",
@@ -480,6 +484,16 @@ def test_what_transfers_is_missing_with_its_source(tree):
     found = load(tree)
     assert found.missing(Need("mnist-mlp-clean", "pgd")) == "cut away"
     assert found.missing(Need("mnist-mlp-clean")) is None
+
+
+def test_a_scale_leaves_out_an_attack_on_some_models_alone(tree):
+    cut = {"models": ["mnist-lenet-*"], "attacks": ["pgd", "few-*"], "why": "too dear here"}
+    spoil(tree, CHANGES, "cuts", value=lambda own: [*own, cut])
+    found = load(tree)
+    for attack, reason in (("pgd", cut["why"]), ("few-pixel", cut["why"]), ("universal", None), (None, None)):
+        assert found.missing(Need("mnist-lenet-reference", attack)) == reason
+    assert found.missing(Need("mnist-mlp-reference", "pgd")) is None
+    assert cut["why"] in found.report_entry()["changes"]
 
 
 def test_a_run_goes_with_the_same_seed_of_its_source_or_with_the_first():

@@ -346,9 +346,10 @@ class Override(Strict):
 
 
 class Cut(Strict):
-    """Models that a scale leaves out."""
+    """Models that a scale leaves out, or attacks on them."""
 
     models: list[str] = Field(description="ids or patterns with *")
+    attacks: list[str] = Field([], description="with these, ids or patterns with *, they alone are left out")
     why: str = Field(description="reason given in place of their results")
 
 

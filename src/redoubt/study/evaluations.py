@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from redoubt import registry
@@ -53,7 +54,8 @@ def runs(files: Files, models: Mapping[str, Model], attacks: Mapping[str, Attack
                 known(attack, attacks, f"{where}.attack")
                 _check_reads(raw, models, attacks[attack], attacks, where)
                 for model in matched(raw.models, own, f"{where}.models"):
-                    run = result[model, attack] = _run(raw, model, attacks[attack], models, result, where)
+                    run = _run(raw, model, attacks[attack], models, result, where)
+                    run = result[model, attack] = replace(run, missing=run.missing or files.cut(name, model, attack))
                     if attacks[attack].attack == WORST:
                         swept = {read[1]: sweep(result[read], result, attacks) for read in run.reads}
                         check_worst(run, attacks, swept.__getitem__, where)

@@ -49,9 +49,12 @@ class Files:
                 raw = typed(type(raw), value, f"{where} (as changed by {changes_file(self.config.scale, study)})")
         return raw
 
-    def cut(self, study: str, key: str) -> str | None:
-        """Return why the scale leaves a model out, or None."""
-        return next((cut.why for cut in self.changes[study].cuts if matches(key, cut.models)), None)
+    def cut(self, study: str, model: str, attack: str | None = None) -> str | None:
+        """Return why the scale leaves out a model, or an attack on it; None where it does not."""
+        for cut in self.changes[study].cuts:
+            if matches(model, cut.models) and (matches(attack, cut.attacks) if attack else not cut.attacks):
+                return cut.why
+        return None
 
 
 def read_study(root: Path, name: str) -> Study:
