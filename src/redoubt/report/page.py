@@ -1,6 +1,6 @@
 """The report as one page that needs no network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ from redoubt.judging.held import Held
 from redoubt.judging.tables import read_records
 from redoubt.report import gates
 from redoubt.report.views import (
+    CELL_FILTERS,
     CELL_VERDICTS,
+    CLAIM_FILTERS,
+    CLAIM_HEADINGS,
     CLAIM_VERDICTS,
     HEADINGS,
     cell_counts,
-    cell_view,
+    cell_views,
     claim_views,
     counts,
     study_views,
@@ -36,10 +39,17 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
     Raises:
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
     """
-    cells = read_records(results / "scorecard.csv", Cell)
+    scored = read_records(results / "scorecard.csv", Cell)
     reds = gates.red(entry, results)
-    claims = [_said(claim, reds.get(claim["study"])) for claim in claim_views(results / "claims.csv", entry, worlds)]
     studies = [{**_said(study, reds[study["id"]]), "red": reds[study["id"]]} for study in study_views(entry, results)]
+    shorts = {study["id"]: study["short"] for study in studies}
+    cells, claims = [], []
+    for view in cell_views(scored):
+        study = view["study"]["raw"]
+        cells.append(_said(view, reds.get(study)) | {"short": shorts.get(study, study)})
+    for claim in claim_views(results / "claims.csv", entry, worlds):
+        study, red = claim["study"], reds.get(claim["study"], [])
+        claims.append(_said(claim, red) | {"short": shorts.get(study, study), "red": len(red)})
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -52,11 +62,15 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         style=_template("style.css"),
         script=_template("script.js"),
         headings=HEADINGS,
+        claim_headings=CLAIM_HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
-        cells=[_said(cell_view(cell), reds.get(cell.study)) for cell in cells],
-        cell_counts=cell_counts(cells),
+        cells=cells,
+        anchors={view["anchor"] for view in cells},
+        cell_counts=cell_counts(scored),
+        cell_filters=_choices(CELL_FILTERS, [{name: cell[name]["raw"] for name in CELL_FILTERS} for cell in cells]),
         claims=claims,
         claim_counts=counts((claim["here"] for claim in claims), CLAIM_VERDICTS),
+        claim_filters=_choices(CLAIM_FILTERS, claims),
         strong_counts=counts((claim["adaptive_verdict"] for claim in claims), CLAIM_VERDICTS),
         studies=studies,
     )
@@ -65,6 +79,12 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
 def _said(view: dict[str, Any], red: list[str] | None) -> dict[str, Any]:
     """Return what the page says of a study, a claim or a cell, with care where a gate of the study is red."""
     return gates.quoted(view) if red else view
+
+
+def _choices(filters: Mapping[str, tuple[str, str]], views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return by column what a filter is called and the values among which it lets choose."""
+    found = {name: dict.fromkeys(view[key] for view in views) for name, (_, key) in filters.items()}
+    return {name: (filters[name][0], list(values)) for name, values in found.items()}
 
 
 def _template(name: str) -> Markup:

@@ -1,8 +1,9 @@
 """What the report shows, read from scorecard.csv, claims.csv and the files of all artifacts that are drawn."""
 
 import base64
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +25,31 @@ CELL_VERDICTS = {
     "not-run": "–",
 }
 CLAIM_VERDICTS = {"holds": "✓", "fails": "✗", "undecided": "?", "not-comparable": "○", "not-run": "–"}
-HEADINGS = {  # columns of the scorecard: heading, and whether its values are numbers
+HEADINGS = {  # columns of the table of all cells: heading, and whether its values are numbers
     "study": ("Study", False),
     "artifact": ("Artifact", False),
     "row": ("Row", False),
     "column": ("Column", False),
-    "published": ("Published", True),
+    "published": ("Printed", True),
     "reproduced": ("Reproduced", True),
     "difference": ("Difference", True),
-    "interval": ("95 % interval", True),
-    "adaptive": ("Adaptive", True),
-    "adaptive_interval": ("Its interval", True),
-    "adaptive_by": ("Decided by", False),
-    "queries": ("Queries", True),
-    "optimality": ("Optimality", True),
-    "margin": ("Margin", True),
+    "adaptive": ("Strong attacks", True),
     "verdict": ("Verdict", False),
-    "n": ("n", True),
-    "seeds": ("Runs", True),
-    "over": ("Interval over", False),
-    "not_counted": ("Not counted", False),
-    "reason": ("Reason", False),
+}
+CELL_FILTERS = {name: (HEADINGS[name][0], name) for name in ("study", "artifact", "verdict")}
+CLAIM_HEADINGS = {
+    "study": "Study",
+    "claim": "Claim",
+    "printed": "Printed",
+    "reproduced": "Reproduced",
+    "adaptive": "Strong attacks",
+    "gates": "Gates",
+}
+CLAIM_FILTERS = {  # by column: what the filter is called, and what of a claim it looks at
+    "study": ("Study", "study"),
+    "printed": ("Printed", "published_verdict"),
+    "reproduced": ("Reproduced", "here"),
+    "adaptive": ("Strong attacks", "adaptive_verdict"),
 }
 MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the download has all
 
@@ -60,9 +65,9 @@ def claim_views(path: Path, entry: dict[str, Any], worlds: Iterable[Held] = ()) 
     """
     found, result = read_decided(path), []
     simulated = {(row.study, row.claim): row for row in worlds}
-    for total in totals(found):
+    for number, total in enumerate(totals(found)):
         own = [row for row in found if (row.study, row.claim) == (total.study, total.claim) and row.dataset != ALL]
-        view: dict[str, Any] = _claim_text(total)
+        view: dict[str, Any] = {**_claim_text(total), "number": number}
         view["parts"] = [_claim_text(row) for row in own if not row.check]
         view["checks"] = [_claim_text(row) for row in own if row.check]
         view["worlds"] = _worlds(simulated.get((total.study, total.claim)), entry["studies"].get(total.study))
@@ -103,8 +108,27 @@ def _raw(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def anchors(cells: Iterable[Cell]) -> list[str]:
+    """Return what the address of the page calls each cell, the same in scorecard and table.
+
+    Signs that an address would spell otherwise become dots; cells that would be called alike are numbered.
+    """
+    found: list[str] = []
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        name = re.sub(r"[^\w-]+", ".", f"cell {cell.study} {cell.artifact} {cell.row} {cell.column}", flags=re.ASCII)
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
+    return found
+
+
+def cell_views(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return what the page shows of cells, each with its `anchor`."""
+    return [{**cell_view(cell), "anchor": name} for cell, name in zip(cells, anchors(cells), strict=True)]
+
+
 def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
-    """Return what the page shows of a cell: for each of `HEADINGS` the text and the raw value that it is sorted by."""
+    """Return what the page shows of a cell: for each field, and its intervals, the text and the raw value."""
     numbers = {name: shown(cell.metric, getattr(cell, name)) for name in NUMBERS}
     texts = {name: numbers[name] for name in ("difference", "margin")}
     texts["published"] = with_spread(cell.metric, cell.published, cell.published_std)
@@ -116,7 +140,7 @@ def cell_view(cell: Cell) -> dict[str, dict[str, str]]:
     texts |= _strong(cell)
     raw = {name: _raw(value) for name, value in cell.model_dump().items()}
     raw |= {"interval": raw["ci_low"], "adaptive_interval": raw["adaptive_low"]}
-    view = {name: {"text": texts.get(name, raw[name]), "raw": raw[name]} for name in HEADINGS}
+    view = {name: {"text": texts.get(name, value), "raw": value} for name, value in raw.items()}
     view["reproduced"]["worse"] = _lowered(cell) if cell.worse else ""
     return view
 
@@ -155,8 +179,8 @@ def wide(cells: list[Cell]) -> dict[str, Any]:
     """Return the cells of a table as rows and columns, both in the order of the file, and why some were not run."""
     columns = list(dict.fromkeys(cell.column for cell in cells))
     places: dict[str, dict[str, list]] = {}
-    for cell in cells:
-        places.setdefault(cell.row, {}).setdefault(cell.column, []).append(cell_view(cell))
+    for cell, view in zip(cells, cell_views(cells), strict=True):
+        places.setdefault(cell.row, {}).setdefault(cell.column, []).append(view)
     lines = [{"name": name, "cells": [row.get(column, []) for column in columns]} for name, row in places.items()]
     reasons = dict.fromkeys(cell.reason for cell in cells if cell.verdict == "not-run" and cell.reason)
     strong = any(cell.adaptive is not None for cell in cells)
@@ -205,4 +229,10 @@ def study_views(entry: dict[str, Any], results: Path) -> Iterator[dict[str, Any]
     """Yield what the page shows of each study."""
     for name, study in entry["studies"].items():
         artifacts = [artifact_view(entry, name, artifact, results) for artifact in study["artifacts"]]
-        yield {**study, "id": name, "artifacts": artifacts}
+        yield {**study, "id": name, "short": short(study["title"], name), "artifacts": artifacts}
+
+
+def short(title: str, study: str) -> str:
+    """Return the name of a study's method where its title begins with it, else the study's id in words."""
+    method, colon, _ = title.partition(":")
+    return method if colon and " " not in method else study.replace("_", " ").capitalize()

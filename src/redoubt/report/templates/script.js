@@ -1,101 +1,197 @@
 "use strict";
-// Sorting, filtering, copying. Without it the page is whole: what needs it is hidden until the class is set.
-(() => {
-  document.documentElement.classList.add("scripted");
-  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+// Parts of the page, sorting, filtering, copying. Without it the page is whole: what needs it is hidden until the class
+// is set. What is shown is in the address: #part?study=…&verdict=…&text=…&sort=…&cell=…
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+document.documentElement.classList.add("scripted");
 
-  // Numbers by value, words by the alphabet; empty values come last in both directions.
-  function compare(first, second, numeric, sign) {
-    if (!first || !second) return (first ? 0 : 1) - (second ? 0 : 1);
-    return sign * (numeric ? Number(first) - Number(second) : first.localeCompare(second, "en", { numeric: true }));
+const panel = null;
+
+// -- the address ------------------------------------------------------------------------------------------------------
+
+function address() {
+  const [id, query] = location.hash.slice(1).split("?");
+  return { id: decodeURIComponent(id), query: new URLSearchParams(query) };
+}
+
+// Changes what the address says; a new entry of the history only where going back should undo it.
+function say(id, query, remember) {
+  const words = query.toString();
+  const hash = `#${id}${words ? `?${words}` : ""}`;
+  if (hash !== location.hash) history[remember ? "pushState" : "replaceState"](null, "", hash);
+}
+
+const part = (element) => element?.closest(".view");
+
+function show(element) {
+  const shown = part(element) ?? document.querySelector(".view");
+  for (const view of all(".view")) view.classList.toggle("current", view === shown);
+  for (const link of all(".tabs a")) {
+    const here = part(document.getElementById(link.hash.slice(1))) === shown;
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
+}
 
-  function sort(table, heading) {
-    const index = heading.cellIndex;
-    const rising = heading.getAttribute("aria-sort") !== "ascending";
-    const value = (row) => row.cells[index].dataset.sort;
-    const rows = [...table.tBodies[0].rows];
-    rows.sort((a, b) => compare(value(a), value(b), "numeric" in heading.dataset, rising ? 1 : -1));
-    all("th", table.tHead).forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
-    table.tBodies[0].append(...rows);
-  }
+function follow() {
+  const { id, query } = address();
+  const target = document.getElementById(id);
+  show(target);
+  for (const form of all("[data-filters]", document.querySelector(".view.current"))) tables.get(form)(query);
+  if (target && target.tagName !== "H2") target.scrollIntoView();
+  else if (target) scrollTo(0, Math.min(scrollY, document.querySelector(".tabs").offsetTop));
+  panel?.follow(target?.matches("tr[id]") ? id : query.get("cell"));
+}
 
-  for (const table of all("table[data-sortable]")) {
-    for (const heading of all("th", table.tHead)) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...heading.childNodes);
-      button.addEventListener("click", () => sort(table, heading));
-      heading.append(button);
+// -- tables -----------------------------------------------------------------------------------------------------------
+
+// Numbers by value, words by the alphabet; empty values come last in both directions.
+function compare(first, second, numeric, sign) {
+  if (!first || !second) return (first ? 0 : 1) - (second ? 0 : 1);
+  return sign * (numeric ? Number(first) - Number(second) : first.localeCompare(second, "en", { numeric: true }));
+}
+
+function sort(table, heading, rising) {
+  const value = (row) => row.cells[heading.cellIndex].dataset.sort;
+  const rows = [...table.tBodies[0].rows];
+  rows.sort((a, b) => compare(value(a), value(b), "numeric" in heading.dataset, rising ? 1 : -1));
+  all("th", table.tHead).forEach((other) => other.removeAttribute("aria-sort"));
+  heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
+  table.tBodies[0].append(...rows);
+}
+
+// A table with its form: what is chosen goes into the address. Returns what takes it from there.
+function filtered(form) {
+  const table = document.getElementById(form.dataset.filters);
+  const nothing = table.parentElement.querySelector(".nothing");
+  const headings = Object.fromEntries(all("th", table.tHead).map((th) => [th.dataset.column, th]));
+  const fields = all("[data-filter]", form);
+  const home = part(form).getAttribute("aria-labelledby");
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: row.textContent.toLowerCase() }));
+
+  const matches = ({ row, text }, field) => {
+    const wanted = field.value.trim();
+    if (!wanted) return true;
+    const heading = headings[field.dataset.filter];
+    if (heading) return row.cells[heading.cellIndex].dataset.sort === wanted;
+    return wanted.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  };
+  const filter = () => {
+    let visible = 0;
+    for (const entry of rows) {
+      const keep = fields.every((field) => matches(entry, field));
+      entry.row.hidden = !keep;
+      visible += keep;
     }
+    form.querySelector("output").textContent = `${visible} of ${rows.length} ${table.dataset.things}`;
+    nothing.hidden = visible > 0;
+  };
+  const told = () => {
+    const query = new URLSearchParams();
+    for (const field of fields) if (field.value.trim()) query.set(field.dataset.filter, field.value.trim());
+    const sorted = all("th[aria-sort]", table.tHead)[0];
+    if (sorted) query.set("sort", (sorted.ariaSort === "descending" ? "-" : "") + sorted.dataset.column);
+    say(home, query);
+  };
+  form.addEventListener("input", () => { filter(); told(); });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(() => { filter(); told(); }));
+  for (const heading of Object.values(headings)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    button.addEventListener("click", () => { sort(table, heading, heading.ariaSort !== "ascending"); told(); });
+    heading.append(button);
   }
-
-  for (const form of all("[data-filters]")) {
-    const table = document.getElementById(form.dataset.filters);
-    const nothing = table.parentElement.querySelector(".nothing");
-    const columns = Object.fromEntries(all("th", table.tHead).map((th) => [th.dataset.column, th.cellIndex]));
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: row.textContent.toLowerCase() }));
-    const matches = ({ row, text }, field) => {
-      const wanted = field.value.trim();
-      if (!wanted) return true;
-      if (field.dataset.filter !== "*") return row.cells[columns[field.dataset.filter]].dataset.sort === wanted;
-      return wanted.toLowerCase().split(/\s+/).every((word) => text.includes(word));
-    };
-    const filter = () => {
-      const fields = all("[data-filter]", form);
-      let visible = 0;
-      for (const entry of rows) {
-        const keep = fields.every((field) => matches(entry, field));
-        entry.row.hidden = !keep;
-        visible += keep;
-      }
-      form.querySelector("output").textContent = `${visible} of ${rows.length} cells`;
-      nothing.hidden = visible > 0;
-    };
-    form.addEventListener("input", filter);
-    form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(filter));
-    for (const link of all("[data-show]")) {
-      link.addEventListener("click", () => {
-        form.reset();
-        form.querySelector("[data-filter=verdict]").value = link.dataset.show;
-        setTimeout(filter);
-      });
-    }
+  return (query) => {
+    for (const field of fields) field.value = query.get(field.dataset.filter) ?? "";
+    const column = query.get("sort") ?? "";
+    const heading = headings[column.replace(/^-/, "")];
+    if (heading) sort(table, heading, !column.startsWith("-"));
     filter();
+  };
+}
+
+const tables = new Map(all("[data-filters]").map((form) => [form, filtered(form)]));
+
+// A count of a verdict shows what it counts.
+for (const link of all("[data-show]")) {
+  const [column, value] = link.dataset.show.split("=");
+  link.href += `?${new URLSearchParams({ [column]: value })}`;
+}
+
+// -- commands, pictures, paper ----------------------------------------------------------------------------------------
+
+// Where the clipboard is refused, the command is selected, so that the keyboard copies it.
+function select(element) {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+  return document.execCommand("copy");
+}
+
+addEventListener("click", async ({ target }) => {
+  const button = target.closest("[data-copy]");
+  if (!button) return;
+  let copied = true;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    copied = select(button.previousElementSibling);
   }
+  button.textContent = copied ? "Copied" : "Selected";
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+});
 
-  // Where the clipboard is refused, the command is selected, so that the keyboard copies it.
-  function select(element) {
-    const range = document.createRange();
-    range.selectNodeContents(element);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    return document.execCommand("copy");
+for (const link of all("a[data-figure]")) link.href = link.closest("article").querySelector("figure img").src;
+
+// The numbers of a table or figure are read from its download when they are asked for.
+for (const details of all("details.numbers")) {
+  details.addEventListener("toggle", () => {
+    if (!details.open || details.querySelector("table")) return;
+    const [names, ...rows] = parsed(text(details.closest("article").querySelector("a[download$='.csv']").href));
+    details.append(numbers(names, rows, details.closest("article").querySelector("h3").textContent));
+  }, { once: false });
+}
+
+const text = (uri) => new TextDecoder().decode(Uint8Array.from(atob(uri.split(",")[1]), (c) => c.charCodeAt(0)));
+
+// Rows of a CSV file; a value in quotes may hold commas, quotes and ends of lines.
+function parsed(csv) {
+  const rows = [[]];
+  for (const [, quoted, plain, end] of csv.matchAll(/(?:"((?:[^"]|"")*)"|([^,\n]*))(,|\n|$)/g)) {
+    rows.at(-1).push(quoted?.replaceAll('""', '"') ?? plain);
+    if (end === "\n") rows.push([]);
+    if (end === "") break;
   }
+  return rows.filter((row) => row.length > 1 || row[0]);
+}
 
-  for (const button of all("[data-copy]")) {
-    button.addEventListener("click", async () => {
-      let copied = true;
-      try {
-        await navigator.clipboard.writeText(button.dataset.copy);
-      } catch {
-        copied = select(button.previousElementSibling);
-      }
-      button.textContent = copied ? "Copied" : "Selected";
-      setTimeout(() => { button.textContent = "Copy"; }, 1500);
-    });
+function numbers(names, rows, title) {
+  const region = document.createElement("div");
+  Object.assign(region, { className: "scroll tall", role: "region", ariaLabel: `Numbers of ${title}`, tabIndex: 0 });
+  const table = region.appendChild(document.createElement("table"));
+  table.className = "data";
+  const head = table.createTHead().insertRow();
+  for (const name of names) {
+    const heading = head.appendChild(document.createElement("th"));
+    Object.assign(heading, { scope: "col", textContent: name });
   }
+  const body = table.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const value of row) line.insertCell().textContent = value;
+  }
+  return region;
+}
 
-  for (const link of all("a[data-figure]")) link.href = link.closest("article").querySelector("figure img").src;
+// On paper the evidence and the commands are open; afterwards the page is as it was.
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = all("details.evidence, details.rebuild").filter((details) => !details.open);
+  opened.forEach((details) => { details.open = true; });
+});
+addEventListener("afterprint", () => opened.forEach((details) => { details.open = false; }));
 
-  // On paper the evidence and the commands are open; afterwards the page is as it was.
-  const folded = () => all("details.evidence, details.rebuild");
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = folded().filter((part) => !part.open);
-    opened.forEach((part) => { part.open = true; });
-  });
-  addEventListener("afterprint", () => opened.forEach((part) => { part.open = false; }));
-})();
+addEventListener("hashchange", follow);
+follow();
