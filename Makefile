@@ -6,6 +6,7 @@ STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
 MINUTES ?= 55
 TRITON := .triton
+DOCS := .docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONUTF8 := 1
@@ -17,7 +18,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo docs plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +82,17 @@ format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and 
 	python -m redoubt.tools.verdicts
 	python -m redoubt.tools.dvc --targets
 
+$(DOCS)/env/.locked: docs/requirements.txt
+	rm -rf $(DOCS)/env
+	$(PYTHON) -m venv $(DOCS)/env
+	$(DOCS)/env/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r docs/requirements.txt
+	touch $@
+
+docs: $(STAMP) $(DOCS)/env/.locked ## the docs site in site/, from docs/, code and results/reference; a broken link fails
+	python -m redoubt.tools.site $(DOCS)
+	PYTHONPATH= NO_MKDOCS_2_WARNING=1 $(DOCS)/env/bin/python -m mkdocs --quiet build --strict --config-file $(DOCS)/mkdocs.yml
+	@echo site/index.html
+
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
@@ -99,5 +111,5 @@ lock: ## resolve pyproject.toml again into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove results of all scales, logs and the environment; results/reference stays
-	rm -rf $(VENV) $(TRITON) logs .snakemake
+	rm -rf $(VENV) $(TRITON) $(DOCS) site logs .snakemake
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

@@ -4,13 +4,16 @@ Editors that know JSON schema then complete and check the YAML; tests keep the f
 """
 
 import dataclasses
+import inspect
 import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from redoubt import registry
 from redoubt.errors import cli
@@ -92,6 +95,23 @@ its name, or by a mapping of its name and parameters: `metric: {name: norm, orde
 
 | metric | what it is |
 | --- | --- |
+"""
+NETWORKS = """# Networks
+
+Every network of Redoubt, written by `make format` from the modules in `src/redoubt/networks/`. A model names a network
+by its name, or by a mapping of its name and parameters: `network: {name: mlp, width: 0.2}`. A network of yours is
+a file of Python ([own-study.md](own-study.md#a-model-of-your-own)).
+
+| network | what it is |
+| --- | --- |
+"""
+ARTIFACTS = """# Tables and figures
+
+Every kind of table and figure, written by `make format` from the modules in `src/redoubt/artifacts/`. An entry under
+`artifacts` of a study has its title, its caption, and the parameters below under the name of the kind.
+
+| plot | what it shows | it is a |
+| --- | --- | --- |
 """
 USUAL = {("draws", "never"), ("predicts", "draw")}
 FLAGS: dict[str | tuple[str, str], str] = {
@@ -203,8 +223,12 @@ def _probe(method: ModuleType) -> list[str]:
     return [_first_line(method), "a training" if hasattr(method, "measure") else "a finished model"]
 
 
-def _metric(method: ModuleType) -> list[str]:
+def _told(method: ModuleType) -> list[str]:
     return [_first_line(method)]
+
+
+def _plot(method: ModuleType) -> list[str]:
+    return [_first_line(method), method.KIND]
 
 
 def _first_line(method: ModuleType) -> str:
@@ -224,7 +248,9 @@ PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
     "attacks": (ATTACKS.replace("{wrappers}", _wrappers()), _attack),
     "defenses": (DEFENSES, _defense),
     "probes": (PROBES, _probe),
-    "metrics": (METRICS, _metric),
+    "metrics": (METRICS, _told),
+    "networks": (NETWORKS, _told),
+    "artifacts": (ARTIFACTS, _plot),
 }
 
 
@@ -233,14 +259,31 @@ def _choices(annotation: object) -> str:
     return " \\| ".join(re.findall(r"'([^']+)'", literal[1])) if literal else ""
 
 
-def _parameters(method: ModuleType) -> list[str]:
+def _parameters(record: type[BaseModel]) -> list[str]:
     lines = []
-    for name, field in method.Parameters.model_fields.items():
-        default = "required" if field.is_required() else f"`{json.dumps(field.get_default())}`"
-        choices = _choices(field.annotation)
-        described = f"{field.description} ({choices})" if choices else field.description
-        lines.append(f"| `{field.alias or name}` | {default} | {described} |")
-    return lines
+    for name, field in record.model_fields.items():
+        default = "required" if field.is_required() else f"`{json.dumps(field.get_default(), default=_dumped)}`"
+        told = " ".join(
+            filter(None, [field.description, f"({choices})" if (choices := _choices(field.annotation)) else ""])
+        )
+        lines.append(f"| `{field.alias or name}` | {default} | {told} |")
+    return ["| parameter | default | meaning |", "| --- | --- | --- |", *lines] if lines else ["No parameters."]
+
+
+def _dumped(value: BaseModel) -> dict[str, Any]:
+    return value.model_dump(exclude_defaults=True, by_alias=True)
+
+
+def _inner(record: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return the records that the keys of a record hold, and theirs, each once."""
+    found = dict[type[BaseModel], None]()
+    todo: list[Any] = [field.annotation for field in record.model_fields.values()]
+    while todo:
+        if isinstance(part := todo.pop(0), type) and issubclass(part, BaseModel):
+            todo += [] if part in found else [field.annotation for field in part.model_fields.values()]
+            found[part] = None
+        todo += get_args(part)
+    return list(found)
 
 
 def page(kind: str) -> str:
@@ -253,11 +296,16 @@ def page(kind: str) -> str:
         rows.append(f"| [{name}](#{name}) | {' | '.join(cells)} |")
     sections = []
     for name, method in methods.items():
-        sections += ["", f"## {name}", "", (method.__doc__ or "").strip(), ""]
-        if lines := _parameters(method):
-            sections += ["| parameter | default | meaning |", "| --- | --- | --- |", *lines]
-        else:
-            sections += ["No parameters."]
+        sections += ["", f"## {name}", "", (method.__doc__ or "").strip(), "", *_parameters(method.Parameters)]
+        for record in _inner(method.Parameters):
+            sections += [
+                "",
+                f"### {name}: {record.__name__}",
+                "",
+                inspect.getdoc(record) or "",
+                "",
+                *_parameters(record),
+            ]
     return head + "\n".join(rows + sections) + "\n"
 
 
