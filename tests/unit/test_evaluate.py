@@ -1,18 +1,14 @@
 """`redoubt.evaluate`: known answers, gates on defenses that are broken on purpose, memory."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
-import yaml
 from planted import Saturated, noisy, rounded, zero_gradient
 
 import redoubt
 from redoubt.errors import RedoubtError
-from redoubt.evaluation import battery, doubts, memory
+from redoubt.evaluation import doubts, memory
 
-ROOT = Path(__file__).resolve().parents[2]
 EPSILON = 0.02
 FAST = {"epsilon": EPSILON, "queries": 120}
 
@@ -109,14 +105,6 @@ def test_the_size_of_a_batch_and_the_generator_of_others_are_left_out_of_it():
     pd.testing.assert_frame_equal(one.worst, other.worst, rtol=1e-4)
     assert (one.batch_size, other.batch_size) == (3, 10)
     assert torch.equal(before, torch.random.get_rng_state())
-
-
-def test_the_battery_is_that_of_the_suites():
-    suites = yaml.safe_load((ROOT / "config/suites.yaml").read_text())["suites"]
-    for norm in battery.THREATS:
-        assert suites[norm]["attacks"].keys() == battery.BATTERY.keys()
-        for name, asked in suites[norm]["attacks"].items():
-            assert battery.entry(name, norm) == (asked["attack"], asked["parameters"])
 
 
 def test_in_l2_the_ball_is_round():

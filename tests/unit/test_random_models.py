@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from redoubt.attacks import pgd
+from redoubt.attacks._counting import Counted
 from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._losses import Goal, margin
 from redoubt.attacks.interface import Crafted
+from redoubt.attacks.square import TINY, ask
 from redoubt.errors import RedoubtError
 from redoubt.evaluation import run as attacking
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.twins import SeededByImage
 from redoubt.models import classifier
-from redoubt.networks._random import MeanOfDraws, without_noise
+from redoubt.networks._random import MeanOfDraws, mean_softmax, without_noise
 from redoubt.study.entries.attack import AttackEntry
 from redoubt.training.fit import fit
+from tests.planted import loud
 
 
 class Noisy(torch.nn.Module):
@@ -74,6 +77,44 @@ def test_what_is_averaged_is_what_was_asked_for(mean):
     assert all((gradient - found[name]).abs().max() > 0.1 for name in MEANS if name != mean)
     margins = torch.stack([margin(part, labels) for part in draws]).mean(0)
     assert torch.allclose(look.rank, margins, atol=1e-5) and torch.equal(look.reached, margins > 0)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_attacks_that_count_their_queries_see_every_draw_too(mean):
+    labels, inputs = torch.tensor([0, 1, 2]), torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+    found, asked = [], Counted.begin(Expectation(Noisy(), 5, mean), inputs, 32)
+    for network in (Expectation(Noisy(), 5, mean), asked):
+        torch.manual_seed(0)
+        found.append([*Goal("cross-entropy").gradient(network, inputs, labels), ask(network, inputs, labels)])
+    assert all(torch.allclose(*pair) for pair in zip(*found, strict=True))
+    assert asked.spent.tolist() == [[2] * 3, [1] * 3], "however many draws, a pass counts once"
+    network = Noisy()
+    margins = ask(Expectation(network, 5, mean), inputs, labels)
+    draws = ((inputs + torch.stack(network.calls)) ** 2) @ network.weight
+    means = {"probabilities": mean_softmax(draws), "logits": draws.mean(0)}
+    expected = torch.stack([margin(part, labels) for part in draws]).mean(0)
+    expected = margin(means[mean], labels) if mean in means else expected
+    wrong = means.get(mean, means["logits"]).argmax(1) != labels
+    expected = torch.where(wrong, expected.clamp_min(TINY), expected.clamp_max(0.0))
+    assert torch.allclose(margins, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attack", "options"),
+    [
+        ("apgd", {"epsilons": [0.2], "steps": 20, "loss": "cross-entropy"}),
+        ("ddn", {"steps": 40, "loss": "cross-entropy"}),
+    ],
+)
+def test_strong_attacks_average_the_loss_of_draws_of_which_one_in_five_is_loud(attack, options, _mlp, digit_images):
+    images, labels = (part[:10] for part in digit_images)
+    norms = {}
+    for mean in ("loss", "logits"):
+        torch.manual_seed(0)
+        rows = craft(attack, Expectation(loud(_mlp), 20, mean), images, labels, scorings=10, **options).rows
+        fooled = rows["adversarial_label"] != rows["label"]
+        norms[mean] = rows["l2"].where(fooled, 10.0).mean()
+    assert norms["loss"] < 0.7 * norms["logits"], norms
 
 
 @pytest.mark.parametrize("mean", MEANS)

@@ -9,8 +9,8 @@ import yaml
 from redoubt.errors import RedoubtError
 from redoubt.layout import SUITES
 from redoubt.study import suites
-from redoubt.study.config import Changes, Evaluation, Kept, Source, Study, Suites
-from redoubt.study.entries.adaptive import WRAPPERS
+from redoubt.study.config import Changes, Evaluation, Kept, Source, Study, Suite, Suites
+from redoubt.study.entries.adaptive import BATTERY, QUERIES, WRAPPERS, Wrapper
 from redoubt.study.entries.attack import Attack
 from redoubt.study.evaluations import attacks, runs
 from redoubt.study.files import Files, read_suites
@@ -24,10 +24,10 @@ SHARED = Suites(
                 "apgd": {"attack": "apgd", "parameters": {"steps": 9}},
                 "square": {"attack": "square"},
             },
-            "wrappers": {"past": "apgd"},
+            "wrappers": {"past": "apgd", "transfer": "square"},
+            "without": {"margin": "it does not fit"},
         }
     },
-    wrappers={"past": {"gradient": "straight-through", "parameters": {"steps": 20}}},
 )
 TRAINING = {"epochs": 1, "batch_size": 1, "learning_rate": 1}
 BASELINE = {"dataset": "digits", "network": "mlp", "training": TRAINING}
@@ -55,15 +55,59 @@ def study(**answer):
     )
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    """The defense of model b names no wrapper."""
+    monkeypatch.setattr(suites, "adaptive", lambda defense: [])
+
+
 @pytest.fixture
 def wrapped(monkeypatch):
     """The defense of model b names the wrapper."""
-    monkeypatch.setattr(suites, "adaptive", lambda defense: {"peernet": ["past", "of another suite"]}[defense])
+    monkeypatch.setitem(
+        WRAPPERS, "past", Wrapper({"gradient": "straight-through", "parameters": {"steps": 20}}, "past it")
+    )
+    monkeypatch.setattr(suites, "adaptive", lambda defense: {"peernet": ["past", "margin"]}[defense])
 
 
-def test_wrappers_of_suites_are_those_that_defenses_may_name():
-    for name, keys in read_suites(Path(__file__).resolve().parents[2]).wrappers.items():
-        assert WRAPPERS[name].keys == keys
+def test_every_suite_has_each_wrapper_or_says_why_not():
+    for suite in read_suites(Path(__file__).resolve().parents[2]).suites.values():
+        assert {*suite.wrappers} | {*suite.without} == {*WRAPPERS} and not {*suite.wrappers} & {*suite.without}
+        assert all(suite.without.values())
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (
+            "twin",
+            "config/suites.yaml: suites.linf: there is no wrapper 'twin', which the defense 'peernet' of 'b' names",
+        ),
+        ("transfer", "adaptive.small.undefended: expected a model for the wrapper 'transfer', which the defense"),
+    ],
+)
+def test_a_wrapper_that_a_defense_names_is_never_skipped(declared, said, monkeypatch):
+    monkeypatch.setattr(suites, "adaptive", lambda defense: [declared])
+    with pytest.raises(RedoubtError, match=said) as caught:
+        suites.with_suites("s", study(), SHARED)
+    assert "\n" not in str(caught.value)
+
+
+def test_examples_of_the_undefended_model_are_shown_to_the_defended_one(monkeypatch):
+    monkeypatch.setattr(suites, "adaptive", lambda defense: ["transfer"])
+    found = suites.with_suites("s", study(undefended="a"), SHARED)
+    made = {(own.attack[0], own.models[0]): own.crafted_on for own in found.evaluations}
+    assert {run for run, source in made.items() if source} == {("adaptive-small-transfer", "b")}
+    assert found.attacks["adaptive-small-transfer"].parameters["stop"] is False
+    assert reads(found)["b"] == [APGD, SQUARE, "adaptive-small-transfer"]
+
+
+def test_a_battery_is_that_of_evaluate():
+    suite = Suite(by="wrong", battery="l2", attacks={"apgd": {"attack": "pgd"}, "own": {"attack": "fgs"}})
+    keys = {"norm": "l2", "iterations": QUERIES - 2, "queries": QUERIES}
+    assert list(suite.entries()) == [*BATTERY, "own"]
+    assert suite.entries()["square"] == {"attack": "square", "parameters": keys}
+    assert suite.entries()["apgd"] == {"attack": "pgd"}, "an attack of the suite may replace one of the battery"
 
 
 def reads(found):
@@ -170,7 +214,7 @@ def test_the_worst_of_nothing_and_of_another_model_is_refused(sources, said):
 
 @pytest.mark.parametrize(
     ("wrappers", "said"),
-    [({"none": "apgd"}, "suites.linf.wrappers: 'none' is not one of"), ({"past": "fgs"}, "'fgs' is not one of apgd")],
+    [({"none": "apgd"}, "suites.linf.wrappers: 'none' is not one of"), ({"twin": "fgs"}, "'fgs' is not one of apgd")],
 )
 def test_a_suite_names_wrappers_that_exist(tmp_path, wrappers, said):
     content = SHARED.model_dump()
@@ -179,6 +223,11 @@ def test_a_suite_names_wrappers_that_exist(tmp_path, wrappers, said):
     (tmp_path / SUITES).write_text(yaml.safe_dump(content))
     with pytest.raises(RedoubtError, match=said):
         read_suites(tmp_path)
+
+
+def test_a_suite_has_attacks():
+    with pytest.raises(RedoubtError, match=r"suites\.linf\.attacks: expected at least one, or a battery"):
+        suites.check(Suites(suites={"linf": {"by": "wrong"}}))
 
 
 def test_a_root_without_suites_has_none(tmp_path):

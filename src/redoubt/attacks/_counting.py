@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from redoubt.attacks._expectation import Expectation
 from redoubt.errors import RedoubtError
 from redoubt.lazily import torch
 from redoubt.records import Strict
@@ -66,6 +67,18 @@ class Counted:
         if logits.requires_grad:
             logits.register_hook(lambda _: self._count(1))
         return logits
+
+    def drawn(self, backward: bool) -> Expectation | None:
+        """Return the random model whose passes it counts, once one of them is counted; None where it draws nothing.
+
+        Raises:
+            RedoubtError: an image has no pass left.
+        """
+        if not isinstance(self.network, Expectation):
+            return None
+        for kind in range(1 + backward):
+            self._count(kind)
+        return self.network
 
     def _count(self, kind: int) -> None:
         self.spent[kind, self.rows] += 1

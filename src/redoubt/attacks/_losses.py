@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from redoubt.attacks import _counting as counting
 from redoubt.attacks import _expectation as expectation
 from redoubt.lazily import lazy, torch
 
@@ -94,6 +95,7 @@ class Goal:
         Of a random model the loss of each draw is averaged, or what else its `mean` says. All of its judges say what is
         reached and how points rank; without `judged` only the draws do.
         """
+        network = _uncounted(network, torch.is_grad_enabled())
         if not isinstance(network, expectation.Expectation):
             logits = network(inputs)
             height = self.height(logits, labels)
@@ -122,6 +124,7 @@ class Goal:
 
         Cost: one forward and one backward pass; for a random model see `Expectation`.
         """
+        network = _uncounted(network, True)
         if not isinstance(network, expectation.Expectation):
             return self._gradient(network, inputs, labels)
         looks, gradients = zip(*(self._gradient(part, inputs, labels) for part in network.parts()), strict=True)
@@ -146,3 +149,8 @@ class Goal:
             more = self.look(others, inputs, labels, judged=False)
         rank = (network.draws * look.rank + others.draws * more.rank) / network.judges
         return replace(look, rank=rank, reached=rank > 0)
+
+
+def _uncounted(network: Callable, backward: bool) -> Callable:
+    """Return the random model behind a count, which has then counted a pass, and one back; any other as it is."""
+    return (network.drawn(backward) if isinstance(network, counting.Counted) else None) or network

@@ -37,7 +37,7 @@ MOMENTUM, ENOUGH = 0.75, 0.75  # alpha and rho of the paper
 PERIODS = (0.22, 0.03, 0.06)  # first share of the steps between checkpoints, what it falls by, and the least
 TINY = 1e-12
 
-Name = Literal["cross-entropy", "dlr", "margin"]
+Name = Literal["cross-entropy", "dlr", "log-odds", "margin"]
 
 
 class Parameters(Swept):
@@ -93,7 +93,11 @@ class Aim(losses.Goal):
             return dlr_towards(logits, label, target)
         if self.name == "margin":
             return (logits.gather(1, target[:, None]) - logits.gather(1, label[:, None]))[:, 0]
-        return -losses.cross_entropy(logits, target)
+        return -losses.LOSSES[self.name](logits, target)
+
+    def margin(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the highest other logit less the label's (B,), whatever is aimed at."""
+        return losses.margin(logits, labels[:, 0])
 
 
 def checkpoints(steps: int) -> list[int]:
@@ -215,8 +219,8 @@ def ascend(
             logits, heights, gradient = goal.gradient(asked, points, climb.pairs)
         else:
             with torch.no_grad():
-                logits = asked(points)
-            heights, gradient = goal.height(logits, climb.pairs), climb.gradient
+                look = goal.look(asked, points, climb.pairs, judged=False)
+            logits, heights, gradient = look.logits, look.height, climb.gradient
         note(found, climb.rows, points, goal.reached(logits, climb.pairs), heights)
         if iteration == steps:
             break

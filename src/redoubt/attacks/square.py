@@ -205,11 +205,15 @@ def proposed(
 
 
 def ask(network: Counted, points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the margins (A,), above zero just where an image is misclassified, ties too."""
+    """Return the margins (A,), above zero just where an image is misclassified, ties too.
+
+    Of a random model the margin of each draw is averaged, or that of what else its `mean` says; the mean logits say
+    whether it is misclassified.
+    """
     with torch.no_grad():
-        logits = network(points)
-    margins = losses.margin(logits, labels)
-    return torch.where(logits.argmax(1) != labels, margins.clamp_min(TINY), margins.clamp_max(0.0))
+        look = losses.Goal("margin").look(network, points, labels, judged=False)
+    wrong = look.logits.argmax(1) != labels
+    return torch.where(wrong, look.height.clamp_min(TINY), look.height.clamp_max(0.0))
 
 
 def attack(

@@ -18,11 +18,11 @@ from redoubt.attacks._expectation import Expectation
 from redoubt.attacks.interface import module_of
 from redoubt.errors import RedoubtError
 from redoubt.evaluation import doubts, memory
-from redoubt.evaluation.battery import BATTERY, BLACK_BOX, QUERIES, THREATS, entry
 from redoubt.evaluation.checks import check_images, check_mode, check_model
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.doubts import Gate
 from redoubt.judging.estimate import Estimate, estimate
+from redoubt.study.entries.adaptive import BATTERY, BLACK_BOX, QUERIES, THREATS, battery
 
 WORST = "worst of all"
 TRIED = 64  # images that are asked twice to see whether the model draws
@@ -147,11 +147,11 @@ class _Asked:
         seconds: dict[str, float] = {}
         for name in attacks:
             begin = time.perf_counter()
-            members[name] = self._rows(victim, *entry(name, threat, queries, self.classes), epsilon, times)
+            members[name] = self._rows(victim, *battery(name, threat, queries, self.classes), epsilon, times)
             seconds[name] = time.perf_counter() - begin
         worst = _worst(members)
         big = doubts.holding_grey(threat, self.images)
-        name, parameters = entry("apgd", threat, queries, self.classes)
+        name, parameters = battery("apgd", threat, queries, self.classes)
         grey = self._rows(victim, name, {**parameters, "loss": "margin", "steps": BIG}, big, times)
         gates = (
             doubts.clean(worst, self.classes),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from redoubt.records import Count, Strict
+from redoubt.study.entries import adaptive as strong
 from redoubt.study.entries.artifact import Declared, Look, Verdict
 from redoubt.study.entries.attack import Attack
 from redoubt.study.own import Method, Own, Pictures
@@ -153,17 +154,20 @@ class Suite(Strict):
     by: Literal["wrong", "changed", "l2", "linf"] = Field(description="what the strongest result is, see worst-of")
     sweep: str | None = Field(None, description="column that all of its attacks sweep")
     whole: bool = Field(False, description="one attack for all images, as for universal perturbations")
-    attacks: dict[Id, dict[str, Any]] = Field(min_length=1, description="keys of their entries, by name")
-    wrappers: dict[Id, Id] = Field(
-        {}, description="which of the attacks runs once more where a defense names the wrapper in its DECLARES"
-    )
+    battery: Literal["linf", "l2"] | None = Field(None, description="norm: also all attacks of `redoubt.evaluate`")
+    attacks: dict[Id, dict[str, Any]] = Field({}, description="keys of their entries, by name")
+    wrappers: dict[Id, Id] = Field({}, description="which attack runs once more where DECLARES names the wrapper")
+    without: dict[Id, str] = Field({}, description="wrappers that fit none of the attacks, and why")
+
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Return the keys of all attacks, by name."""
+        return (strong.entries(self.battery) if self.battery else {}) | self.attacks
 
 
 class Suites(Strict):
     """`config/suites.yaml`: strong attacks, the same for every study."""
 
     suites: dict[Id, Suite] = {}
-    wrappers: dict[Id, dict[str, Any]] = Field({}, description="keys over those of an attack, by the wrapper's name")
 
 
 class Answer(Strict):
@@ -173,6 +177,7 @@ class Answer(Strict):
     models: OneOrMore = Field(description="ids, patterns with *, or $name of a group")
     set: dict[str, Any] = Field({}, description="keys over those of every attack of the suite, such as its epsilons")
     each: dict[Id, dict[str, Any]] = Field({}, description="keys over those of one attack of the suite, by its name")
+    undefended: Id | None = Field(None, description="where the wrapper `transfer` makes its examples")
     level: float | None = Field(None, description="of worst-of: one size for all images, at which this share is wrong")
     also: list[Id] = Field([], description="attacks of the study whose finished rows count too, where there are any")
     columns: list[str] = Field([], description="artifact/column of tables that it answers, with *")

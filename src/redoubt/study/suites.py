@@ -16,6 +16,7 @@ from redoubt.errors import RedoubtError
 from redoubt.layout import SUITES, study_file
 from redoubt.records import typed
 from redoubt.study.config import Answer, Evaluation, Kept, Source, Study, Suite, Suites
+from redoubt.study.entries.adaptive import TRANSFER, WRAPPERS
 from redoubt.study.entries.attack import Attack, AttackEntry, Select
 from redoubt.study.needs import Run
 from redoubt.study.reading import known, merged
@@ -69,7 +70,7 @@ def with_suites(name: str, study: Study, shared: Suites, kept: Kept | None = Non
             known(own, study.attacks, f"{where}.also")
         written = _Written(key, answer, shared, kept, where)
         models = matched(answer.models, [*study.baselines, *study.models], f"{where}.models")
-        wrappers = {model: _named(study, model, shared, answer) for model in models}
+        wrappers = {model: _named(study, model, written) for model in models}
         named = dict.fromkeys(wrapper for own in wrappers.values() for wrapper in own)
         attacks |= written.attacks(named)
         for model in models:
@@ -87,9 +88,9 @@ class _Written:
 
     def attacks(self, wrappers: Iterable[str]) -> dict[str, Attack]:
         """Return the entries of the suite's attacks, of wrappers, and of the worst of all."""
-        entries = dict(self.suite.attacks)
+        entries = self.suite.entries()
         for wrapper in wrappers:
-            entries[wrapper] = merged(entries[self.suite.wrappers[wrapper]], self.shared.wrappers[wrapper])
+            entries[wrapper] = merged(entries[self.suite.wrappers[wrapper]], WRAPPERS[wrapper].keys)
         for name in self.answer.each:
             known(name, entries, f"{self.where}.each")
         result = {member(self.key, name): self._attack(name, entry) for name, entry in entries.items()}
@@ -104,22 +105,25 @@ class _Written:
 
     def evaluations(self, model: str, wrappers: Iterable[str], finished: list[str]) -> Iterator[Evaluation]:
         """Yield which attacks run on a model, and what the worst of them reads."""
-        names = {name: member(self.key, name) for name in (*self.suite.attacks, *wrappers)}
+        names = {name: member(self.key, name) for name in (*self.suite.entries(), *wrappers)}
         read = [own for own in finished if self._keeps(own)]
         read += [attack for name, attack in names.items() if self._keeps(name)]
         left_out = not read or (self.kept is not None and not _any(model, self.kept.models))
         why = self.kept.why if self.kept is not None else None
         for name, attack in names.items():
-            yield self._evaluation(attack, model, [], why if left_out or not self._keeps(name) else None)
+            source = self.answer.undefended if name == TRANSFER else None
+            yield self._evaluation(attack, model, [], why if left_out or not self._keeps(name) else None, source)
         yield self._evaluation(worst(self.key), model, read or list(names.values()), why if left_out else None)
 
     def _keeps(self, name: str) -> bool:
         return self.kept is None or _any(name, self.kept.attacks)
 
     @staticmethod
-    def _evaluation(attack: str, model: str, reads: list[str], missing: str | None) -> Evaluation:
+    def _evaluation(
+        attack: str, model: str, reads: list[str], missing: str | None, crafted_on: str | None = None
+    ) -> Evaluation:
         sources = [Source(model=model, attack=own) for own in reads]
-        return Evaluation(attack=[attack], models=[model], reads=sources, missing=missing)
+        return Evaluation(attack=[attack], models=[model], reads=sources, missing=missing, crafted_on=crafted_on)
 
 
 def _any(name: str, patterns: Iterable[str]) -> bool:
@@ -131,10 +135,24 @@ def _runs(study: Study, attack: str, model: str) -> bool:
     return any(attack in own.attack and _any(model, own.models) for own in study.evaluations)
 
 
-def _named(study: Study, model: str, shared: Suites, answer: Answer) -> list[str]:
-    """Return the wrappers that the defense of a model names and that a suite has."""
-    names = adaptive(study.models[model].defense) if model in study.models else []
-    return [name for name in names if name in shared.suites[answer.suite].wrappers]
+def _named(study: Study, model: str, written: _Written) -> list[str]:
+    """Return the wrappers that the defense of a model names and that fit the suite.
+
+    Raises:
+        RedoubtError: the suite neither has one nor says why not, or it needs a model that the answer does not name.
+    """
+    defense = study.models[model].defense if model in study.models else None
+    names = adaptive(defense) if defense else []
+    suite, key, found = written.suite, written.answer.suite, []
+    for name in names:
+        named = f"which the defense {defense!r} of {model!r} names"
+        if name not in suite.wrappers and name not in suite.without:
+            fix = "give it in wrappers, or in without the reason why it fits none of the attacks"
+            raise RedoubtError(f"{SUITES}: suites.{key}: there is no wrapper {name!r}, {named}; {fix}")
+        if name == TRANSFER and name in suite.wrappers and written.answer.undefended is None:
+            raise RedoubtError(f"{written.where}.undefended: expected a model for the wrapper {name!r}, {named}")
+        found += [name] if name in suite.wrappers else []
+    return found
 
 
 def adaptive(defense: str) -> list[str]:
@@ -148,15 +166,19 @@ def adaptive(defense: str) -> list[str]:
 
 
 def check(shared: Suites) -> None:
-    """Refuse a suite whose wrappers do not exist, or change an attack that is not in it.
+    """Refuse a suite without attacks, or whose wrappers do not exist or change an attack that is not in it.
 
     Raises:
         RedoubtError: naming the suite.
     """
     for key, suite in shared.suites.items():
+        where = f"{SUITES}: suites.{key}"
+        if not (entries := suite.entries()):
+            raise RedoubtError(f"{where}.attacks: expected at least one, or a battery")
+        for wrapper in (*suite.wrappers, *suite.without):
+            known(wrapper, WRAPPERS, f"{where}.wrappers")
         for wrapper, attack in suite.wrappers.items():
-            known(wrapper, shared.wrappers, f"{SUITES}: suites.{key}.wrappers")
-            known(attack, suite.attacks, f"{SUITES}: suites.{key}.wrappers.{wrapper}")
+            known(attack, entries, f"{where}.wrappers.{wrapper}")
 
 
 def check_worst(run: Run, attacks: Mapping[str, AttackEntry], swept: Callable[[str], Sweep], where: str) -> None:
