@@ -107,6 +107,11 @@ def report_file(scale: str) -> str:
     return f"results/{scale}/report/index.html"
 
 
+def report_files(scale: str) -> dict[str, str]:
+    """Return what the report's job writes: the page, and the same as data."""
+    return {"page": report_file(scale), "record": f"results/{scale}/results.json"}
+
+
 @cache
 def package_folder(top: str, source: Path = SOURCE) -> Path | None:
     """Return the folder that holds a top module or package: `source`, or wherever Python finds that of others."""

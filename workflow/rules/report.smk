@@ -26,15 +26,16 @@ rule scorecard:
 
 
 rule report_page:
-    "Write the report: one page that needs no network."
+    "Write the report: one page that needs no network, and results.json, the same as data."
     input:
         unpack(of("report", "inputs")),
     output:
-        report(
-            layout.report_file("{scale}"),
+        page=report(
+            layout.report_files("{scale}")["page"],
             caption="../report/page.rst",
             category="report",
         ),
+        record=layout.report_files("{scale}")["record"],
     log:
         "logs/{scale}/report.log",
     conda:
@@ -52,4 +53,4 @@ rule report_page:
         folder=subpath(input.scorecard, parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.report --root {resources.root} --config {params.config:q} "
-        "--results {params.folder} --out {output} > {log} 2>&1"
+        "--results {params.folder} --out {output.page} --record {output.record} > {log} 2>&1"

@@ -280,7 +280,7 @@ class Jobs:
         yield self._job(
             "report",
             metrics,
-            (layout.report_file(scale),),
+            tuple(layout.report_files(scale).values()),
             (
                 *(str(file.absolute()) for file in templates if file.is_file()),
                 *(file for file in worlds if (catalog.sources / file).is_file()),

@@ -50,16 +50,9 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
     for claim in claim_views(results / "claims.csv", entry, worlds):
         study, red = claim["study"], reds.get(claim["study"], [])
         claims.append(_said(claim, red) | {"short": shorts.get(study, study), "red": len(red)})
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         entry=entry,
-        style=_template("style.css"),
         script=_template("script.js"),
         headings=HEADINGS,
         claim_headings=CLAIM_HEADINGS,
@@ -74,6 +67,18 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         strong_counts=counts((claim["adaptive_verdict"] for claim in claims), CLAIM_VERDICTS),
         studies=studies,
     )
+
+
+def render(name: str, **facts: Any) -> str:
+    """Return a template of the report filled in, with `style`, the report's."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(style=_template("style.css"), **facts)
 
 
 def _said(view: dict[str, Any], red: list[str] | None) -> dict[str, Any]:

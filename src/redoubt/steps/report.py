@@ -1,4 +1,4 @@
-"""Write the report: one page that needs no network; or print its one-screen summary.
+"""Write the report: one page that needs no network, and the same as data; or print its one-screen summary.
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.errors import cli
-from redoubt.files import parse_json, write_text
-from redoubt.judging import held
+from redoubt.files import json_text, parse_json, write_all
+from redoubt.judging import decided, held
+from redoubt.judging.cells import Cell
+from redoubt.judging.results import results
+from redoubt.judging.tables import read_records
 from redoubt.report.page import page
 from redoubt.report.summary import summary
 from redoubt.study import catalog
@@ -27,18 +30,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds config/")
     parser.add_argument("--results", type=Path, required=True, help="folder of the scale's results")
     parser.add_argument("--out", type=Path, help="HTML file to write; report/index.html in the results by default")
+    parser.add_argument("--record", type=Path, help="JSON file to write, without --entry: the numbers as data")
     parser.add_argument("--summary", action="store_true", help="print a summary of one screen and write nothing")
     options = parser.parse_args(argv)
+    found = None
     if options.entry is None:
-        entry = catalog.load(options.root, parse_json(options.config, "--config"), results=Path()).report_entry()
-    else:
-        entry = parse_json(options.entry, "--entry")
+        found = catalog.load(options.root, parse_json(options.config, "--config"), results=Path())
+    entry = parse_json(options.entry, "--entry") if found is None else found.report_entry()
     if options.summary:
         print(summary(entry, options.results), end="")
-    else:
-        worlds = held.read(options.root, entry["studies"])
-        write_text(options.out or options.results / "report" / "index.html", page(entry, options.results, worlds))
+        return 0
+    worlds = held.read(options.root, entry["studies"])
+    texts = {options.out or options.results / "report" / "index.html": page(entry, options.results, worlds)}
+    if found is not None and options.record is not None:
+        texts[options.record] = _record(found, options.results)
+    write_all(texts)
     return 0
+
+
+def _record(found: catalog.Catalog, folder: Path) -> str:
+    cells, claims = read_records(folder / "scorecard.csv", Cell), decided.read(folder / "claims.csv")
+    return json_text(results(found, folder, cells, claims).model_dump(mode="json"))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError, cli
-from redoubt.files import canonical_json, entry_digest, read_json, write_json, write_text
+from redoubt.files import canonical_json, read_json, write_json, write_text
 from redoubt.judging import decided
 from redoubt.judging.cells import Cell
+from redoubt.judging.results import config_digest
 from redoubt.judging.tables import frame
 from redoubt.steps import scorecard
 from redoubt.study import catalog
@@ -53,12 +54,11 @@ def trained(scale: str) -> list[dict[str, Any]]:
 
 def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> dict[str, Any]:
     """Return where a run's numbers come from."""
-    entries = [{key: model.entry for key, model in found.models.items()}, found.attacks]
     return {
         "scale": found.config.scale,
         "commit": git("rev-parse", "HEAD"),
         "changed_files": git("diff", "--name-only", "HEAD", "--", ".", ":!results/reference").splitlines(),
-        "config_hash": entry_digest(entries),
+        "config_hash": config_digest(found),
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},

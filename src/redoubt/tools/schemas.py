@@ -1,6 +1,7 @@
-"""Write what is derived from the code: the JSON schemas of the config files, and a page for each kind of method.
+"""Write what is derived from the code: JSON schemas, and a page for each kind of method.
 
-Editors that know JSON schema then complete and check the YAML; tests keep the files in step with the code.
+There is a schema for each kind of config file, with which editors complete and check the YAML, and one for
+results.json; tests keep the files in step with the code.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 from redoubt import registry
 from redoubt.errors import cli
 from redoubt.files import write_text
+from redoubt.judging.results import Results
 from redoubt.study.config import ROOTS
 from redoubt.study.entries.adaptive import WRAPPERS
 from redoubt.study.expand import GROUP, GROUPED, LISTS, SECTIONS
@@ -137,8 +139,12 @@ def schemas() -> dict[str, str]:
             _language(schema, schema["properties"][section])
         if name == "artifacts":
             _plots(schema)
-        texts[f"{name}.schema.json"] = json.dumps(schema, indent=1, sort_keys=True) + "\n"
-    return texts
+        texts[f"{name}.schema.json"] = _text(schema)
+    return texts | {"results.schema.json": _text(Results.model_json_schema(mode="serialization"))}
+
+
+def _text(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
 def _numbers(schema: Any) -> Any:
