@@ -66,12 +66,13 @@ test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs
 mutants: $(STAMP) ## break the code on purpose, and see a test catch every break
 	python tests/mutants.py
 
-lint: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint, and the schemas in step with the code
+lint: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint, and every number of the pages is in a file that it names
 	ruff check src tests benchmarks examples
 	ruff format --check src tests benchmarks examples
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	python -m redoubt.tools.numbers
 
 format: $(STAMP) ## rewrite sources in the house's format, the JSON schemas and the targets of DVC
 	ruff check --fix src tests benchmarks examples

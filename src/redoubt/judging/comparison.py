@@ -102,7 +102,8 @@ class Run:
     def __init__(self, folder: Path, name: str) -> None:
         path = folder / "scorecard.csv"
         self.name = name
-        self.spelt, self.cells = {}, {}
+        self.spelt: dict[Place, dict[str, str]] = {}
+        self.cells: dict[Place, Cell] = {}
         for row, cell in zip(read_csv(path), read_records(path, Cell), strict=True):
             place = (cell.study, cell.artifact, cell.row, cell.column)
             if place in self.cells:
