@@ -108,8 +108,9 @@ def report_file(scale: str) -> str:
 
 
 def report_files(scale: str) -> dict[str, str]:
-    """Return what the report's job writes: the page, and the same as data."""
-    return {"page": report_file(scale), "record": f"results/{scale}/results.json"}
+    """Return what the report's job writes: the page, the same as data, and a summary of each paper."""
+    folder = f"results/{scale}"
+    return {"page": report_file(scale), "record": f"{folder}/results.json", "papers": f"{folder}/report/papers.md"}
 
 
 @cache

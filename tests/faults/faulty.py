@@ -33,7 +33,7 @@ OUTPUTS = {
     "table": [f"results/demo/deepdefense/table-1.{suffix}" for suffix in ("csv", "md")],
     "figure": [f"results/demo/deepdefense/figure-4.{suffix}" for suffix in ("csv", "svg", "png")],
     "scorecard": [f"results/demo/{name}" for name in ("scorecard.csv", "claims.csv", "metrics.json")],
-    "report": [f"results/demo/{name}" for name in ("report/index.html", "results.json")],
+    "report": [f"results/demo/{name}" for name in ("report/index.html", "results.json", "report/papers.md")],
 }
 
 # Runs within every step: says when the step first touches data, and ends it where a trial asks for that.

@@ -74,8 +74,10 @@ def folder(tmp_path, monkeypatch):
 
 def record(folder):
     path = folder / "results.json"
+    papers = folder / "report/papers.md"
     options = ["--config", '{"scale": "demo"}', "--results", str(folder), "--record", str(path)]
-    assert report.main(options) == 0
+    assert report.main([*options, "--papers", str(papers)]) == 0
+    assert papers.read_text().startswith("# Reproducibility summary: DeepDefense")
     return json.loads(path.read_text())
 
 
@@ -104,6 +106,7 @@ def test_a_cell_leads_to_its_models_attacks_and_files(folder):
     assert model["entry"] == entry_digest(known.models[cell["model"]].entry) and model["defense"] == "deepdefense"
     (run,) = model["runs"]
     assert (run["weights"], run["data"]["test"]) == ("ab" * 32, "ef" * 32)
+    assert cell["where"] == {} and study["attacks"]["deepfool"]["parameters"]["iterations"] == 5
     assert {study["attacks"][cell[name]]["method"] for name in ("attack", "adaptive_attack")} == {
         "deepfool",
         "worst-of",

@@ -22,7 +22,7 @@ def tree(finished_tree):
 
 
 def test_full_run_ends_with_scorecard_claims_and_report(tree):
-    for name in ("scorecard.csv", "claims.csv", "report/index.html"):
+    for name in ("scorecard.csv", "claims.csv", "results.json", "report/index.html", "report/papers.md"):
         assert (tree.folder / "results/demo" / name).stat().st_size > 0
     assert "holds" in tree.read("results/demo/claims.csv")
 

@@ -26,7 +26,7 @@ rule scorecard:
 
 
 rule report_page:
-    "Write the report: one page that needs no network, and results.json, the same as data."
+    "Write the report: one page that needs no network, the same as data, and a summary of each paper."
     input:
         unpack(of("report", "inputs")),
     output:
@@ -36,6 +36,7 @@ rule report_page:
             category="report",
         ),
         record=layout.report_files("{scale}")["record"],
+        papers=layout.report_files("{scale}")["papers"],
     log:
         "logs/{scale}/report.log",
     conda:
@@ -53,4 +54,5 @@ rule report_page:
         folder=subpath(input.scorecard, parent=True),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.report --root {resources.root} --config {params.config:q} "
-        "--results {params.folder} --out {output.page} --record {output.record} > {log} 2>&1"
+        "--results {params.folder} --out {output.page} --record {output.record} "
+        "--papers {output.papers} > {log} 2>&1"

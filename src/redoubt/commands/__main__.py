@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "what a scale costs before it starts: jobs, hours, disk, and what is not available",
     "run": "make tables, figures and the report of a scale, or some of them",
     "show": "open the report in a browser",
+    "export": "write a run as an RO-Crate, as summaries of papers, or as defenses for AutoAdvExBench",
     "compare": "set two runs beside each other: cells that changed, claims that turned",
 }
 

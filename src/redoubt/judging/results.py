@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from redoubt import registry
 from redoubt.files import entry_digest, file_digest, read_json
 from redoubt.judging.cells import Cell
 from redoubt.judging.decided import Row
@@ -29,6 +30,7 @@ class Traced(Cell):
 
     model: str | None = Field(None, description="whose rows are behind the number; a key of `models`")
     attack: str | None = Field(None, description="by which they were made; a key of `attacks`")
+    where: dict[str, float | str] = Field({}, description="which of its rows, by their columns, such as epsilon")
     adaptive_attack: str | None = Field(None, description="the worst of several, behind the number in `adaptive`")
     run_seeds: list[int] = Field([], description="of the training runs that are declared")
 
@@ -79,6 +81,9 @@ class AttackFacts(Strict):
     entry: str = Field(description="digest of its resolved entry")
     method: str = Field(description="name of an attack or a probe")
     engine: str
+    space: str = Field(description="in whose units its sizes are: pixels in [0, 1], or what the network is given")
+    threat: str = Field(description="threat model, as docs/attacks.md has it; empty for a probe")
+    parameters: dict[str, Any] = Field(description="all of them, defaults too")
 
 
 class ArtifactFacts(Strict):
@@ -104,6 +109,7 @@ class StudyResults(Strict):
 
     title: str
     reference: str
+    titles: dict[str, str] = Field(description="of claims, in a few words")
     cells: list[Traced]
     claims: list[Row] = Field(
         description="`dataset` is `all` and `check` empty in the row of a whole claim. Three verdicts: of the printed "
@@ -151,6 +157,7 @@ def results(found: Catalog, folder: Path, cells: list[Cell], claims: list[Row]) 
         studies[name] = StudyResults(
             title=study.title,
             reference=study.reference,
+            titles={key: claim.title for key, claim in study.claims.items() if claim.title},
             cells=_traced(found, name, [cell for cell in cells if cell.study == name]),
             claims=[row for row in claims if row.study == name],
             gates=[
@@ -184,7 +191,7 @@ def _traced(found: Catalog, study: str, cells: list[Cell]) -> list[Traced]:
         number = behind.get(place := (cell.artifact, cell.row, cell.column))
         facts: dict[str, Any] = {"adaptive_attack": answered.get(place)}
         if number is not None:
-            facts |= {"model": number.model, "attack": number.attack}
+            facts |= {"model": number.model, "attack": number.attack, "where": number.where}
             facts["run_seeds"] = list(found.models[number.model].seeds)
         result.append(Traced(**cell.model_dump(), **facts))
     return result
@@ -227,4 +234,12 @@ def _trained(found: Catalog, folder: Path, key: str, seed: int) -> Trained:
 
 def _attack(found: Catalog, key: str) -> AttackFacts:
     entry = found.attacks[key]
-    return AttackFacts(entry=entry_digest(entry), method=entry.method[1], engine=entry.engine)
+    kind, name = entry.method
+    return AttackFacts(
+        entry=entry_digest(entry),
+        method=name,
+        engine=entry.engine,
+        space=entry.space,
+        threat=getattr(registry.method(kind, name), "THREAT", "") if kind == "attacks" else "",
+        parameters=registry.parameters(kind, name, entry.parameters).model_dump(mode="json", by_alias=True),
+    )

@@ -1,1 +1,1 @@
-"""The report: one page that needs no network, and its summary on one screen."""
+"""The report: one page that needs no network, its summary on one screen, and a run in the forms that others read."""

@@ -1,4 +1,6 @@
-"""Write the report: one page that needs no network, and the same as data; or print its one-screen summary.
+"""Write the report: one page that needs no network, the same as data, and a summary of each paper.
+
+Or print a summary of the run, of one screen.
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
@@ -17,6 +19,7 @@ from redoubt.judging import decided, held
 from redoubt.judging.cells import Cell
 from redoubt.judging.results import results
 from redoubt.judging.tables import read_records
+from redoubt.report import reproducibility
 from redoubt.report.page import page
 from redoubt.report.summary import summary
 from redoubt.study import catalog
@@ -31,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, required=True, help="folder of the scale's results")
     parser.add_argument("--out", type=Path, help="HTML file to write; report/index.html in the results by default")
     parser.add_argument("--record", type=Path, help="JSON file to write, without --entry: the numbers as data")
+    parser.add_argument("--papers", type=Path, help="Markdown file to write, without --entry: a summary of each paper")
     parser.add_argument("--summary", action="store_true", help="print a summary of one screen and write nothing")
     options = parser.parse_args(argv)
     found = None
@@ -42,15 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     worlds = held.read(options.root, entry["studies"])
     texts = {options.out or options.results / "report" / "index.html": page(entry, options.results, worlds)}
-    if found is not None and options.record is not None:
-        texts[options.record] = _record(found, options.results)
+    if found is not None and (options.record or options.papers):
+        cells, claims = (
+            read_records(options.results / "scorecard.csv", Cell),
+            decided.read(options.results / "claims.csv"),
+        )
+        record = results(found, options.results, cells, claims)
+        both = {
+            options.record: json_text(record.model_dump(mode="json")),
+            options.papers: reproducibility.pages(record),
+        }
+        texts |= {path: text for path, text in both.items() if path is not None}
     write_all(texts)
     return 0
-
-
-def _record(found: catalog.Catalog, folder: Path) -> str:
-    cells, claims = read_records(folder / "scorecard.csv", Cell), decided.read(folder / "claims.csv")
-    return json_text(results(found, folder, cells, claims).model_dump(mode="json"))
 
 
 if __name__ == "__main__":
