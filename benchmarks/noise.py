@@ -79,11 +79,11 @@ def training_rows(device: torch.device, count: int, repetitions: int) -> list[di
     return compared(f"training step of ResNet-20, batch {count}", times, "Vanilla", aims)
 
 
-def few_pixel_rows(device: torch.device, count: int, repetitions: int) -> list[dict]:
+def few_pixel_rows(device: torch.device, count: int, repetitions: int, population: int = 100) -> list[dict]:
     """Compare few-pixel searches that take all of their generations, so that both ask the same number of queries."""
     images, options = (
         torch.rand(count, *SHAPE, device=device),
-        few_pixel.Parameters(pixels=[1], population=100, generations=4),
+        few_pixel.Parameters(pixels=[1], population=population, generations=4),
     )
     works = {}
     for title in ("Vanilla", "Learn2Perturb"):
@@ -99,7 +99,9 @@ def few_pixel_rows(device: torch.device, count: int, repetitions: int) -> list[d
 
         works[title] = search
     times = in_turn(works, repetitions, device)
-    return compared(f"few pixels, {count} images, 500 queries each", times, "Vanilla", {"Learn2Perturb": "aim 1.2"})
+    return compared(
+        f"few pixels, {count} images, {5 * population} queries each", times, "Vanilla", {"Learn2Perturb": "aim 1.2"}
+    )
 
 
 class Firm(torch.nn.Module):

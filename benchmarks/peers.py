@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOUND = {"mnist": ["mnist", "digits"], "cifar10": ["cifar10", "cifar10-jpeg", "digits-rgb"]}  # the best at hand
 LAYER = {"channels": 32, "side": 16, "images": 10}  # the first peer layer of PR-ResNet-32, and images that ask it
 PEERS = (50, 100, 500)
+ASKED, BATCHES = 100, {"lenet5": 32, "resnet": 64}  # images of an inference, and of a training step
 FORGET = Path("/proc/self/clear_refs")
 
 
@@ -80,46 +81,50 @@ def built(name: str, after: tuple[str, ...], images: torch.Tensor, **options) ->
 
 def resnet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dict]:
     """Compare PR-ResNet-32 with ResNet-32: a training step of 64 images, inference on 100 with 100 peers."""
+    batch = BATCHES["resnet"]
     images, labels, source = images_of("cifar10", folder, 300, device)
     mean, std = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True)
     inputs = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-    network = built("resnet-cifar", ("stage2", "stage3"), inputs[100:])
+    network = built("resnet-cifar", ("stage2", "stage3"), inputs[ASKED:])
     own, plain = timing.pair(network, inputs, timing.Parameters(), torch.Generator().manual_seed(0))
     sides = {"PR-ResNet-32": own.train(), "ResNet-32": plain.train()}
-    works = {name: timing.training_step(side, inputs[:64], labels[:64]) for name, side in sides.items()}
+    works = {name: timing.training_step(side, inputs[:batch], labels[:batch]) for name, side in sides.items()}
     told = {"ResNet-32": source, "PR-ResNet-32": "paper 2.14"}
     times = in_turn(works, repetitions, device)
-    rows = compared("training step, batch 64", times, "ResNet-32", told)
-    works = {name: timing.inference(side.eval(), inputs[:100]) for name, side in sides.items()}
-    works["PR-ResNet-32, peers recomputed"] = timing.recomputed(own, inputs[:100])
+    rows = compared(f"training step, batch {batch}", times, "ResNet-32", told)
+    works = {name: timing.inference(side.eval(), inputs[:ASKED]) for name, side in sides.items()}
+    works["PR-ResNet-32, peers recomputed"] = timing.recomputed(own, inputs[:ASKED])
     told = {"ResNet-32": source, "PR-ResNet-32": "paper 3.75"}
     times = in_turn(works, repetitions, device)
-    return rows + compared("inference, batch 100, 100 peers", times, "ResNet-32", told)
+    return rows + compared(f"inference, batch {ASKED}, 100 peers", times, "ResNet-32", told)
 
 
 def lenet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dict]:
     """Compare PR-LeNet-5 with LeNet-5 in a training step of 32 images, and with naive layers in one or two."""
+    batch = BATCHES["lenet5"]
     images, labels, source = images_of("mnist", folder, 200, device)
-    network = built("lenet5", ("conv1", "conv2"), images[100:])
+    network = built("lenet5", ("conv1", "conv2"), images[ASKED:])
     own, plain = timing.pair(network, images, timing.Parameters(), torch.Generator().manual_seed(0))
     full, _ = timing.pair(network, images, timing.Parameters(), torch.Generator().manual_seed(0))
     for layer in full.layers.values():
         layer.forward = lambda maps, layer=layer: naive(layer, maps)
     sides = {"PR-LeNet-5": own, "LeNet-5": plain, "PR-LeNet-5 with naive layers": full}
-    works = {name: timing.training_step(side.train(), images[:32], labels[:32]) for name, side in sides.items()}
+    works = {name: timing.training_step(side.train(), images[:batch], labels[:batch]) for name, side in sides.items()}
     slow = works.pop("PR-LeNet-5 with naive layers")
-    rows = compared("training step, batch 32", in_turn(works, repetitions, device), "LeNet-5", {"LeNet-5": source})
+    rows = compared(
+        f"training step, batch {batch}", in_turn(works, repetitions, device), "LeNet-5", {"LeNet-5": source}
+    )
     both = {"ours": works["PR-LeNet-5"], "naive": slow}
     times = in_turn(both, max(1, repetitions // 3), device)
     rows += compared("training step of PR-LeNet-5, layers", times, "naive", {})
     fifty = peers.PeerNetwork(own.network, own.layers, tuple(images.shape[1:]), 50, 1)
-    fifty.set_peers(images[100:])
+    fifty.set_peers(images[ASKED:])
     works = {
-        "PR-LeNet-5": timing.inference(fifty.eval(), images[:100]),
-        "LeNet-5": timing.inference(plain.eval(), images[:100]),
+        "PR-LeNet-5": timing.inference(fifty.eval(), images[:ASKED]),
+        "LeNet-5": timing.inference(plain.eval(), images[:ASKED]),
     }
     times = in_turn(works, repetitions, device)
-    return rows + compared("inference, batch 100, 50 peers", times, "LeNet-5", {"LeNet-5": source})
+    return rows + compared(f"inference, batch {ASKED}, 50 peers", times, "LeNet-5", {"LeNet-5": source})
 
 
 def asked(kind: str, count: int, device: torch.device) -> Callable[[], torch.Tensor]:
@@ -167,6 +172,13 @@ def memory(kind: str, count: int, device: torch.device) -> float:
     return mebibytes(device) - before
 
 
+def alone(kind: str, count: int, device: torch.device) -> float:
+    """Return `memory` in a process of its own."""
+    command = [sys.executable, __file__, "--memory", kind, "--peers", str(count), "--device", device.type]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return float(subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stdout)
+
+
 def layer_rows(device: torch.device, repetitions: int) -> list[dict]:
     """Compare the layer with the naive one as the number of peers grows."""
     rows = []
@@ -177,10 +189,7 @@ def layer_rows(device: torch.device, repetitions: int) -> list[dict]:
             raise AssertionError(f"{count} peers: the two layers differ by {float((ours - theirs).abs().max())}")
         told = {}
         for kind in works:
-            command = [sys.executable, __file__, "--memory", kind, "--peers", str(count), "--device", device.type]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-            answer = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-            told[kind] = f"{float(answer.stdout):.0f} MiB at the peak"
+            told[kind] = f"{alone(kind, count, device):.0f} MiB at the peak"
         times = in_turn(works, max(1, repetitions // 2), device)
         rows += compared(f"peer layer, {LAYER['images']} images, {count} peers", times, "naive", told)
     return rows

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import noise
@@ -30,9 +30,13 @@ from redoubt.attacks import universal
 from redoubt.data import store
 from redoubt.defenses.clean import Defense as Plain
 from redoubt.defenses.clean import Parameters as NoParameters
+from redoubt.defenses.interface import Batch
 from redoubt.evaluation.craft import craft
 from redoubt.models import classifier
+from redoubt.models.weights import load_model
+from redoubt.steps import prepare
 from redoubt.study.catalog import load
+from redoubt.study.entries.model import ModelEntry
 from redoubt.training.fit import fit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +54,8 @@ ATTACKS = [
 ]
 THREADS = min(2, os.cpu_count() or 1)
 CATALOG = "from redoubt.study import catalog; catalog.load('.', {'scale': 'paper'})"
-WARM = "start of a training job, warm"
+BARE, WARM = "start of a Python process", "start of a training job, warm"
+ONE, ELEVEN = "one warm start", "eleven warm starts"
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:
@@ -64,29 +69,29 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return statistics.median(times)
 
 
-def dataset(folder: Path) -> Path:
-    """Publish MNIST where a mirror has it, the embedded digits elsewhere, and return the folder."""
+def dataset(folder: Path, name: str | None = None) -> Path:
+    """Publish a dataset, MNIST where a mirror has it, the embedded digits elsewhere, and return its folder."""
     catalog = load(ROOT, {"scale": "paper"})
-    name = (
-        "mnist"
-        if catalog.models["mnist-lenet-reference"].missing is None and "official" not in catalog.mirrors
-        else "digits"
-    )
+    near = catalog.models["mnist-lenet-reference"].missing is None and "official" not in catalog.mirrors
+    name = name or ("mnist" if near else "digits")
     command = [sys.executable, "-m", "redoubt.steps.download", "--dataset", name, "--folder", str(folder / name)]
     subprocess.run(command, check=True, cwd=ROOT)
     return folder / name
 
 
-def trained(data: Path, folder: Path, device: str) -> classifier.Classifier:
-    """Train the published LeNet for two epochs and return it in eval mode."""
+def trained(
+    data: Path, folder: Path, device: str, epochs: int | None = None, network: dict | None = None
+) -> classifier.Classifier:
+    """Train the published LeNet, or another network, for two epochs of MNIST or 30 of digits; it is in eval mode."""
     entry = load(ROOT, {"scale": "paper"}).models["mnist-lenet-reference"].entry.dump()
-    entry["training"] |= {"epochs": 2 if data.name == "mnist" else 30}
-    fit(entry, 0, data, folder, None, device, THREADS, folder / "resume")
-    meta = json.loads((data / "meta.json").read_text())
-    model = classifier.build(entry, tuple(meta["shape"]), len(meta["classes"]))
-    classifier.load(model, folder / "weights.safetensors")
+    entry["network"] = network or entry["network"]
+    entry["training"] |= {"epochs": epochs or (2 if data.name == "mnist" else 30)}
+    learned = folder / "preprocessing.safetensors"
+    named = json.dumps(ModelEntry.parse(entry).preprocessing.dump())
+    prepare.main(["--entry", named, "--data", str(data), "--out", str(learned)])
+    fit(entry, 0, data, learned, folder, None, device, THREADS, folder / "resume")
     where = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    return model.to(where, memory_format=torch.channels_last).eval()
+    return load_model(folder / "weights.safetensors", learned, where)[0]
 
 
 def measured(work: Callable[[], torch.Tensor], model, images, labels) -> tuple[float, float, float]:
@@ -101,13 +106,13 @@ def measured(work: Callable[[], torch.Tensor], model, images, labels) -> tuple[f
     return len(images) / took, float(wrong.float().mean()), float(norms.mean()) if len(norms) else float("nan")
 
 
-def attack_rows(model: classifier.Classifier, data: Path) -> list[dict]:
+def attack_rows(model: classifier.Classifier, data: Path, attacks: Sequence[tuple] = ATTACKS) -> list[dict]:
     """Compare our attacks with Foolbox's, or with plain loops over images where it has none, on images in [0, 1]."""
     where = next(model.parameters()).device
     split = store.load(data, "test")
     images, labels = split.images(slice(0, 1000)).to(where).float() / 255.0, split.labels[:1000].to(where)
     rows = []
-    for title, attack, count, options, rival in ATTACKS:
+    for title, attack, count, options, rival in attacks:
         x, y = images[:count], labels[:count]
 
         def ours(x=x, y=y, attack=attack, options=options):
@@ -162,12 +167,12 @@ def universal_rows(model: classifier.Classifier, data: Path, count: int = 200) -
     ]
 
 
-def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
+def step_rows(model: classifier.Classifier, data: Path, repeats: int = 5) -> list[dict]:
     """Compare a DeepDefense training step with a plain one, batch 100."""
     where = next(model.parameters()).device
     split = store.load(data, "train")
     inputs = model.preprocessing(split.images(slice(0, 100)).to(where).float() / 255.0).detach()
-    labels = split.labels[:100].to(where)
+    batch = Batch(inputs, split.labels[:100].to(where), torch.arange(len(inputs)))
     module = registry.method("defenses", "deepdefense")
     defenses = {
         "plain": Plain(NoParameters(), model.network),
@@ -178,9 +183,9 @@ def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
 
         def step(defense=defense) -> None:
             model.network.zero_grad()
-            defense.loss(inputs, labels)[0].backward()
+            defense.loss(batch, noise.MOMENT)[0].backward()
 
-        times[name] = seconds(step)
+        times[name] = seconds(step, repeats)
     return [
         {
             "what": f"LeNet training step, {name}",
@@ -193,8 +198,8 @@ def step_rows(model: classifier.Classifier, data: Path) -> list[dict]:
     ]
 
 
-def start_rows() -> list[dict]:
-    """Measure what every job pays before it works, and the time to build the graph of all studies at paper scale."""
+def starts() -> dict[str, tuple[Callable[[], object], str]]:
+    """Return what every job does before it works, and what builds the graph of all studies at paper scale."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "REDOUBT_DATA_MIRROR": "official"}
 
     def run(*command: str) -> Callable[[], object]:
@@ -205,19 +210,22 @@ def start_rows() -> list[dict]:
         return run(sys.executable, "-m", "redoubt.graph.warm", "bash", "-c", command)
 
     snakemake = (sys.executable, "-m", "snakemake", "-n", "--quiet", "all", "--config", "scale=paper")
-    times = {
-        "start of a Python process": (seconds(run(sys.executable, "-c", "pass"), 3), ""),
-        "start of a training job": (seconds(run(sys.executable, "-m", "redoubt.steps.train", "--help"), 3), "cold"),
-        WARM: ((seconds(warm(11), 3) - seconds(warm(1), 3)) / 10, "as in `make demo`"),
-        "catalog at paper scale": (
-            seconds(
-                run(sys.executable, "-c", "from redoubt.study import catalog; catalog.load('.', {'scale': 'paper'})"), 3
-            ),
-            "no torch",
-        ),
-        "dry run at paper scale": (seconds(run(*snakemake), 3), "whole graph"),
+    return {
+        BARE: (run(sys.executable, "-c", "pass"), ""),
+        "start of a training job": (run(sys.executable, "-m", "redoubt.steps.train", "--help"), "cold"),
+        ONE: (warm(1), "as in `make demo`"),
+        ELEVEN: (warm(11), "as in `make demo`"),
+        "catalog at paper scale": (run(sys.executable, "-c", CATALOG), "no torch"),
+        "dry run at paper scale": (run(*snakemake), "whole graph"),
     }
-    bare = times["start of a Python process"][0]
+
+
+def start_rows(repeats: int = 3) -> list[dict]:
+    """Measure `starts`."""
+    times = {what: (seconds(work, repeats), facts) for what, (work, facts) in starts().items()}
+    (one, facts), (eleven, _) = times.pop(ONE), times.pop(ELEVEN)
+    times[WARM] = ((eleven - one) / 10, facts)
+    bare = times[BARE][0]
     return [
         {"what": what, "value": value, "unit": "s", "ratio": value / bare, "facts": facts}
         for what, (value, facts) in times.items()

@@ -12,7 +12,7 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.judging import decided
 from redoubt.judging.adapted import Adapted
-from redoubt.judging.adaptive import adaptive, decided_by, optimality
+from redoubt.judging.adaptive import adaptive, area_share, decided_by, optimality
 from redoubt.judging.cells import Cell
 from redoubt.judging.finished import Finished, Printed
 from redoubt.report.views import cell_view
@@ -41,6 +41,19 @@ def test_the_optimality_of_an_attack_is_an_area():
     assert optimality(L2, rows(norms=(2.0, 4.0, 6.0, 8.0)), worst) == pytest.approx(2 / 6)
     assert optimality(L2, worst, worst) == 1.0
     assert optimality(L2, rows(fooled=(True, False, False, True)), worst) == pytest.approx(3 / 6)
+
+
+def test_the_area_that_an_attack_takes_off_ends_where_the_best_of_all_has_nothing_left():
+    inf, best = np.inf, np.array([1.0, 2.0, 3.0, 4.0])
+    assert area_share(best, best) == 1.0
+    assert area_share(best + [1.0, 1.0, 1.0, 1.0], best) == pytest.approx(3 / 6)
+    assert area_share(np.array([1.0, 2.0, inf, 100.0]), best) == pytest.approx(5 / 6)
+    assert area_share(np.array([1.0, 3.0, inf]), np.array([1.0, 3.0, 5.0])) == 1.0
+    assert area_share(np.array([2.0, inf, inf]), np.array([1.0, 3.0, inf])) == pytest.approx(
+        1 / 2
+    )  # one withstands all
+    assert area_share(np.full(3, inf), best[:3]) == 0.0
+    assert area_share(np.full(3, inf), np.full(3, inf)) is None
 
 
 def test_the_optimality_at_a_fixed_epsilon_is_a_ratio_of_the_fooled():

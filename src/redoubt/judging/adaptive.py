@@ -91,8 +91,23 @@ def optimality(metric: str, own: pd.DataFrame, worst: pd.DataFrame) -> float | N
         sizes = float(both["size_own"].mean())
         return float(both["size"].mean()) / sizes if np.isfinite(sizes) and sizes > 0 else None
     smallest, theirs = (both[name].where(both[f"fooled{end}"] >= 0.5, np.inf) for name, end in _SIZES)
-    largest = smallest[np.isfinite(smallest)].max()
-    areas = [float((largest - sizes).clip(lower=0.0).mean()) for sizes in (theirs, smallest)]
+    return area_share(theirs.to_numpy(), smallest.to_numpy())
+
+
+def area_share(sizes: np.ndarray, smallest: np.ndarray) -> float | None:
+    """Return AttackBench's local optimality of an attack, at most 1; None where no attack found anything.
+
+    (rho e0 - A) / (rho e0 - A*): rho is the share of images that are right, A the area under the curve of those that
+    stay right over the size, A* that of the best of all attacks for each image, and e0 the size at which it ends.
+
+    Args:
+        sizes: (N,) norms of what the attack found for images that were right, infinite where it found nothing.
+        smallest: (N,) the smallest that any attack found, at most `sizes`.
+
+    Source: Cinà et al. (AAAI 2025, AttackBench), local optimality.
+    """
+    found = smallest[np.isfinite(smallest)]
+    areas = [float(np.clip(found.max(initial=0.0) - each, 0.0, None).mean()) for each in (sizes, smallest)]
     return areas[0] / areas[1] if areas[1] > 0 else None
 
 
