@@ -6,6 +6,7 @@ STAMP := $(VENV)/.locked-$(shell cksum requirements.lock | cut -d' ' -f1)
 SCALE ?= demo
 MINUTES ?= 55
 TRITON := .triton
+REFEREE := .referee
 DOCS := .docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -18,7 +19,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench restore save lock clean
+.PHONY: help demo docs plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench referee restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +98,13 @@ docs: $(STAMP) $(DOCS)/env/.locked ## the docs site in site/, from docs/, code a
 bench: $(STAMP) ## measure speed; writes benchmarks/results/
 	python benchmarks/run.py
 
+$(REFEREE)/adv_lib:
+	rm -rf $(REFEREE)
+	python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(REFEREE) adv-lib==0.2.8 torchattacks==3.5.1
+
+referee: $(STAMP) $(REFEREE)/adv_lib ## our attacks beside those of adv-lib and torchattacks; writes benchmarks/results/referee.md (20 minutes of one core)
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/$(REFEREE) python benchmarks/referee.py
+
 restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote (DATA=1: datasets too), and rebuild nothing
 	python -m redoubt.tools.restore --scale $(SCALE) $(if $(DATA),--with-data)
 
@@ -112,5 +120,5 @@ lock: ## resolve pyproject.toml again into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove results of all scales, logs and the environment; results/reference stays
-	rm -rf $(VENV) $(TRITON) $(DOCS) site logs .snakemake
+	rm -rf $(VENV) $(TRITON) $(REFEREE) $(DOCS) site logs .snakemake
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

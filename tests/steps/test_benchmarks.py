@@ -1,5 +1,6 @@
 """What `make bench` runs, with a few images and steps: that every part of it still works."""
 
+import csv
 import importlib
 import math
 import sys
@@ -79,7 +80,7 @@ def test_models_with_noise(part):
 
 def test_peer_layers_and_their_search(part, tiny_data, monkeypatch):
     peers = part("peers")
-    monkeypatch.setattr(peers, "FOUND", dict.fromkeys(peers.FOUND, ["digits"]))
+    monkeypatch.setattr(peers, "FOUND", {name: ["digits"] for name in peers.FOUND})
     monkeypatch.setattr(peers, "ASKED", 2)
     monkeypatch.setattr(peers, "BATCHES", {"lenet5": 3, "resnet": 3})
     monkeypatch.setattr(peers, "LAYER", {"channels": 4, "side": 4, "images": 2})
@@ -97,3 +98,59 @@ def test_rows_become_a_page(part, tmp_path, capsys):
     page.write(rows, "cpu", tmp_path, "cpu")
     assert "| step, ours | 2000 | ms | 0.50 | fast |" in (tmp_path / "cpu.md").read_text()
     assert capsys.readouterr().out.startswith("# Speed on cpu")
+
+
+def moved(scale, asks=1):
+    """An attack on `Ahead`: `scale` times the way to the boundary and a bit, after some forward and backward passes."""
+
+    def attack(model, images, labels):
+        inputs = images.requires_grad_()
+        for _ in range(asks):
+            lead = (model(inputs)[:, 0] - model(inputs)[:, 1]).detach()
+            model(inputs).sum().backward()
+        return images + (scale * lead / 2 + 1e-5)[:, None, None, None] * torch.tensor([-1.0, 1.0])
+
+    return attack
+
+
+class Ahead(torch.nn.Module):
+    """Sees in an image of two elements the class of the larger one."""
+
+    def forward(self, images):
+        return images.flatten(1)
+
+
+def test_sides_of_the_referee_are_counted_and_compared(part, tmp_path, monkeypatch):
+    referee = part("referee")
+    monkeypatch.setattr(referee, "BLOCK", 2)
+    images = torch.tensor([[0.8, 0.2], [0.6, 0.4], [0.9, 0.7]]).view(3, 1, 1, 2)
+    walks = {"walk": {referee.OURS: moved(1.0), referee.HALF: moved(2.0), referee.ADV_LIB: moved(4.0, asks=2)}}
+    found = referee.measured(walks, Ahead(), images, torch.zeros(3, dtype=torch.int64), "l2")
+    sizes = [found["walk", side].sizes for side in walks["walk"]]
+    root = 2**0.5
+    assert sizes[0] == pytest.approx([0.3 * root, 0.1 * root, 0.1 * root], abs=1e-4)
+    assert sizes[1] == pytest.approx([0.6 * root, 0.2 * root, 0.2 * root], abs=1e-4)
+    assert sizes[2] == [math.inf, pytest.approx(0.4 * root, abs=1e-4), math.inf]  # the others left the box
+    rows = list(referee.minimal_rows("a model", "l2", found))
+    assert [row["optimality"] for row in rows] == pytest.approx([1.0, 0.5, 0.0], abs=1e-3)
+    assert [row["queries"] for row in rows] == [4.0, 4.0, 8.0]
+    assert [row["no_larger"] for row in rows] == [1.0, 1.0, 0.0]
+    assert all(row["ratio"] > 0 and row["images_per_s"] > 0 for row in rows)
+    (ball, _) = referee.fixed_rows("a model", "l2", 0.2 * root, found)
+    assert [ball[name] for name in ("both", "ours_alone", "referee_alone", "neither")] == [2, 0, 0, 1]
+    (_, far) = referee.fixed_rows("a model", "l2", 0.3 * root, found)
+    assert [far[name] for name in ("both", "ours_alone", "referee_alone", "neither")] == [0, 3, 0, 0]
+    referee.write({"referee": rows, "referee-balls": [ball, far]}, tmp_path)
+    with (tmp_path / "referee.csv").open(encoding="utf-8") as file:
+        assert [row["by"] for row in csv.DictReader(file)] == list(walks["walk"])
+    assert "| a model | l2 | walk | ours | 3 | 1 |" in (tmp_path / "referee.md").read_text()
+    assert len((tmp_path / "referee-balls.csv").read_text().splitlines()) == 3
+
+
+def test_our_side_of_the_referee_is_one_of_our_attacks(part):
+    referee = part("referee")
+    images = torch.tensor([[0.8, 0.2], [0.6, 0.4]]).view(2, 1, 1, 2)
+    sides = {"DDN": {referee.OURS: referee.ours("ddn", steps=20)}}
+    found = referee.measured(sides, Ahead(), images, torch.zeros(2, dtype=torch.int64), "l2")["DDN", referee.OURS]
+    assert found.sizes == pytest.approx([0.3 * 2**0.5, 0.1 * 2**0.5], rel=1e-2)
+    assert 0 < found.queries <= 2 * (2 * 20 + 14 + 4)  # some to check the model and to score

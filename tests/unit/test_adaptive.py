@@ -46,7 +46,7 @@ def test_the_optimality_of_an_attack_is_an_area():
 def test_the_area_that_an_attack_takes_off_ends_where_the_best_of_all_has_nothing_left():
     inf, best = np.inf, np.array([1.0, 2.0, 3.0, 4.0])
     assert area_share(best, best) == 1.0
-    assert area_share(best + [1.0, 1.0, 1.0, 1.0], best) == pytest.approx(3 / 6)
+    assert area_share(best + 1.0, best) == pytest.approx(3 / 6)
     assert area_share(np.array([1.0, 2.0, inf, 100.0]), best) == pytest.approx(5 / 6)
     assert area_share(np.array([1.0, 3.0, inf]), np.array([1.0, 3.0, 5.0])) == 1.0
     assert area_share(np.array([2.0, inf, inf]), np.array([1.0, 3.0, inf])) == pytest.approx(
