@@ -32,7 +32,7 @@ from redoubt.study.entries.model import ModelEntry
 
 RESULTS = run.ROOT / "benchmarks/results"
 TRAINED = run.ROOT / "results/reference/readings-mnist/models/mnist-lenet5-none/seed-0"
-QUERIES, STEPS, BALL_STEPS, BLOCK = 2000, 990, 100, 25
+QUERIES, STEPS, BALL_STEPS, TARGETS, BLOCK = 2000, 990, 100, 3, 25
 ORDERS = {"l2": 2.0, "linf": float("inf")}
 LARGEST = {"l2": 5.0, "linf": 0.5}  # half of the ball in which adv-lib's minimal APGD begins
 BALLS = {"l2": 1.5, "linf": 0.1}
@@ -126,15 +126,16 @@ def fixed(norm: str, epsilon: float) -> dict[str, Sides]:
             TORCHATTACKS: theirs("APGD", steps=BALL_STEPS, loss="dlr"),
         },
         "APGD-T": {
-            OURS: ours("apgd", **ball, steps=BALL_STEPS, targets=9),
-            ADV_LIB: partial(attacks.apgd_targeted, eps=epsilon, norm=ORDERS[norm], n_iter=BALL_STEPS, num_targets=9),
-            TORCHATTACKS: theirs("APGDT", steps=BALL_STEPS),
+            OURS: ours("apgd", **ball, steps=BALL_STEPS, targets=TARGETS),
+            ADV_LIB: partial(
+                attacks.apgd_targeted, eps=epsilon, norm=ORDERS[norm], n_iter=BALL_STEPS, num_targets=TARGETS
+            ),
+            TORCHATTACKS: theirs("APGDT", steps=BALL_STEPS, n_classes=TARGETS + 1),
         },
         "Square": {
             OURS: ours("square", **ball, iterations=1000, share=share),
             TORCHATTACKS: theirs("Square", n_queries=1000, p_init=share),
         },
-        "FAB": {TORCHATTACKS: theirs("FAB", steps=50)},
     }
 
 
@@ -226,8 +227,9 @@ side's. `ratio`: speed against the other side, median of blocks.
 
 {chr(10).join(table(rows["referee"]))}
 
-## In balls, {BALL_STEPS} steps, one start
+## In balls
 
+APGD with {BALL_STEPS} steps, untargeted and at {TARGETS} classes; Square with 1 000 squares; one start.
 Images that both fool, one side alone, and neither; `ratio`: our speed against the referee's.
 
 {chr(10).join(table(rows["referee-balls"]))}
