@@ -202,7 +202,46 @@ def test_a_study_that_is_begun_is_listed_in_the_config(tmp_path, monkeypatch):
     assert (tmp_path / "config/published/my_paper.csv").read_text() == new.PUBLISHED
 
 
-def test_a_method_needs_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(new, "SHIPPED", tmp_path)
-    with pytest.raises(RedoubtError, match="it goes into a checkout of Redoubt, and an installed package runs"):
+def test_an_empty_project_has_what_is_begun_in_it(tmp_path, monkeypatch, capsys):
+    command.main(["new", "project", str(tmp_path), "--empty"])
+    (tmp_path / "notes").mkdir()
+    monkeypatch.chdir(tmp_path / "notes")
+    for kind in ("defense", "metric"):
+        assert command.main(["new", kind, "my-own"]) == 0
+    assert "redoubt conform" in capsys.readouterr().out
+    assert command.main(["new", "study", "my-paper", "--defense", "my-own"]) == 0
+    config = (tmp_path / project.CONFIG).read_text()
+    assert "\nstudies: [my_paper]\n" in config and config.count("\nplugins: [..]") == 1
+    assert (tmp_path / "metrics/my_own.py").is_file()
+    with pytest.raises(RedoubtError, match=r"defenses/my_own\.py: it exists already"):
+        command.main(["new", "defense", "my-own"])
+
+
+def test_a_method_goes_beside_a_study_that_lies_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/study.yaml").touch()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert command.main(["new", "attack", "my-reach"]) == 0
+    assert (tmp_path / "mine/attacks/my_reach.py").is_file()
+    monkeypatch.setattr(new, "root_above", lambda start: ROOT)
+    assert new.home_above(tmp_path) is None, "a checkout"
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("studies: [..]\n", None),
+        ("studies: [a]\nplugins: [../b, ..]\n", None),
+        ("studies: [a]\nplugins: []\n", "studies: [a]\nplugins: [..]\n"),
+        ("plugins: [../b] # own\n", "plugins: [../b, ..] # own\n"),
+    ],
+)
+def test_methods_beside_the_config_are_named_once(config, expected):
+    assert new.with_rooms(config) == (expected or config)
+
+
+def test_a_method_needs_a_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "SHIPPED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RedoubtError, match=r"no config/config\.yaml here or above; `redoubt new project` makes one"):
         command.main(["new", "metric", "my-share"])
