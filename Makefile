@@ -7,6 +7,7 @@ SCALE ?= demo
 MINUTES ?= 55
 TRITON := .triton
 REFEREE := .referee
+BROWSER := .browser
 DOCS := .docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -19,7 +20,7 @@ export MPLCONFIGDIR := $(CURDIR)/$(CACHE)/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs plan campaign worlds test test-cluster test-triton test-faults mutants lint format bench referee restore save lock clean
+.PHONY: help demo docs plan campaign worlds test test-cluster test-triton test-browser test-faults mutants lint format bench referee restore save lock clean
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,13 @@ $(TRITON)/triton:
 
 test-triton: $(STAMP) $(TRITON)/triton ## the search of peer layers on a GPU, in Triton's interpreter, and compiled for two GPUs (Linux; 0.3 GB)
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/$(TRITON) TRITON_INTERPRET=1 python -m pytest tests/gpu
+
+$(BROWSER)/playwright:
+	rm -rf $(BROWSER)
+	python -m pip install --quiet --disable-pip-version-check --no-compile --target $(BROWSER) playwright==1.65.2 axe-playwright-python==0.1.8
+
+test-browser: $(STAMP) $(BROWSER)/playwright ## the report in headless Chromium, which must be there (0.2 GB)
+	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/$(BROWSER) python -m pytest tests/browser
 
 test-faults: $(STAMP) ## kill, fill and break every step on purpose; writes docs/faults.md
 	python -m pytest tests/faults -m "slow or not slow" -n auto --faults-page docs/faults.md
@@ -120,5 +128,5 @@ lock: ## resolve pyproject.toml again into requirements.lock
 	rm -rf .venv-lock
 
 clean: ## remove results of all scales, logs and the environment; results/reference stays
-	rm -rf $(VENV) $(TRITON) $(REFEREE) $(DOCS) site logs .snakemake
+	rm -rf $(VENV) $(TRITON) $(REFEREE) $(BROWSER) $(DOCS) site logs .snakemake
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +

@@ -1,7 +1,6 @@
 """The report: whole, self-contained, escaped, sorted by raw values; and its one-screen summary."""
 
 import base64
-import csv
 import json
 import os
 import re
@@ -10,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+from planted_report import CELLS, CLAIM, ENTRY, HOSTILE, cell, write_rows, write_run
 
 from redoubt.errors import RedoubtError
 from redoubt.graph.code import SOURCE
@@ -21,101 +21,12 @@ from redoubt.report.page import page as report_page
 from redoubt.report.summary import summary
 from redoubt.steps import report as steps_report
 
-HOSTILE = '<script>alert("x")</script>'
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle id="a" r="4"/></svg>'
 VOID = {"meta", "input", "img", "br", "hr", "link"}
-
-
-def cell(row, column, verdict, published="0.9831", reproduced="0.9790000000000001", **changes):
-    values = dict.fromkeys(COLUMNS, "") | {"study": "toy", "artifact": "table-1", "metric": "accuracy", "seeds": "1"}
-    numbers = {"difference": "-0.0041", "ci_low": "0.975", "ci_high": "0.9825", "n": "10000"}
-    values |= {"row": row, "column": column, "verdict": verdict, "published": published, "reproduced": reproduced}
-    return values | numbers | changes
-
-
-def missing(row, column):
-    empty = {"reproduced": "", "difference": "", "ci_low": "", "ci_high": "", "n": "0", "seeds": "0"}
-    return cell(row, column, "not-run", reason="imagenet: set data.imagenet", **empty)
-
-
-CELLS = [
-    cell("mlp-reference", "Acc.", "reproduced"),
-    cell("mlp-reference", "rho_2", "deviates", "0.111", "0.09", metric="norm(order=l2,relative=true)"),
-    cell("mlp-defended", "Acc.", "not-comparable", published="", difference="", reason="the paper prints no number"),
-    missing("mlp-defended", "rho_2"),
-]
-CLAIM = {
-    "study": "toy",
-    "claim": "claim-1",
-    "statement": f"Defended is best {HOSTILE}",
-    "where": "section 4",
-    "verdict": "fails",
-    "published_verdict": "holds",
-    "dataset": "all",
-    "check": "",
-    "here": "fails",
-    "evidence": "fails on Toys (1 of 2 checks)",
-}
-PART = CLAIM | {"dataset": "Toys", "evidence": "1 fail, 1 not run", "adjusted": "0.0002"}
-CHECKS = [
-    PART
-    | {"check": "table-1[a, x] > [b]", "effect": "-0.12345", "p": "0.0001", "adjusted": "0.0002", "n": "10000"}
-    | {"runs": "1", "test": "McNemar's test", "evidence": f"0.1 and 0.2 {HOSTILE}"},
-    PART | {"check": "table-1[a, y] > 2", "adjusted": "", "here": "not-run", "test": "no data", "evidence": ""},
-]
-ENTRY = {
-    "scale": "demo",
-    "stamp": "scale demo: NOT comparable",
-    "comparable": False,
-    "verdict": {"rate": 0.01, "mean": 0.1},
-    "stand_ins": {"mnist": "digits"},
-    "changes": ["fewer epochs & images"],
-    "missing": ["imagenet: set data.imagenet"],
-    "studies": {
-        "toy": {
-            "title": "Toy: a study",
-            "reference": "A. Author, 2018",
-            "published": "config/published/toy.csv",
-            "artifacts": [
-                {
-                    "id": "table-1",
-                    "kind": "table",
-                    "title": "Table 1. Cells",
-                    "caption": "All.",
-                    "plot": "metric-table",
-                },
-                {
-                    "id": "figure-2",
-                    "kind": "figure",
-                    "title": "Figure 2. Curves",
-                    "caption": "<b>x</b>",
-                    "plot": "lines",
-                },
-                {"id": "figure-3", "kind": "figure", "title": "Figure 3. Undrawn", "caption": "", "plot": "lines"},
-            ],
-            "claims": {"claim-1": {"basis": "b1"}},
-            "deviations": [{"topic": "Norms", "choice": "0-255", "alternatives": ""}],
-        }
-    },
-}
-
-
-def write_rows(path, rows, columns=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 @pytest.fixture
 def results(tmp_path):
-    write_rows(tmp_path / "scorecard.csv", CELLS, COLUMNS)
-    write_rows(tmp_path / "claims.csv", [CLAIM, PART, *CHECKS], list(CHECKS[0]))
-    write_rows(tmp_path / "toy" / "table-1.csv", CELLS, COLUMNS)
-    write_rows(tmp_path / "toy" / "figure-2.csv", [{"epoch": "0", "test": "0.5"}, {"epoch": "1", "test": HOSTILE}])
-    (tmp_path / "toy" / "figure-2.svg").write_text(SVG)
-    return tmp_path
+    return write_run(tmp_path)
 
 
 class Page(HTMLParser):
@@ -197,7 +108,7 @@ def test_text_of_others_is_escaped(results):
     text = report_page(ENTRY, results)
     assert HOSTILE not in text
     assert "&lt;script&gt;alert" in text and "&lt;b&gt;x&lt;/b&gt;" in text and "epochs &amp; images" in text
-    assert len(Page(text).of("script")) == 1
+    assert [found.get("id") for found in Page(text).of("script")] == ["panels", "seconds", None]
 
 
 def test_sort_keys_are_raw_values_and_texts_are_by_metric(results):
@@ -246,7 +157,7 @@ def test_several_runs_show_their_deviation_and_what_the_interval_is_over(results
         write_rows(results / name, [kept, repeat], COLUMNS)
     text = report_page(ENTRY, results)
     assert "98.31 % ± 0.10 %" in text and "97.90 % ± 0.21 %" in text and 'title="over test images and' in text
-    assert 'class="v-order-only"' in text and text.count("repeats table-9") == 2
+    assert 'class="v-order-only"' in text and text.split('id="panels"')[0].count("repeats table-9") == 2
     assert "1 order only" not in " ".join(Page(text).text)
 
 

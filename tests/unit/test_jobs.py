@@ -12,6 +12,7 @@ import pytest
 import study_files
 import yaml
 
+from redoubt import layout
 from redoubt.errors import RedoubtError
 from redoubt.graph import code
 from redoubt.graph.jobs import NAMES, Jobs
@@ -216,6 +217,16 @@ def test_other_shares_of_simulated_worlds_write_the_report_again_and_nothing_els
         file.write_text(file.read_text().splitlines()[0])
     after = {job.name: job for job in Jobs(catalog.load(tree))}
     assert {name for name in before if before[name] != after[name]} == {"report"}
+
+
+def test_the_report_tells_every_entry_and_where_its_models_come_from(tree, monkeypatch):
+    monkeypatch.setattr(Jobs, "_version", lambda *_: "v1")
+    before = Jobs(catalog.load(tree)).of("report", {})
+    place = tree / "config/scales/demo/peernets.yaml"
+    place.write_text(place.read_text().replace("images: 300, track: {images: 50}", "images: 301, track: {images: 50}"))
+    after = Jobs(catalog.load(tree)).of("report", {})
+    assert before.entry != after.entry
+    assert layout.model_file("demo", "mnist-lenet5-none", 0, "model.json") in before.inputs["provenance"]
 
 
 @pytest.mark.parametrize(

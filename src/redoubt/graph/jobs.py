@@ -288,10 +288,22 @@ class Jobs:
             inputs={
                 "scorecard": scorecard["scorecard"],
                 "claims": scorecard["claims"],
+                "provenance": tuple(self._provenance()),
                 "artifacts": tuple(file for group in files.values() for file in group),
             },
-            entry=entry_digest(catalog.report_entry()),
+            entry=entry_digest([catalog.report_entry(), *self._entries()]),
         )
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """Return the entries of all models and attacks, which the report tells where a number is asked for."""
+        models = {key: model.entry for key, model in self.catalog.models.items()}
+        return [{key: entry.dump() for key, entry in own.items()} for own in (models, self.catalog.attacks)]
+
+    def _provenance(self) -> Iterator[str]:
+        """Yield the files that tell where the models of all artifacts come from."""
+        needs = [need for key in self.catalog.artifacts for need in self.catalog.needs(*key)]
+        for key in dict.fromkeys(need.model for need in needs if self.catalog.missing(need) is None):
+            yield from (self._weights(key, seed)[1] for seed in self.catalog.models[key].seeds)
 
     def _weights(self, model: str, seed: int) -> tuple[str, str]:
         """Return weights and provenance of the run of a model that goes with a run of what is built on it."""

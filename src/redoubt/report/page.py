@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from redoubt.files import canonical_json
 from redoubt.judging.cells import Cell
 from redoubt.judging.held import Held
 from redoubt.judging.tables import read_records
 from redoubt.report import gates
+from redoubt.report.origins import panels
 from redoubt.report.views import (
     CELL_FILTERS,
     CELL_VERDICTS,
@@ -26,15 +29,24 @@ from redoubt.report.views import (
 )
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> str:
+def page(
+    entry: dict[str, Any],
+    results: Path,
+    worlds: Sequence[Held] = (),
+    behind: Mapping[str, Any] = NOTHING,
+    seconds: Mapping[str, float] = NOTHING,
+) -> str:
     """Return the report as one HTML page that needs no other file.
 
     Args:
         entry: `Catalog.report_entry()`.
         results: folder of the scale's results.
         worlds: in what share of simulated worlds claims hold.
+        behind: what the numbers are made of, see `redoubt.report.origins`.
+        seconds: that jobs took, by their names.
 
     Raises:
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
@@ -54,6 +66,9 @@ def page(entry: dict[str, Any], results: Path, worlds: Sequence[Held] = ()) -> s
         "page.html.jinja",
         entry=entry,
         script=_template("script.js"),
+        panel=_template("panel.js"),
+        panels=_data(panels(scored, cells, behind, results)),
+        seconds=_data(dict(seconds)),
         headings=HEADINGS,
         claim_headings=CLAIM_HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
@@ -90,6 +105,11 @@ def _choices(filters: Mapping[str, tuple[str, str]], views: Sequence[Mapping[str
     """Return by column what a filter is called and the values among which it lets choose."""
     found = {name: dict.fromkeys(view[key] for view in views) for name, (_, key) in filters.items()}
     return {name: (filters[name][0], list(values)) for name, values in found.items()}
+
+
+def _data(value: Any) -> Markup:
+    """Return JSON that no text within can end before its element does."""
+    return Markup(canonical_json(value).replace("<", "\\u003c"))
 
 
 def _template(name: str) -> Markup:

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ CLAIM_FILTERS = {  # by column: what the filter is called, and what of a claim i
     "reproduced": ("Reproduced", "here"),
     "adaptive": ("Strong attacks", "adaptive_verdict"),
 }
+KINDS = {"svg": "image/svg+xml", "png": "image/png"}  # of pictures, the preferred first
+MAX_PICTURES = 4_000_000  # bytes of all pictures that the page holds
 MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the download has all
 
 
@@ -116,7 +118,9 @@ def anchors(cells: Iterable[Cell]) -> list[str]:
     found: list[str] = []
     seen: Counter[str] = Counter()
     for cell in cells:
-        name = re.sub(r"[^\w-]+", ".", f"cell {cell.study} {cell.artifact} {cell.row} {cell.column}", flags=re.ASCII)
+        name = re.sub(
+            r"[^\w-]+", ".", f"cell {cell.study} {cell.artifact} {cell.row} {cell.column}", flags=re.ASCII
+        ).rstrip(".")
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
     return found
@@ -195,24 +199,45 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def picture(stem: Path) -> dict[str, str] | None:
-    """Return a figure as a `data:` address, the vector graphic where there is one; None when it is not drawn."""
-    for suffix, kind in (("svg", "image/svg+xml"), ("png", "image/png")):
-        path = stem.parent / f"{stem.name}.{suffix}"
-        if path.is_file():
-            return {"uri": data_uri(kind, path.read_bytes()), "suffix": suffix}
-    return None
+def drawing(stem: Path) -> Path | None:
+    """Return the file of a figure, the vector graphic where there is one; None when it is not drawn."""
+    files = (stem.parent / f"{stem.name}.{suffix}" for suffix in KINDS)
+    return next((file for file in files if file.is_file()), None)
 
 
-def artifact_view(entry: dict[str, Any], study: str, artifact: dict[str, Any], results: Path) -> dict[str, Any]:
-    """Return what the page shows of a table or figure; `data` is None when it is not drawn."""
+def too_large(files: Iterable[Path], most: int) -> set[Path]:
+    """Return the files, the largest first, without which all others have `most` bytes together."""
+    sizes = {file: file.stat().st_size for file in files}
+    left_out: set[Path] = set()
+    for file in sorted(sizes, key=lambda each: (-sizes[each], str(each))):
+        if sum(sizes.values()) - sum(sizes[each] for each in left_out) <= most:
+            break
+        left_out.add(file)
+    return left_out
+
+
+def picture(file: Path, beside: bool) -> dict[str, str]:
+    """Return a figure as a `data:` address, or where it lies as seen from the page if it stays `beside` it."""
+    suffix = file.suffix.removeprefix(".")
+    uri = "" if beside else data_uri(KINDS[suffix], file.read_bytes())
+    return {"uri": uri, "suffix": suffix, "file": f"../{file.parent.name}/{file.name}"}
+
+
+def artifact_view(
+    entry: dict[str, Any], study: str, artifact: dict[str, Any], results: Path, beside: Set[Path] = frozenset()
+) -> dict[str, Any]:
+    """Return what the page shows of a table or figure; `data` is None when it is not drawn.
+
+    Figures whose file is one of `beside` are named and not held.
+    """
     path = results / study / f"{artifact['id']}.csv"
     rows = read_csv(path) if path.is_file() else None
     cells = read_cells(path) if rows is not None else None
+    file = drawing(path.with_suffix("")) if artifact["kind"] == "figure" else None
     return {
         **artifact,
         "anchor": f"{study}-{artifact['id']}",
-        "figure": picture(path.with_suffix("")) if artifact["kind"] == "figure" else None,
+        "figure": picture(file, file in beside) if file else None,
         "cells": wide(cells) if cells else None,
         "counts": cell_counts(cells) if cells else None,
         "data": None if rows is None else {"columns": list(rows[0]) if rows else [], "rows": rows[:MAX_DATA_ROWS]},
@@ -227,8 +252,11 @@ def artifact_view(entry: dict[str, Any], study: str, artifact: dict[str, Any], r
 
 def study_views(entry: dict[str, Any], results: Path) -> Iterator[dict[str, Any]]:
     """Yield what the page shows of each study."""
+    figures = [(name, each["id"]) for name, own in entry["studies"].items() for each in own["artifacts"]]
+    files = filter(None, (drawing(results / name / key) for name, key in figures))
+    beside = too_large(files, MAX_PICTURES)
     for name, study in entry["studies"].items():
-        artifacts = [artifact_view(entry, name, artifact, results) for artifact in study["artifacts"]]
+        artifacts = [artifact_view(entry, name, artifact, results, beside) for artifact in study["artifacts"]]
         yield {**study, "id": name, "short": short(study["title"], name), "artifacts": artifacts}
 
 

@@ -4,8 +4,8 @@ Or print a summary of the run, of one screen.
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
-Reads scorecard.csv, claims.csv, what `make worlds` has written, and the files of all artifacts; run by hand, of those
-that are drawn.
+Reads scorecard.csv, claims.csv, what `make worlds` has written, the files of all artifacts and model.json of their
+models, run by hand of those that are there; and how long jobs took, from Snakemake's benchmark files.
 """
 
 import argparse
@@ -15,11 +15,12 @@ from pathlib import Path
 
 from redoubt.errors import cli
 from redoubt.files import json_text, parse_json, write_all
+from redoubt.graph.jobs import Jobs
 from redoubt.judging import decided, held
 from redoubt.judging.cells import Cell
 from redoubt.judging.results import results
 from redoubt.judging.tables import read_records
-from redoubt.report import reproducibility
+from redoubt.report import origins, reproducibility
 from redoubt.report.page import page
 from redoubt.report.summary import summary
 from redoubt.study import catalog
@@ -45,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(summary(entry, options.results), end="")
         return 0
     worlds = held.read(options.root, entry["studies"])
-    texts = {options.out or options.results / "report" / "index.html": page(entry, options.results, worlds)}
+    behind = {} if found is None else origins.origins(Jobs(found))
+    made = [job for run in behind.get("runs", {}).values() for job in run["jobs"]]
+    seconds = origins.seconds(Path("logs/benchmarks", entry["scale"]), made)
+    shown = page(entry, options.results, worlds, behind, seconds)
+    texts = {options.out or options.results / "report" / "index.html": shown}
     if found is not None and (options.record or options.papers):
         cells, claims = (
             read_records(options.results / "scorecard.csv", Cell),

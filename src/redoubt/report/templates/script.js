@@ -1,10 +1,6 @@
-"use strict";
 // Parts of the page, sorting, filtering, copying. Without it the page is whole: what needs it is hidden until the class
 // is set. What is shown is in the address: #part?study=…&verdict=…&text=…&sort=…&cell=…
-const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 document.documentElement.classList.add("scripted");
-
-const panel = null;
 
 // -- the address ------------------------------------------------------------------------------------------------------
 
@@ -39,7 +35,7 @@ function follow() {
   for (const form of all("[data-filters]", document.querySelector(".view.current"))) tables.get(form)(query);
   if (target && target.tagName !== "H2") target.scrollIntoView();
   else if (target) scrollTo(0, Math.min(scrollY, document.querySelector(".tabs").offsetTop));
-  panel?.follow(target?.matches("tr[id]") ? id : query.get("cell"));
+  open(target?.matches("tr[id]") ? id : query.get("cell"));
 }
 
 // -- tables -----------------------------------------------------------------------------------------------------------
@@ -88,6 +84,7 @@ function filtered(form) {
   const told = () => {
     const query = new URLSearchParams();
     for (const field of fields) if (field.value.trim()) query.set(field.dataset.filter, field.value.trim());
+    if (address().query.get("cell")) query.set("cell", address().query.get("cell"));
     const sorted = all("th[aria-sort]", table.tHead)[0];
     if (sorted) query.set("sort", (sorted.ariaSort === "descending" ? "-" : "") + sorted.dataset.column);
     say(home, query);
@@ -119,6 +116,23 @@ for (const link of all("[data-show]")) {
   link.href += `?${new URLSearchParams({ [column]: value })}`;
 }
 
+// A number opens what it is made of; the address keeps what else it says, and going back closes it again.
+addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-cell]");
+  if (!link) return;
+  event.preventDefault();
+  const { id, query } = address();
+  const home = document.getElementById(id)?.matches("tr[id]") ? "scorecard" : id;
+  query.set("cell", link.hash.slice(1));
+  say(home || part(link).getAttribute("aria-labelledby"), query, true);
+  open(link.hash.slice(1));
+});
+box.addEventListener("close", () => {
+  const { id, query } = address();
+  query.delete("cell");
+  say(document.getElementById(id)?.matches("tr[id]") ? "scorecard" : id, query);
+});
+
 // -- commands, pictures, paper ----------------------------------------------------------------------------------------
 
 // Where the clipboard is refused, the command is selected, so that the keyboard copies it.
@@ -149,12 +163,12 @@ for (const link of all("a[data-figure]")) link.href = link.closest("article").qu
 for (const details of all("details.numbers")) {
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
-    const [names, ...rows] = parsed(text(details.closest("article").querySelector("a[download$='.csv']").href));
+    const [names, ...rows] = parsed(decoded(details.closest("article").querySelector("a[download$='.csv']").href));
     details.append(numbers(names, rows, details.closest("article").querySelector("h3").textContent));
   }, { once: false });
 }
 
-const text = (uri) => new TextDecoder().decode(Uint8Array.from(atob(uri.split(",")[1]), (c) => c.charCodeAt(0)));
+const decoded = (uri) => new TextDecoder().decode(Uint8Array.from(atob(uri.split(",")[1]), (c) => c.charCodeAt(0)));
 
 // Rows of a CSV file; a value in quotes may hold commas, quotes and ends of lines.
 function parsed(csv) {

@@ -1,0 +1,206 @@
+"""The report in headless Chromium, opened from its file: sorting, filters, links, panels, downloads, axe, widths.
+
+Run by `make test-browser`, which needs Chromium or Chrome on the machine.
+"""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+
+import axe_playwright_python
+import pytest
+from planted_report import CELLS, CLAIM, ENTRY, cell, write_rows, write_run
+from playwright.sync_api import sync_playwright
+
+from redoubt.judging.cells import COLUMNS
+from redoubt.report.page import page as report_page
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+ID = "cell.toy.table-1.mlp-reference.Acc"
+STRONG = {"adaptive": "0.125", "adaptive_low": "0.1", "adaptive_high": "0.15", "adaptive_by": "adaptive-linf-apgd"}
+BEHIND = {
+    "cells": {
+        "toy/table-1": {"mlp-reference/Acc.": {"model": "m", "attack": "pgd", "where": {"rho": 0.2}, "strong": None}}
+    },
+    "models": {
+        "m": {
+            "entry": {"id": "m", "network": {"name": "mlp"}},
+            "file": "config/studies/toy/models.yaml",
+            "seeds": [0, 1],
+            "changed": [{"set": {"epochs": 5}, "why": "five epochs", "file": "config/scales/demo/toy.yaml"}],
+        }
+    },
+    "attacks": {"pgd": {"entry": {"id": "pgd"}, "file": "config/studies/toy/attacks.yaml", "changed": []}},
+    "runs": {
+        "m": {"code": "c0de1", "jobs": ["defend/m/seed-0", "defend/m/seed-1"], "files": ["models/m/weights"]},
+        "m/pgd": {"code": "c0de2", "jobs": ["attack/m/seed-0/pgd"], "files": ["attacks/m/seed-0/pgd.parquet"]},
+    },
+}
+PARTS = ["claims", "study-toy", "study-next", "scorecard", "rule"]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The address of a page of two studies: wide tables, long names, red gates."""
+    folder = write_run(tmp_path_factory.mktemp("run"))
+    lowered = cell("a-network-of-a-very-long-name-" * 2, "Acc.@0.5eps_ref", "deviates", **STRONG)
+    wide = [cell("mlp-reference", f"column {n}", "order only", reproduced=f"{n / 100}") for n in range(30)]
+    for study in ("toy", "next"):
+        own = [each | {"study": study} for each in (*CELLS, lowered, *wide)]
+        write_rows(folder / study / "table-1.csv", own, COLUMNS)
+        write_rows(folder / study / "gates.csv", [{"label": "MLP", "check": "slopes", "gate": "red"}])
+    scored = [each | {"study": study} for study in ("toy", "next") for each in (*CELLS, lowered, *wide)]
+    write_rows(folder / "scorecard.csv", scored, COLUMNS)
+    other = CLAIM | {"study": "next", "claim": "claim-2", "statement": "A calmer one", "here": "holds"}
+    write_rows(folder / "claims.csv", [CLAIM, other])
+    toy = ENTRY["studies"]["toy"]
+    gates = {"id": "gates", "kind": "table", "title": "Gates", "caption": "", "plot": "gates"}
+    toy = toy | {"artifacts": [*toy["artifacts"], gates]}
+    entry = ENTRY | {"studies": {"toy": toy, "next": toy | {"title": "Next: another"}}}
+    seconds = {"defend/m/seed-0": 2.5, "defend/m/seed-1": 2.0}
+    place = folder / "report/index.html"
+    place.parent.mkdir()
+    place.write_text(report_page(entry, folder, (), BEHIND, seconds), encoding="utf-8")
+    return place.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium, address):
+    """Open the page at a place, in a window of a width; a script's error fails the test."""
+    errors, windows = [], []
+
+    def at(place="", width=1440, **options):
+        window = chromium.new_page(viewport={"width": width, "height": 900}, **options)
+        windows.append(window)
+        window.on("pageerror", lambda error: errors.append(str(error)))
+        window.goto(address + place)
+        return window
+
+    yield at
+    for window in windows:
+        window.close()
+    assert not errors
+
+
+def shown(window, table):
+    """Return the rows of a table that can be seen, each as the texts of its cells."""
+    rows = window.locator(f"#{table} tbody tr:visible").all()
+    return [row.locator("th, td").all_inner_texts() for row in rows]
+
+
+def test_a_column_is_sorted_both_ways_and_the_address_says_so(opened):
+    window = opened("#scorecard")
+    heading = window.locator("#scorecard-table th[data-column=reproduced]")
+    order = []
+    for way, said in (("ascending", "sort=reproduced"), ("descending", "sort=-reproduced")):
+        heading.get_by_role("button").click()
+        assert heading.get_attribute("aria-sort") == way and window.url.endswith(f"#scorecard?{said}")
+        values = window.eval_on_selector_all(
+            "#scorecard-table tbody tr", "rows => rows.map(row => row.cells[5].dataset.sort)"
+        )
+        assert values[-1] == ""  # what has no number comes last in both
+        order.append([float(value) for value in values if value])
+    assert order[0] == sorted(order[0]) and order[1] == order[0][::-1]
+
+
+def test_filters_are_in_the_address_and_come_from_it(opened):
+    window = opened("#scorecard")
+    window.locator("#scorecard-table").wait_for()
+    form = window.locator("form[data-filters=scorecard-table]")
+    form.get_by_label("Study").select_option("next")
+    form.get_by_label("Text").fill("rho_2 reference")
+    found = shown(window, "scorecard-table")
+    assert [row[:4] for row in found] == [["Next", "table-1", "mlp-reference", "rho_2"]]
+    assert form.locator("output").inner_text() == "1 of 70 cells"
+    again = opened(window.url.partition("index.html")[2])
+    assert shown(again, "scorecard-table") == found
+    again.locator("form[data-filters=scorecard-table] button[type=reset]").click()
+    again.wait_for_function(
+        "document.querySelector('form[data-filters=scorecard-table] output').textContent[0] === '7'"
+    )
+    assert again.url.endswith("#scorecard") and len(shown(again, "scorecard-table")) == 70
+    window.locator("a[data-show='reproduced=holds']").click()
+    assert [row[1].split("\n")[0] for row in shown(window, "claims-table")] == ["A calmer one"]
+
+
+def test_tabs_show_one_part_and_a_link_leads_into_another(opened):
+    window = opened()
+    assert window.locator("main .view:visible").count() == 1 and window.locator("#claims-table").is_visible()
+    window.keyboard.press("Tab")
+    assert window.locator(":focus").inner_text() == "Skip to the claims"
+    window.locator("#claims-table").get_by_role("link", name="A calmer one").click()
+    assert window.locator("#next-claim-2").is_visible() and not window.locator("#claims-table").is_visible()
+    assert window.locator(".tabs a[aria-current]").inner_text() == "Next"
+    window.go_back()
+    assert window.locator("#claims-table").is_visible()
+
+
+def test_a_number_opens_its_panel_and_the_address_opens_it_again(opened):
+    window = opened("#study-toy")
+    window.locator(f"#study-toy ~ article a[href='#{ID}']").click()
+    assert window.url.endswith(f"#study-toy?cell={ID}")
+    again = opened(f"#scorecard?verdict=reproduced&cell={ID}")
+    for each in (window, again, opened(f"#{ID}")):
+        told = each.get_by_role("dialog").inner_text()
+        for text in ("mlp-reference · Acc.", "97.90 %", "97.50 % – 98.25 %", "c0de1", "4.5 s in 2 jobs", "0, 1"):
+            assert text in told, text
+        for text in ("five epochs", "config/scales/demo/toy.yaml", "rho = 0.2", "attacks/m/seed-0/pgd.parquet"):
+            assert text in told, text
+        assert "snakemake results/demo/toy/table-1.csv --config scale=demo" in told
+    window.keyboard.press("Escape")
+    window.wait_for_function("!location.hash.includes('cell=')")
+    assert window.get_by_role("dialog").count() == 0 and window.locator("#study-toy").is_visible()
+
+
+def downloaded(window, link):
+    with window.expect_download() as waiting:
+        link.click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+def test_a_cell_a_table_and_a_figure_are_downloaded_whole(opened):
+    window = opened(f"#study-toy?cell={ID}")
+    name, text = downloaded(window, window.get_by_role("link", name="This cell as CSV"))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert name == f"{ID}.csv" and row == CELLS[0]
+    window.keyboard.press("Escape")
+    own = window.locator("article[aria-labelledby=toy-figure-2]")
+    name, text = downloaded(window, own.get_by_role("link", name="Download SVG"))
+    assert name == "toy-figure-2.svg" and text.startswith("<svg")
+    name, text = downloaded(window, own.get_by_role("link", name="Download CSV"))
+    assert name == "toy-figure-2.csv" and text.startswith("epoch,test")
+    own.locator("details.numbers summary").click()
+    assert own.locator("table.data td").all_inner_texts()[:3] == ["0", "0.5", "1"]
+    assert "<script>" in own.locator("table.data td").last.inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_axe_finds_nothing_and_nothing_is_cut_off(opened, width, scheme):
+    for place in (*PARTS, f"scorecard?cell={ID}"):
+        window = opened(f"#{place}", width, color_scheme=scheme)
+        assert window.evaluate("document.documentElement.scrollWidth") <= width, place
+        for table in window.locator(".stacked:visible").all():
+            assert table.bounding_box()["width"] <= width
+        window.evaluate(AXE.read_text(encoding="utf-8"))
+        found = window.evaluate("axe.run()")["violations"]
+        assert not found, (place, [(each["id"], each["nodes"][0]["html"]) for each in found])
+
+
+def test_the_page_is_whole_without_a_script_and_on_paper(opened):
+    plain = opened("#study-next", java_script_enabled=False)
+    assert plain.locator("main .view:visible").count() == len(PARTS)
+    assert not plain.locator("form.filters").first.is_visible()
+    window = opened("#scorecard")
+    window.emulate_media(media="print")
+    assert window.locator("main .view:visible").count() == len(PARTS) and not window.locator(".tabs").is_visible()
