@@ -66,6 +66,17 @@ gradients are there and agree with differences, and no other attack that the tab
 compared on the same images, so that what chance explains is not red. In a study with a red gate the report puts
 robust, and what is derived from it, in quotation marks.
 
+## Beside other libraries
+
+`make referee` runs attacks beside those of adv-lib and torchattacks, on the same model and images, with at most 2 000
+queries of an image. Optimality is AttackBench's, the share of what the best of all of them reaches.
+
+| file | what it says |
+| --- | --- |
+| [referee.md](../benchmarks/results/referee.md) | both tables, and how they were measured |
+| [referee.csv](../benchmarks/results/referee.csv) | minimum norm: optimality, queries and speed of each side |
+| [referee-balls.csv](../benchmarks/results/referee-balls.csv) | in balls: images that both fool, one alone, neither |
+
 ## All attacks
 
 | attack | threat model | needs | cost per image | engines |
