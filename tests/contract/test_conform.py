@@ -118,8 +118,8 @@ def asked(kind, name, check, **parameters):
         ("resumable", {"loss": "loss * (1 + self.mean)"}, False),
         ("loss", {"loss": "loss.detach()"}, False),
         ("draws", {"changes": True, "change": CHANGE, "noise": " + 0.1 * torch.randn_like(inputs)"}, False),
-        ("gradients", {}, True),
-        ("gradients", {"changes": True, "change": CHANGE}, False),
+        ("gradients are not zero", {}, True),
+        ("gradients are not zero", {"changes": True, "change": CHANGE}, False),
     ],
 )
 def test_a_planted_mistake_of_a_defense_fails_its_check(written, check, changes, passes):

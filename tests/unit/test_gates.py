@@ -10,16 +10,19 @@ import torch
 from artifact_entries import artifact_entry
 
 from redoubt.artifacts._drawing import draw
-from redoubt.artifacts.gates import CHECKS
 from redoubt.attacks.interface import Batches, Context
+from redoubt.evaluation.craft import craft
+from redoubt.evaluation.evaluate import evaluate
+from redoubt.evaluation.surrogate import Scaled
 from redoubt.judging import gates
 from redoubt.probes import gates as probe
 from redoubt.report import gates as report
 from redoubt.rows import write_rows
+from redoubt.study.entries.adaptive import BATTERY, WRAPPERS
 from tests.conftest import trained
-from tests.planted import CASES
+from tests.planted import CASES, PGD, accuracy
 
-TRAINED, EPSILON = 0.1, 0.05
+TRAINED, EPSILON, SMALL = 0.1, 0.05, 0.02
 
 
 def rows_of(network, images, labels, **options):
@@ -36,7 +39,7 @@ def rows_of(network, images, labels, **options):
 
 
 def judged(rows):
-    return {name: check(rows).gate for name, check in gates.CHECKS.items()}
+    return {name: gate.gate for name, gate in gates.judged(rows).items()}
 
 
 def red(rows):
@@ -68,13 +71,36 @@ def test_adversarial_training_raises_no_alarm(hardened, digit_images):
     rows = rows_of(hardened, *(part[:250] for part in digit_images))
     robust = 1 - rows["wrong_restarts"].mean()
     assert robust > 0.5 and (rows["clean_label"] == rows["label"]).mean() > 0.9
-    assert judged(rows) == dict.fromkeys(gates.CHECKS, "green") | {"draws are enough": "not-run"}
+    assert judged(rows) == dict.fromkeys(gates.CHECKS, "green") | dict.fromkeys(NOT_RUN, "not-run")
+
+
+def right(rows):
+    """Which images, by their places, an attack leaves right."""
+    return rows.sort_values("index").eval("adversarial_label == label").to_numpy()
+
+
+def test_adversarial_training_keeps_its_accuracy_under_the_whole_suite(hardened, digit_images):
+    images, labels = (part[:150] for part in digit_images)
+    longer = {"restarts": 5, "steps": 40, "relative_step_size": 0.05}
+    naive = accuracy("pgd", hardened, images, labels, **PGD | longer | {"epsilons": [SMALL]})
+    found = evaluate(hardened, images, labels, epsilon=SMALL, queries=400)
+    withstood = [right(found.worst)]
+    ball = {"epsilons": [SMALL], **BATTERY["apgd"], "steps": 40}
+    del ball["attack"]
+    for name, network in {"log-odds": hardened, "margin": hardened, "scaled-logits": Scaled(hardened, 0.001)}.items():
+        keys = {**ball, **WRAPPERS[name].keys.get("parameters", {})}
+        withstood.append(right(craft("apgd", network, images, labels, **keys).rows))
+    left = np.all(withstood, axis=0).mean()
+    assert naive > 0.5 and naive - 0.01 <= left <= naive, (naive, left)
+    assert found.passed, str(found)
 
 
 def test_a_plain_network_raises_none_either(mlp, digit_images):
     assert not red(rows_of(mlp, *(part[:100] for part in digit_images)))
 
 
+OTHERS = ("transfer finds no more", "other attacks find no more", "clean accuracy is by the same rule")
+NOT_RUN = ("draws are enough", *OTHERS)
 STRONGER = "the white box finds no less than the black box"
 SLOPES = "differences agree with gradients"
 
@@ -85,7 +111,7 @@ SLOPES = "differences agree with gradients"
         ("zero gradient", {STRONGER, SLOPES, "gradients are not zero", "without a bound all images are fooled"}),
         ("rounding", {STRONGER, SLOPES, "gradients are not zero", "noise of that size finds no more"}),
         ("slanted by peers", {STRONGER, SLOPES}),
-        ("decoy draws", {STRONGER, "several steps find no less than one"}),
+        ("decoy draws", {"several steps find no less than one"}),
     ],
 )
 def test_planted_defenses_are_red(name, expected, mlp, digit_images):
@@ -146,27 +172,59 @@ def test_larger_balls_hold_no_less(few, half, double, gate):
     rows = table(
         **{f"wrong_{name}": np.arange(50) < count for name, count in [("few", few), ("half", half), ("double", double)]}
     )
-    assert gates.CHECKS["larger balls hold no less"](rows).gate == gate
+    assert gates.CHECKS["larger balls hold no less"].judge(rows, ()).gate == gate
 
 
 def test_only_images_that_are_right_have_gradients_that_count():
     wrong = np.arange(40) < 20
     rows = table(clean_label=1 - wrong, gradient=np.where(wrong, 0.0, 1.0), difference=np.where(wrong, 9.0, 1.6))
-    assert gates.CHECKS["gradients are not zero"](rows).value == 1.0
-    assert gates.CHECKS[SLOPES](rows) == gates.reaches(np.ones(20, dtype=bool), 0.9)
-    assert gates.CHECKS[SLOPES](rows.assign(difference=2.1)).value == 0.0
+    assert gates.CHECKS["gradients are not zero"].judge(rows, ()).value == 1.0
+    assert gates.CHECKS[SLOPES].judge(rows, ()) == gates.reaches(np.ones(20, dtype=bool), 0.9)
+    assert gates.CHECKS[SLOPES].judge(rows.assign(difference=2.1), ()).value == 0.0
+
+
+def beside(rows, others):
+    return [gates.CHECKS[name].judge(rows, others) for name in OTHERS]
 
 
 def test_other_attacks_are_compared_on_the_images_that_both_have():
     rows = table(clean_label=np.ones(30), adversarial_label=np.ones(30), wrong_restarts=np.arange(30) < 2)
     other = pd.DataFrame({"seed": 0, "index": range(10, 50), "clean_label": 1, "adversarial_label": 1})
-    others, same = (gates.beside(rows, [other])[name] for name in gates.FINISHED)
-    assert (others.gate, others.n, same.gate) == ("green", 20, "green")
+    transfer, others, same = beside(rows, [other])
+    assert (transfer.gate, others.gate, others.n, same.gate) == ("not-run", "green", 20, "green")
     fooled = other.assign(adversarial_label=np.where(other["index"] < 20, 0, 1), clean_label=0)
     again = pd.concat([fooled.assign(repetition=0), other.assign(repetition=1)])
-    others, same = (gates.beside(rows, [other, again])[name] for name in gates.FINISHED)
+    _, others, same = beside(rows, [other, again])
     assert (others.gate, others.value, same.gate, same.value) == ("red", -0.5, "red", 1.0)
-    assert {gate.gate for gate in gates.beside(rows, []).values()} == {"not-run"}
+    assert {gate.gate for gate in beside(rows, [])} == {"not-run"}
+
+
+def test_examples_of_another_model_have_a_check_to_themselves():
+    rows = table(clean_label=np.ones(30), adversarial_label=np.ones(30), wrong_restarts=np.zeros(30))
+    other = rows.assign(adversarial_label=0)
+    other.attrs["crafted_on"] = "undefended"
+    transfer, others, same = beside(rows, [other])
+    assert (transfer.gate, transfer.value, others.gate, same.gate) == ("red", -1.0, "not-run", "green")
+    stronger = rows.assign(wrong_white=True)
+    assert beside(stronger, [other])[0].gate == "green", "stronger white boxes than the probe's count"
+
+
+@pytest.mark.parametrize(("right", "gate"), [(40, "green"), (19, "green"), (12, "red"), (0, "red")])
+def test_a_model_that_guesses_knows_nothing(right, gate):
+    rows = table(clean_label=np.ones(40)).assign(label=np.r_[np.arange(40) % 4])
+    rows["clean_label"] = np.where(np.arange(40) < right, rows["label"], 9)
+    found = gates.CHECKS["images are known before any attack"].judge(rows, ())
+    assert (found.gate, found.value, found.allowed) == (gate, right / 40, 0.25)
+
+
+def test_gradients_beside_the_point_are_red():
+    rows = table(moved=np.zeros(20))
+    check = gates.CHECKS["gradients are finite"]
+    assert check.judge(rows, ()).gate == "green"
+    found = check.judge(rows.assign(moved=0.25), ())
+    assert (found.gate, found.value, found.allowed) == ("red", 0.25, 0.0)
+    assert gates.line("gradients are finite", found).startswith("red      gradients are finite: 25.0 % (")
+    assert gates.line("gradients are finite", found).endswith("allowed 0 %, 20 images; " + check.meaning)
 
 
 # -- the table and the report -----------------------------------------------------------------------------------------
@@ -176,6 +234,7 @@ def test_other_attacks_are_compared_on_the_images_that_both_have():
 def entry(tmp_path):
     """A table of gates of a model with rows and of one that is missing, beside another attack."""
     rows = table(clean_label=np.ones(40), adversarial_label=np.ones(40), gradient=np.ones(40), difference=np.ones(40))
+    rows["moved"] = 0.0
     for name in ("few", "many", "restarts", "half", "double", "unbounded", "single", "black", "noise"):
         rows[f"wrong_{name}"] = name in ("unbounded", "black")
     other = rows[["index", "label", "clean_label", "adversarial_label"]]
@@ -198,9 +257,10 @@ def entry(tmp_path):
 def test_the_table_has_a_row_for_every_model_and_check(entry):
     drawing = draw(entry)
     data = drawing.data.set_index(["model", "check"])
-    assert len(data) == 2 * len(CHECKS) and set(data.loc["gone", "gate"]) == {"not-run"}
+    assert len(data) == 2 * len(gates.CHECKS) and set(data.loc["gone", "gate"]) == {"not-run"}
     assert set(data.loc["gone", "reason"]) == {"not here"}
-    expected = dict.fromkeys(CHECKS, "green") | {STRONGER: "red", "draws are enough": "not-run"}
+    expected = dict.fromkeys(gates.CHECKS, "green") | dict.fromkeys(NOT_RUN, "not-run")
+    expected |= dict.fromkeys(OTHERS[1:], "green") | {STRONGER: "red"}
     assert data.loc["a", "gate"].to_dict() == expected
     assert (data.loc[("a", STRONGER), "value"], data.loc[("a", STRONGER), "n"]) == (-1.0, 40)
     assert f"| MLP, a | {STRONGER} | **red** | -100.0 % (-100.0 – -100.0) | 0 % | 40 |" in drawing.text

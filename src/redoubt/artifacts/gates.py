@@ -20,7 +20,6 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
 KIND = "table"
-CHECKS = (*gates.CHECKS, *gates.FINISHED)
 COLUMNS = ["model", "label", "check", *(part.name for part in fields(gates.Gate))]
 
 
@@ -56,21 +55,21 @@ def cells(parameters: Parameters) -> list[dict[str, Any]]:
     return [
         dict.fromkeys(COLUMNS, ANY) | {"model": model, "check": check}
         for model in parameters.models
-        for check in CHECKS
+        for check in gates.CHECKS
     ]
 
 
 def judged(model: str, parameters: Parameters, inputs: Inputs) -> dict[str, gates.Gate]:
     """Return the gates of a model by check."""
     if (reason := inputs.missing(model, parameters.probe)) is not None:
-        return dict.fromkeys(CHECKS, gates.not_run(reason))
+        return dict.fromkeys(gates.CHECKS, gates.not_run(reason))
     rows = inputs.rows(model, parameters.probe)
     others = [
         picked(inputs.rows(model, other.attack), other.where)
         for other in parameters.beside
         if model in other.models and inputs.missing(model, other.attack) is None
     ]
-    return {name: check(rows) for name, check in gates.CHECKS.items()} | gates.beside(rows, others)
+    return gates.judged(rows, others)
 
 
 def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
@@ -80,14 +79,6 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
         name = ", ".join(filter(None, called(entry, model, entry.parameters.show)))
         for check, gate in judged(model, entry.parameters, inputs).items():
             rows.append({"model": model, "label": name, "check": check} | asdict(gate))
-            lines.append([name, check, f"**{gate.gate}**" if gate.gate == "red" else gate.gate, *_numbers(gate)])
+            lines.append([name, check, f"**{gate.gate}**" if gate.gate == "red" else gate.gate, *gate.numbers()])
     header = ["model", "check", "gate", "found", "allowed", "n"]
     return Drawing(pd.DataFrame(rows, columns=COLUMNS), text=table(entry, header, lines))
-
-
-def _numbers(gate: gates.Gate) -> list[str]:
-    """Return what is found with its interval, what is allowed, and of how many images; the reason where not run."""
-    if gate.value is None or gate.allowed is None:
-        return [gate.reason or "", "", ""]
-    interval = f"{100 * (gate.ci_low or 0.0):.1f} – {100 * (gate.ci_high or 0.0):.1f}"
-    return [f"{100 * gate.value:.1f} % ({interval})", f"{100 * gate.allowed:g} %", str(gate.n)]

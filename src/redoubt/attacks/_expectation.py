@@ -60,3 +60,13 @@ class Expectation:
     def further(self) -> Self | None:
         """Return the judges that have not been asked when the draws have; None where there are none."""
         return replace(self, draws=self.judges - self.draws) if self.judges > self.draws else None
+
+
+TRIED = 64  # images that are asked twice
+
+
+def differs(network: Callable, inputs: torch.Tensor) -> bool:
+    """Return whether a model draws: two predictions of the first of inputs (N, ...) differ by more than rounding."""
+    with torch.no_grad():
+        first, second = (network(inputs[:TRIED]) for _ in range(2))
+    return not torch.allclose(first, second, rtol=1e-3, atol=1e-4)

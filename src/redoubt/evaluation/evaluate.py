@@ -8,25 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Literal
 
 import pandas as pd
 import torch
 
 from redoubt import registry
-from redoubt.attacks._expectation import Expectation
+from redoubt.attacks._expectation import Expectation, differs
 from redoubt.attacks.interface import module_of
 from redoubt.errors import RedoubtError
-from redoubt.evaluation import doubts, memory
+from redoubt.evaluation import memory
 from redoubt.evaluation.checks import check_images, check_mode, check_model
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.doubts import Gate
+from redoubt.judging import gates
 from redoubt.judging.estimate import Estimate, estimate
 from redoubt.study.entries.adaptive import BATTERY, BLACK_BOX, QUERIES, THREATS, battery
 
 WORST = "worst of all"
-TRIED = 64  # images that are asked twice to see whether the model draws
-BIG = 50  # steps of the attack in a ball that holds a grey image
 Threat = Literal["linf", "l2"]
 
 
@@ -39,7 +38,7 @@ class Evaluation:
         worst: a row for each image: that of the strongest attack, which `decided_by` names.
         table: accuracy on clean images, under each attack, and under the worst, with 95 % intervals over images;
             the mean of forward and backward passes, and seconds.
-        gates: what speaks for and against the number.
+        gates: what speaks for and against the number, by the checks of `redoubt.judging.gates`.
         batch_size: images at a time in the end.
         random: the model draws; attacks averaged its loss over draws, and every example was scored several times.
     """
@@ -47,7 +46,7 @@ class Evaluation:
     rows: pd.DataFrame
     worst: pd.DataFrame
     table: pd.DataFrame
-    gates: tuple[Gate, ...]
+    gates: dict[str, gates.Gate]
     batch_size: int
     random: bool
 
@@ -59,7 +58,7 @@ class Evaluation:
     @property
     def passed(self) -> bool:
         """Whether no gate speaks against the number."""
-        return all(gate.passed for gate in self.gates)
+        return all(gate.gate != "red" for gate in self.gates.values())
 
     def __str__(self) -> str:
         shown = self.table.copy()
@@ -67,7 +66,7 @@ class Evaluation:
             shown[name] = [f"{100 * value:.1f} %" for value in shown[name]]
         shown["queries"] = [f"{value:.0f}" if value == value else "" for value in shown["queries"]]
         shown["seconds"] = [f"{value:.1f}" for value in shown["seconds"]]
-        return "\n".join([shown.to_string(index=False), "", *map(str, self.gates)])
+        return "\n".join([shown.to_string(index=False), "", *starmap(gates.line, self.gates.items())])
 
 
 def evaluate(
@@ -133,9 +132,8 @@ class _Asked:
     def __init__(self, network: Callable, images: torch.Tensor, labels: torch.Tensor, seed: int, size: int) -> None:
         self.network, self.images, self.labels, self.seed, self.size = network, images, labels, seed, size
         with torch.no_grad():
-            first, second = (network(images[:TRIED]) for _ in range(2))
-        self.classes = first.shape[1]
-        self.random = not torch.allclose(first, second, rtol=1e-3, atol=1e-4)
+            self.classes = network(images[:1]).shape[1]
+        self.random = differs(network, images)
 
     def evaluation(
         self, threat: str, epsilon: float, attacks: Sequence[str], queries: int, draws: int, scorings: int
@@ -150,27 +148,36 @@ class _Asked:
             members[name] = self._rows(victim, *battery(name, threat, queries, self.classes), epsilon, times)
             seconds[name] = time.perf_counter() - begin
         worst = _worst(members)
-        big = doubts.holding_grey(threat, self.images)
-        name, parameters = battery("apgd", threat, queries, self.classes)
-        grey = self._rows(victim, name, {**parameters, "loss": "margin", "steps": BIG}, big, times)
-        gates = (
-            doubts.clean(worst, self.classes),
-            doubts.gradients(self.network, self.images, self.labels, self.size),
-            doubts.finite(members),
-            doubts.black_box(members, BLACK_BOX),
-            doubts.large_ball(grey, big),
-        )
+        judged = gates.judged(self._probed(members, threat, epsilon, queries, draws))
         rows = pd.concat([own.assign(attack=key) for key, own in members.items()], ignore_index=True)
-        return Evaluation(rows, worst, _table(members, worst, seconds), gates, self.size, self.random)
+        return Evaluation(rows, worst, _table(members, worst, seconds), judged, self.size, self.random)
 
     def _rows(self, victim: Callable, attack: str, parameters: dict, epsilon: float, times: int) -> pd.DataFrame:
+        return self._crafted(attack, victim, {"epsilons": [epsilon], "scorings": times, **parameters})
+
+    def _crafted(self, attack: str, victim: Callable, given: dict) -> pd.DataFrame:
         def run(size: int) -> pd.DataFrame:
             generator = torch.Generator().manual_seed(self.seed)
-            given = {"epsilons": [epsilon], "scorings": times, "batch_size": size, **parameters}
-            return craft(attack, victim, self.images, self.labels, generator, **given).rows
+            return craft(attack, victim, self.images, self.labels, generator, batch_size=size, **given).rows
 
         rows, self.size = memory.shrinking(run, self.size)
         return rows
+
+    def _probed(
+        self, members: dict[str, pd.DataFrame], threat: str, epsilon: float, queries: int, draws: int
+    ) -> pd.DataFrame:
+        """Return the rows of the probe `gates`, and which images fall to any attack with gradients, or without.
+
+        An image falls to an attack on a model that draws where most scores say so.
+        """
+        steps = max(5, min(20, queries // 50))
+        given = {"epsilon": epsilon, "norm": threat, "steps": steps, "queries": min(500, queries), "draws": draws}
+        rows = self._crafted("gates", self.network, given).sort_values("index")
+        fooled = {False: rows["wrong_restarts"].to_numpy(), True: rows["wrong_black"].to_numpy()}
+        for name, own in members.items():
+            wrong = (own["adversarial_label"] != own["label"]).groupby(own["index"]).mean() > 0.5
+            fooled[name in BLACK_BOX] = fooled[name in BLACK_BOX] | wrong.to_numpy()
+        return rows.assign(wrong_white=fooled[False], wrong_black=fooled[True])
 
 
 def _worst(members: dict[str, pd.DataFrame]) -> pd.DataFrame:

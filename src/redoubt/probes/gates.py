@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from redoubt.attacks import _expectation as expectation
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import fgs, interface, pgd, square
 from redoubt.attacks._expectation import Expectation
@@ -97,16 +98,21 @@ def run(
     """Yield the images as they are.
 
     Facts (B,), bool: wrong_few, wrong_many, wrong_restarts, wrong_half, wrong_double, wrong_unbounded, wrong_single,
-    wrong_black and wrong_noise; of a random model also wrong_draws, few steps by many draws. Whether a random model has
-    layers with a switch `still` says whether it is one. Facts (B,), floats: gradient and difference, see `slopes`.
+    wrong_black and wrong_noise; of a random model also wrong_draws, few steps by many draws: of one that
+    has layers with a switch `still`, or whose predictions differ from call to call. Facts (B,), floats: gradient and
+    difference, see `slopes`; moved, the share of the batch's gradients that were not finite.
     """
     module = interface.module_of(network)
     random = module is not None and any(hasattr(part, "still") for part in module.modules())
+    random = random or expectation.differs(network, batches.images)
     for start, inputs, labels in batches:
         places = range(start, start + len(labels)) if context.positions is None else context.positions[start:]
         own = replace(context, positions=torch.as_tensor(list(places)[: len(labels)]))
-        batch = _Attacked(Finite(network, context.bounds), inputs, labels, own)
-        yield interface.Crafted(start, inputs, _facts(batch, parameters, parameters.draws if random else None))
+        finite = Finite(network, context.bounds)
+        batch = _Attacked(finite, inputs, labels, own)
+        facts = _facts(batch, parameters, parameters.draws if random else None)
+        moved = torch.full((len(labels),), finite.share_checked())
+        yield interface.Crafted(start, inputs, {**facts, "moved": moved})
 
 
 def _facts(batch: _Attacked, parameters: Parameters, draws: int | None) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch
 
 from redoubt import registry
 from redoubt.evaluation.craft import Result, craft
-from redoubt.evaluation.doubts import Gate
 from redoubt.records import Strict
 from redoubt.tools import _conform_digits as tried
+from redoubt.tools._conform_digits import Gate
 from redoubt.training.resume import Resume
 
 ATTACKED = 20

@@ -16,12 +16,13 @@ import torch
 from redoubt import registry
 from redoubt.defenses.interface import Batch, Moment, Setting
 from redoubt.evaluation.craft import craft
-from redoubt.evaluation.doubts import FEW, Gate
 from redoubt.evaluation.evaluate import Evaluation, evaluate
+from redoubt.judging import gates
 from redoubt.models import weights
 from redoubt.networks._random import without_noise
 from redoubt.records import Strict
 from redoubt.tools import _conform_digits as tried
+from redoubt.tools._conform_digits import FEW, Gate
 from redoubt.training.resume import Resume
 
 EPSILON = 0.1
@@ -39,14 +40,15 @@ def checks(name: str, parameters: Strict, network: str) -> Iterator[tuple[str, C
     yield "declaration", partial(_declaration, module)
     for check in (own.learns, own.repeatable, own.resumable, own.loss, own.inputs, own.draws, own.batches, own.files):
         yield check.__name__, check
-    gates = cache(own.evaluation)
-    for number, gate in enumerate(("clean images", "gradients", "finite gradients", "black box", "large ball")):
-        yield gate, partial(_of, gates, number)
-    yield "planted adversaries", lambda: own.adversaries(gates().accuracy)
+    found = cache(own.evaluation)
+    for gate in gates.CHECKS:
+        yield gate, partial(_of, found, gate)
+    yield "planted adversaries", lambda: own.adversaries(found().accuracy)
 
 
-def _of(gates: Callable[[], Evaluation], number: int) -> Gate:
-    return gates().gates[number]
+def _of(found: Callable[[], Evaluation], check: str) -> Gate:
+    gate = found().gates[check]
+    return Gate(check, gate.gate != "red", f"{gate.gate}, {gate.numbers()[0]}", gates.CHECKS[check].meaning)
 
 
 def _declaration(module: Any) -> Gate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from redoubt import registry
 from redoubt.data import digits
 from redoubt.data.sources import SOURCES
-from redoubt.evaluation.doubts import Gate
 from redoubt.models import classifier
 from redoubt.records import Strict
 from redoubt.study.entries.base import differing
@@ -19,6 +19,25 @@ from redoubt.study.entries.model import ModelEntry, Training
 from redoubt.training.loop import Trainer, steps_of
 from redoubt.training.resume import Resume
 from redoubt.training.trace import Trace
+
+FEW = 0.02
+"""Share of images up to which a finding is taken for chance; one image always is."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question to a method: whether it passed, what was found, and what that means where it did not."""
+
+    name: str
+    passed: bool
+    found: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"{'pass' if self.passed else 'FAIL'}  {self.name}: {self.found}" + (
+            "" if self.passed else f"; {self.meaning}"
+        )
+
 
 SHAPE, CLASSES = (1, 28, 28), 10
 SCHEDULE = Training(epochs=12, batch_size=10, optimizer="adam", learning_rate=0.003)

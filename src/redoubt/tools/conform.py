@@ -13,9 +13,9 @@ from pathlib import Path
 
 from redoubt import registry
 from redoubt.errors import RedoubtError, cli
-from redoubt.evaluation.doubts import Gate
 from redoubt.files import parse_json
 from redoubt.tools import _conform_attack, _conform_defense
+from redoubt.tools._conform_digits import Gate
 
 KINDS = {"defenses": _conform_defense.checks, "attacks": _conform_attack.checks}
 """What yields the checks of a method, by its kind; each returns a `Gate` or raises."""

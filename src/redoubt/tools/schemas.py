@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from redoubt import registry
 from redoubt.errors import cli
 from redoubt.files import write_text
+from redoubt.judging import gates
 from redoubt.judging.results import Results
 from redoubt.study.config import ROOTS
 from redoubt.study.entries.adaptive import WRAPPERS
@@ -60,11 +61,14 @@ why there is none. Each is a few keys of an attack's entry; in Python they are t
 ## Gates
 
 Accuracy under an attack says something only where attacks rank as they must. The probe `gates` tries small attacks on
-a model, and the table `gates` of a study judges them (gates.csv, one row for each model and check): more steps, larger
-balls and the white box find no less, a ball that holds all images fools all, restarts and draws add less than a point,
-gradients are there and agree with differences, and no other attack that the table names finds more. Two attacks are
-compared on the same images, so that what chance explains is not red. In a study with a red gate the report puts
-robust, and what is derived from it, in quotation marks.
+a model, and the table `gates` of a study judges them (gates.csv, one row for each model and check), as
+`redoubt.evaluate` does: each check is green, red or not-run, with its number. Two attacks are compared on the same
+images, so that what chance explains is not red. In a study with a red gate the report puts robust, and what is derived
+from it, in quotation marks.
+
+| check | red means |
+| --- | --- |
+{gates}
 
 ## Beside other libraries
 
@@ -261,8 +265,13 @@ def _wrappers() -> str:
     return "\n".join(rows)
 
 
+def _gates() -> str:
+    """Return the rows of the table of gates."""
+    return "\n".join(f"| {name} | {check.meaning} |" for name, check in gates.CHECKS.items())
+
+
 PAGES: dict[str, tuple[str, Callable[[ModuleType], list[str]]]] = {
-    "attacks": (ATTACKS.replace("{wrappers}", _wrappers()), _attack),
+    "attacks": (ATTACKS.replace("{wrappers}", _wrappers()).replace("{gates}", _gates()), _attack),
     "defenses": (DEFENSES, _defense),
     "probes": (PROBES, _probe),
     "metrics": (METRICS, _told),
