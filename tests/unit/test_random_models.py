@@ -81,13 +81,13 @@ def test_what_is_averaged_is_what_was_asked_for(mean):
 
 @pytest.mark.parametrize("mean", MEANS)
 def test_attacks_that_count_their_queries_see_every_draw_too(mean):
-    labels, inputs = torch.tensor([0, 1, 2]), torch.rand(3, 4, generator=torch.Generator().manual_seed(1))
+    labels, inputs = torch.arange(60) % 3, torch.rand(60, 4, generator=torch.Generator().manual_seed(1))
     found, asked = [], Counted.begin(Expectation(Noisy(), 5, mean), inputs, 32)
     for network in (Expectation(Noisy(), 5, mean), asked):
         torch.manual_seed(0)
         found.append([*Goal("cross-entropy").gradient(network, inputs, labels), ask(network, inputs, labels)])
     assert all(torch.allclose(*pair) for pair in zip(*found, strict=True))
-    assert asked.spent.tolist() == [[2] * 3, [1] * 3], "however many draws, a pass counts once"
+    assert asked.spent.tolist() == [[2] * 60, [1] * 60], "however many draws, a pass counts once"
     network = Noisy()
     margins = ask(Expectation(network, 5, mean), inputs, labels)
     draws = ((inputs + torch.stack(network.calls)) ** 2) @ network.weight
