@@ -12,6 +12,8 @@ DOCS := .docs
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 export PYTHONUTF8 := 1
+# Nearly every step and test starts Python: without compiled modules beside the sources, importing torch takes twice as long.
+export PYTHONDONTWRITEBYTECODE :=
 # Where the home folder is read-only, Snakemake, torch and matplotlib keep their caches here.
 CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; test -w "$$cache" || echo .snakemake/cache)
 ifneq ($(CACHE),)

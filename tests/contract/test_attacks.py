@@ -14,12 +14,13 @@ from redoubt.attacks._finite import Finite
 from redoubt.attacks._kept import Keeping
 from redoubt.attacks.interface import Batches, Crafted, score
 from redoubt.errors import RedoubtError
-from redoubt.evaluation.blocks import State, Unfinished, in_one
+from redoubt.evaluation.blocks import Unfinished, in_one
 from redoubt.evaluation.checks import check_images
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.engine import implementation
 from redoubt.graph.code import closure
 from redoubt.study.entries.attack import AttackEntry
+from redoubt.training.resume import Resume
 
 # Parameters that suit the digits; a ball, where there is one: its norm and the column or number that bounds it.
 CASES = {
@@ -156,7 +157,7 @@ def test_blocks_of_images_change_nothing(name, engine, mlp, digit_images):
     batches, run = Batches(images, labels, 4), implementation("attacks", name, engine)
     found = []
     for whole in (True, False):
-        kept = Unfinished(State(None), None, images.device)
+        kept = Unfinished(Resume(None), None, images.device)
         context = Keeping(torch.Generator().manual_seed(3), (0.0, 1.0), kept=kept)
         blocks = kept.left(batches, whole)
         parts = [list(run(mlp, block, parameters, context)) for _, block in blocks]

@@ -14,9 +14,9 @@ import redoubt
 from redoubt.attacks import deepfool, interface, universal
 from redoubt.evaluation import run as attacking
 from redoubt.evaluation import victim as victims
-from redoubt.evaluation.blocks import State
 from redoubt.rows import read_rows
 from redoubt.steps import attack, train
+from redoubt.training.resume import Resume
 
 NOISE = {"epsilon": 0.1, "steps": 2, "step_size": 0.05}
 UNIVERSAL = {"attack": "universal", "space": "pixels", "crafting": 40}
@@ -101,7 +101,7 @@ def small(monkeypatch):
     """Batches of eight images, and a state that is saved whenever it may be."""
     monkeypatch.setattr(attacking, "BATCH", 8)
     monkeypatch.setattr(victims, "BATCH", 8)
-    monkeypatch.setattr(State, "due", lambda self: True)
+    monkeypatch.setattr(Resume, "due", lambda self: True)
 
 
 def stop_at(patch, calls, start=None):
@@ -131,7 +131,7 @@ IN_ONE = {("plain", "fgs, searched"), ("random", "pgd, a sweep")}
 def test_stopped_twice_it_ends_with_the_same_bytes(model, name, entry, command, small, monkeypatch, tmp_path):
     whole, stopped = tmp_path / "whole.parquet", tmp_path / "stopped.parquet"
     with monkeypatch.context() as patch:
-        patch.setattr(State, "due", lambda self: False)
+        patch.setattr(Resume, "due", lambda self: False)
         seen = stop_at(patch, 0)
         assert attack.main(command(model, entry, whole.name)) == 0 and not (tmp_path / "resume").exists()
     calls = len(seen)
@@ -165,10 +165,11 @@ def test_a_killed_attack_goes_on(command, small, tmp_path, capsys):
     assert attack.main(command("plain", entry, "whole.parquet")) == 0
     code = """
 import sys
-from redoubt.evaluation import blocks, run, victim
+from redoubt.evaluation import run, victim
 from redoubt.steps import attack
+from redoubt.training import resume
 run.BATCH = victim.BATCH = 8
-blocks.State.due = lambda self: True
+resume.Resume.due = lambda self: True
 attack.main(sys.argv[1:])
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(redoubt.__file__).parents[1])}

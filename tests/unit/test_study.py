@@ -410,7 +410,7 @@ def test_entries_leave_defaults_out_and_come_back_whole():
         "id": "deepfool",
         "attack": "deepfool",
         "space": "preprocessed",
-        "select": {"images": 200},
+        "select": {"images": 100},
     }
     assert found.models["mnist-mlp-clean"].entry.dump()["defense"] == {"name": "clean"}
 

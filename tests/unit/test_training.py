@@ -198,7 +198,7 @@ def test_a_state_of_other_code_is_not_taken_up(data, trainer, tmp_path, capsys):
         trainer(net(), "clean", {}, *data, tmp_path, wrap=lambda d: Fragile(d, 40)).run()
     for origin, left, told in (("other", 0, ""), ("", 33, "resumed after step 33 of 66\n")):
         made = trainer(net(), "clean", {}, *data, tmp_path, wrap=lambda d: Fragile(d, 66))
-        made.resume.origin, made.resume.save = origin, lambda tensors, facts: None
+        made.resume.made_by, made.resume.save = lambda own=origin: own, lambda tensors, facts: None
         made.run()
         assert made.defense.left == left and capsys.readouterr().err == told
 

@@ -25,3 +25,10 @@ def test_caches_go_to_the_checkout_where_the_home_is_read_only(home, own, tmp_pa
     done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
     cache = f"{ROOT}/.snakemake/cache"
     assert done.stdout.split() == ([cache, f"{cache}/matplotlib", "1"] if own else ["1"])
+
+
+def test_modules_are_compiled_once_whatever_the_shell_asks_for():
+    given = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    rule = "show: ; @python3 -c 'import sys; print(sys.dont_write_bytecode)'"
+    command = ["make", "--no-print-directory", "-C", ROOT, "--eval", rule, "show"]
+    assert subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout == "False\n"

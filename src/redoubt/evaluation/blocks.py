@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -58,21 +57,6 @@ def in_one(entry: AttackEntry, options: Any, random: bool) -> bool:
     joint = getattr(registry.method(kind, name), "joint", lambda parameters: False)
     sweeps = any(isinstance(value, (list, tuple)) and len(value) > 1 for value in options.model_dump().values())
     return kind != "attacks" or joint(options) or (random and sweeps)
-
-
-@dataclass
-class State(Resume):
-    """A state on disk whose origin is found when it is needed, which takes half a second.
-
-    Args:
-        made_by: returns the origin.
-    """
-
-    made_by: Callable[[], str] = str
-
-    def _digest(self, tensors: Tensors, facts: str) -> str:
-        self.origin = self.origin or self.made_by()
-        return super()._digest(tensors, facts)
 
 
 class Unfinished(Kept):

@@ -17,7 +17,7 @@ from redoubt.attacks._kept import Keeping
 from redoubt.attacks.interface import Batches, Crafted, score
 from redoubt.data import store
 from redoubt.errors import RedoubtError
-from redoubt.evaluation.blocks import State, Unfinished, in_one
+from redoubt.evaluation.blocks import Unfinished, in_one
 from redoubt.evaluation.checks import check_mode, check_model
 from redoubt.evaluation.combined import combined, combines
 from redoubt.evaluation.engine import implementation
@@ -32,6 +32,7 @@ from redoubt.progress import progress
 from redoubt.rows import CRAFTED_ON, NONFINITE, SHARED, read_sources, write_rows
 from redoubt.study.entries.attack import AttackEntry, Noise
 from redoubt.study.entries.model import ModelEntry
+from redoubt.training.resume import Resume
 
 
 def rows_of(
@@ -156,7 +157,7 @@ def _resume(
     origin: dict[str, Any],
     reads: list[Path],
     root: Path,
-) -> State:
+) -> Resume:
     """Return where the state is kept: a folder named by all that the rows depend on, but for the code."""
     models = [(own["entry"]["id"], own["sha256"], own["preprocessing"]["sha256"]) for own in (facts, origin)]
     sources = [file_digest(path) for path in reads]
@@ -168,7 +169,7 @@ def _resume(
         named = {"networks": model.network, "preprocessing": model.preprocessing, "defenses": model.defense}
         parts += [registry.module_name(kind, method.name) for kind, method in named.items()]
     folder = root / f"{facts['entry']['id']}-seed-{seed}-{entry.id}-{name}"
-    return State(folder, made_by=lambda: f"{torch.__version__} {code.digest(__name__, *dict.fromkeys(parts))}")
+    return Resume(folder, made_by=lambda: f"{torch.__version__} {code.digest(__name__, *dict.fromkeys(parts))}")
 
 
 def _victim(model: Classifier, facts: dict[str, Any], entry: AttackEntry, weights: Path, noise: Noise) -> Victim:
@@ -203,7 +204,7 @@ def _attacked(
     data: Path,
     known: pd.DataFrame | None,
     names: tuple,
-    resume: State,
+    resume: Resume,
 ) -> tuple[pd.DataFrame, dict[str, str | bytes]]:
     """Craft on `source`, score on `victim`, by draws that `names` decide; return rows, and what their file says."""
     turns = entry.repetitions if entry.recraft else 1

@@ -23,7 +23,9 @@ from collections.abc import Callable, Iterator
 ADDRESS = "REDOUBT_WARM"
 FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
 TORCH = ("torch", "torch._dynamo")  # the latter is imported when an optimizer of torch.optim is made
-PACKAGES = (*TORCH, "numpy", "numba", "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "tqdm", *FIGURES)
+TABLES = ("pandas", "pandas.io.formats.csvs", "pyarrow.parquet", "pyarrow.dataset", "pyarrow.pandas_compat")
+TENSORS = ("numpy", "safetensors.numpy", "safetensors.torch")
+PACKAGES = (*TORCH, *TENSORS, *TABLES, *FIGURES, "numba", "pydantic", "tqdm", "foolbox")
 HEADER = struct.Struct("!I")
 SHIM = """#!/bin/sh
 exec {python} -IS {client} --client {python} "$@"
@@ -158,9 +160,22 @@ def _served(listener: socket.socket) -> Iterator[dict[str, str]]:
         yield {**os.environ, ADDRESS: address, "PATH": os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])}
 
 
+def _heat() -> None:
+    """Import the packages of steps, and have two of them find the parts that they load when first used."""
+    import gc
+    import importlib
+
+    for name in PACKAGES:
+        with contextlib.suppress(ImportError):  # the step that needs it will say so
+            importlib.import_module(name)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pydantic").create_model("Nothing")
+        importlib.import_module("numba").njit("float64(float64)")(lambda number: number)
+    gc.freeze()  # or the first collection of a job copies the pages of all that it has inherited
+
+
 def _run(command: list[str], listener: socket.socket | None, environment: dict[str, str] | None) -> int:
     """Run `command` while serving its steps, if there is a listener, and return its exit code."""
-    import importlib
     import subprocess
 
     try:
@@ -171,9 +186,7 @@ def _run(command: list[str], listener: socket.socket | None, environment: dict[s
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the terminal reaches the command itself
     signal.signal(signal.SIGTERM, lambda *_: running.terminate())
     if listener is not None:
-        for name in PACKAGES:
-            with contextlib.suppress(ImportError):  # the step that needs it will say so
-                importlib.import_module(name)
+        _heat()
         serve(listener, lambda: running.poll() is None)
     return running.wait()
 

@@ -215,8 +215,8 @@ def _resume(entry: ModelEntry, seed: int, meta: dict[str, Any], start: Path | No
     name = entry_digest([entry, seed, meta["sha256"], origin, learned])
     modules = [module for key, kind in METHODS.items() for module in registry.code_of(kind, getattr(entry, key))]
     modules += [registry.module_name("probes", probe.probe) for probe in entry.training.probes]
-    made_by = f"{torch.__version__} {code.digest(__name__, *modules)}"
-    return Resume(root / f"{entry.id}-seed-{seed}-{name}", origin=made_by)
+    folder = root / f"{entry.id}-seed-{seed}-{name}"
+    return Resume(folder, made_by=lambda: f"{torch.__version__} {code.digest(__name__, *modules)}")
 
 
 def provenance(entry: ModelEntry, seed: int, meta: dict[str, Any], trainer: Trainer, threads: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ class Resume:
     Args:
         folder: its place, named by the hash of entry, seed and data; None keeps nothing.
         every: seconds between two saves.
-        origin: digest of the code that trains or attacks; a state of another origin is not taken up.
+        made_by: returns the digest of the code that trains or attacks, which takes half a second, when it is needed;
+            a state of another one is not taken up.
     """
 
     folder: Path | None
     every: float = SAVE_EVERY_SECONDS
-    origin: str = ""
+    made_by: Callable[[], str] = str
     _saved: float = field(default_factory=time.monotonic)
+    _origin: str = ""
 
     def due(self) -> bool:
         """Tell whether it is time to save again."""
@@ -61,7 +64,8 @@ class Resume:
         return None  # a torn state costs a restart, never a wrong result
 
     def _digest(self, tensors: dict[str, torch.Tensor], facts: str) -> str:
-        return tensor_digest({name: tensor.numpy() for name, tensor in tensors.items()}, self.origin, facts)
+        self._origin = self._origin or self.made_by()
+        return tensor_digest({name: tensor.numpy() for name, tensor in tensors.items()}, self._origin, facts)
 
     def clear(self) -> None:
         """Remove the folder."""
