@@ -11,8 +11,9 @@ import redoubt
 from redoubt import registry
 from redoubt.errors import RedoubtError
 from redoubt.study.config import ROOTS
+from redoubt.study.files import read_study
 from redoubt.tools import _site_reference as reference
-from redoubt.tools import schemas, site
+from redoubt.tools import _site_studies, schemas, site, verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -76,8 +77,15 @@ def test_a_study_page_counts_the_verdicts_of_its_runs_and_shows_their_figures(la
     assert re.search(r"\| claim-7 \|.*\| – \| – \| – \| fails \|", text), "printed, paper, five-runs, laptop"
     assert "![Figure 2. Convergence on MNIST](../results/reference/paper/deepdefense/figure-2.png)" in text
     assert "results/reference/paper/deepdefense/figure-2.png" in files
-    text = pages["docs/study-learn2perturb.md"]
-    assert "No finished run" in text and "| claim-1 |" in text
+
+
+def test_a_study_without_a_run_says_so():
+    study = read_study(ROOT, "learn2perturb")
+    text = _site_studies.page(ROOT, "learn2perturb", study, {})
+    assert "No finished run of this study" in text and "| claim-1 |" in text
+    assert "No finished run" not in _site_studies.page(
+        ROOT, "learn2perturb", study, verdicts.claims(ROOT / verdicts.REFERENCE)
+    )
 
 
 def test_how_to_cite_is_that_of_the_citation_file(laid):
