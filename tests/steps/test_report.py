@@ -355,6 +355,15 @@ def test_the_page_has_the_same_bytes_in_any_locale(results):
     assert text == report_page(entry, results) and "λ rises → accuracy falls" in text
 
 
+def test_a_claim_is_headed_by_its_title_above_its_statement(results):
+    entry = json.loads(json.dumps(ENTRY))
+    plain = report_page(entry, results)
+    entry["studies"]["toy"].setdefault("claims", {})["claim-1"] = {"title": "The best <one>"}
+    titled = report_page(entry, results)
+    assert 'href="#toy-claim-1">The best &lt;one&gt;</a>' in titled and "<h4>The best &lt;one&gt;</h4>" in titled
+    assert titled.count("Defended is best") == plain.count("Defended is best") > 1
+
+
 # -- print ------------------------------------------------------------------------------------------------------------
 
 

@@ -69,7 +69,8 @@ def claim_views(path: Path, entry: dict[str, Any], worlds: Iterable[Held] = ()) 
     simulated = {(row.study, row.claim): row for row in worlds}
     for number, total in enumerate(totals(found)):
         own = [row for row in found if (row.study, row.claim) == (total.study, total.claim) and row.dataset != ALL]
-        view: dict[str, Any] = {**_claim_text(total), "number": number}
+        known = entry["studies"].get(total.study, {}).get("claims", {}).get(total.claim, {})
+        view: dict[str, Any] = {**_claim_text(total), "number": number, "title": known.get("title", "")}
         view["parts"] = [_claim_text(row) for row in own if not row.check]
         view["checks"] = [_claim_text(row) for row in own if row.check]
         view["worlds"] = _worlds(simulated.get((total.study, total.claim)), entry["studies"].get(total.study))
