@@ -12,7 +12,6 @@ import pytest
 import study_files
 import yaml
 
-from redoubt import layout
 from redoubt.errors import RedoubtError
 from redoubt.graph import code
 from redoubt.graph.jobs import NAMES, Jobs
@@ -219,14 +218,17 @@ def test_other_shares_of_simulated_worlds_write_the_report_again_and_nothing_els
     assert {name for name in before if before[name] != after[name]} == {"report"}
 
 
-def test_the_report_tells_every_entry_and_where_its_models_come_from(tree, monkeypatch):
+def test_the_report_tells_the_entries_of_what_it_shows_and_needs_no_weights(tree, monkeypatch):
     monkeypatch.setattr(Jobs, "_version", lambda *_: "v1")
     before = Jobs(catalog.load(tree)).of("report", {})
     place = tree / "config/scales/demo/peernets.yaml"
     place.write_text(place.read_text().replace("images: 300, track: {images: 50}", "images: 301, track: {images: 50}"))
     after = Jobs(catalog.load(tree)).of("report", {})
     assert before.entry != after.entry
-    assert layout.model_file("demo", "mnist-lenet5-none", 0, "model.json") in before.inputs["provenance"]
+    assert not any("/models/" in file for files in before.inputs.values() for file in files)
+    place = tree / "config/studies/peernets/attacks.yaml"
+    place.write_text(place.read_text().replace("attacks:\n", "attacks:\n  shown-nowhere: {attack: deepfool}\n", 1))
+    assert Jobs(catalog.load(tree)).of("report", {}).entry == after.entry
 
 
 @pytest.mark.parametrize(

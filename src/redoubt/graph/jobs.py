@@ -288,22 +288,19 @@ class Jobs:
             inputs={
                 "scorecard": scorecard["scorecard"],
                 "claims": scorecard["claims"],
-                "provenance": tuple(self._provenance()),
                 "artifacts": tuple(file for group in files.values() for file in group),
             },
             entry=entry_digest([catalog.report_entry(), *self._entries()]),
         )
 
     def _entries(self) -> list[dict[str, Any]]:
-        """Return the entries of all models and attacks, which the report tells where a number is asked for."""
-        models = {key: model.entry for key, model in self.catalog.models.items()}
-        return [{key: entry.dump() for key, entry in own.items()} for own in (models, self.catalog.attacks)]
-
-    def _provenance(self) -> Iterator[str]:
-        """Yield the files that tell where the models of all artifacts come from."""
-        needs = [need for key in self.catalog.artifacts for need in self.catalog.needs(*key)]
-        for key in dict.fromkeys(need.model for need in needs if self.catalog.missing(need) is None):
-            yield from (self._weights(key, seed)[1] for seed in self.catalog.models[key].seeds)
+        """Return the entries of the models and attacks of all artifacts, which the report tells where it is asked."""
+        catalog = self.catalog
+        needs = [need for key in catalog.artifacts for need in catalog.needs(*key)]
+        models = {need.model: catalog.models[need.model].entry.dump() for need in needs}
+        strong = [each.attack for key in catalog.artifacts for each in catalog.answers(*key)]
+        attacks = dict.fromkeys([*(need.attack for need in needs if need.attack), *strong])
+        return [models, {key: catalog.attacks[key].dump() for key in attacks}]
 
     def _weights(self, model: str, seed: int) -> tuple[str, str]:
         """Return weights and provenance of the run of a model that goes with a run of what is built on it."""

@@ -4,8 +4,9 @@ Or print a summary of the run, of one screen.
 
 Its entry outgrows a command line, so in the workflow this step reads the config itself.
 
-Reads scorecard.csv, claims.csv, what `make worlds` has written, the files of all artifacts and model.json of their
-models, run by hand of those that are there; and how long jobs took, from Snakemake's benchmark files.
+Reads scorecard.csv, claims.csv, what `make worlds` has written and the files of all artifacts, run by hand of those
+that are drawn. What only a panel shows is no input, so that a page is drawn without weights: model.json of the models
+that are there, and how long jobs took, from Snakemake's benchmark files.
 """
 
 import argparse
