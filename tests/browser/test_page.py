@@ -50,7 +50,7 @@ def address(tmp_path_factory):
     for study in ("toy", "next"):
         own = [each | {"study": study} for each in (*CELLS, lowered, *wide)]
         write_rows(folder / study / "table-1.csv", own, COLUMNS)
-        write_rows(folder / study / "gates.csv", [{"label": "MLP", "check": "slopes", "gate": "red"}])
+        write_rows(folder / study / "gates.csv", [{"model": "mlp", "label": "MLP", "check": "slopes", "gate": "red"}])
     scored = [each | {"study": study} for study in ("toy", "next") for each in (*CELLS, lowered, *wide)]
     write_rows(folder / "scorecard.csv", scored, COLUMNS)
     other = CLAIM | {"study": "next", "claim": "claim-2", "statement": "A calmer one", "here": "holds"}

@@ -92,7 +92,7 @@ def test_every_artifact_is_there_with_data_and_commands(results):
 
 def test_no_study_with_a_red_gate_is_called_robust(results):
     def words(gate):
-        write_rows(results / "toy" / "gates.csv", [{"label": "MLP", "check": "slopes", "gate": gate}])
+        write_rows(results / "toy" / "gates.csv", [{"model": "mlp", "label": "MLP", "check": "slopes", "gate": gate}])
         study = ENTRY["studies"]["toy"] | {"title": "Toy: more robust"}
         gates = {"id": "gates", "kind": "table", "title": "Gates", "caption": "How robust", "plot": "gates"}
         study["artifacts"] = [*study["artifacts"], gates]
@@ -278,7 +278,7 @@ def test_contents_are_folded_and_every_study_has_its_tab(results):
 def test_claims_stand_before_everything_else_with_their_three_verdicts_and_red_gates(results):
     gates = {"id": "gates", "kind": "table", "title": "Gates", "caption": "", "plot": "gates"}
     study = ENTRY["studies"]["toy"] | {"artifacts": [*ENTRY["studies"]["toy"]["artifacts"], gates]}
-    write_rows(results / "toy" / "gates.csv", [{"label": "MLP", "check": "slopes", "gate": "red"}])
+    write_rows(results / "toy" / "gates.csv", [{"model": "mlp", "label": "MLP", "check": "slopes", "gate": "red"}])
     text = report_page(ENTRY | {"studies": {"toy": study}}, results)
     first = text.split('<section class="view"')[1]
     assert re.findall(r'data-sort="(\w[\w-]*)" data-label="([^"]*)"', first) == [

@@ -271,7 +271,7 @@ def test_red_gates_are_read_from_their_tables_alone(tmp_path):
     (tmp_path / "s").mkdir()
     for name in ("gates", "other"):
         (tmp_path / "s" / f"{name}.csv").write_text(
-            "label,check,gate\nMLP,slopes,red\nMLP,steps,green\nNiN,noise,red\n"
+            "model,label,check,gate\nmlp,MLP,slopes,red\nmlp,MLP,steps,green\nnin,NiN,noise,red\n"
         )
     artifacts = [
         {"id": "gates", "plot": "gates"},

@@ -79,6 +79,19 @@ def test_a_study_page_counts_the_verdicts_of_its_runs_and_shows_their_figures(la
     assert "results/reference/paper/deepdefense/figure-2.png" in files
 
 
+def test_a_study_page_has_the_verdict_on_a_whole_claim_not_on_its_last_dataset():
+    found = verdicts.claims(ROOT / verdicts.REFERENCE)
+    runs = [run for run in found if run.startswith("prior-")]
+    text = _site_studies.page(ROOT, "perceptual_prior", read_study(ROOT, "perceptual_prior"), found)
+    apart = 0
+    for key in (f"claim-{number}" for number in range(1, 16)):
+        own = [[row for row in found[run] if (row.study, row.claim) == ("perceptual_prior", key)] for run in runs]
+        said = [verdicts.totals(rows)[0].said.replace("not-run", "–") for rows in own]
+        assert re.search(rf"\| {key} \|.*\| {' | '.join(said)} \|$".replace(" | ", r" \| "), text, re.MULTILINE), key
+        apart += sum(rows[-1].said != verdicts.totals(rows)[0].said for rows in own)
+    assert apart > 1
+
+
 def test_a_study_without_a_run_says_so():
     study = read_study(ROOT, "learn2perturb")
     text = _site_studies.page(ROOT, "learn2perturb", study, {})

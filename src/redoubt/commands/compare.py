@@ -77,6 +77,7 @@ def _of_commit(commit: str, path: str) -> bytes:
 def text(found: "Comparison") -> str:
     """Return a comparison as a plain table: cells whose numbers differ, and claims that turned."""
     from redoubt.judging.cells import shown
+    from redoubt.report.tables import aligned
 
     counts = ", ".join(f"{count} {grade}" for grade, count in found.counts.items())
     lines = [f"A: {found.first}", f"B: {found.second}", f"{len(found.cells)} cells: {counts}"]
@@ -88,17 +89,12 @@ def text(found: "Comparison") -> str:
             for side in (pair.first, pair.second)
         ]
         rows.append([pair.grade, f"{pair.study}/{pair.artifact}[{pair.row}, {pair.column}]", *sides])
-    lines += ["", *_columns(rows)] if len(rows) > 1 else []
+    lines += ["", *aligned(rows)] if len(rows) > 1 else []
     lines += ["", f"{len(found.claims)} claims turned"]
     claims = [["claim", "A", "B", "under strong attacks, A", "B"]]
     for claim in found.claims:
         here = [side.here for side in (claim.first, claim.second)]
         strong = [side.adaptive or "—" for side in (claim.first, claim.second)]
         claims.append([f"{claim.study}/{claim.claim}", *here, *strong])
-    lines += ["", *_columns(claims)] if len(claims) > 1 else []
+    lines += ["", *aligned(claims)] if len(claims) > 1 else []
     return "\n".join(lines) + "\n"
-
-
-def _columns(rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

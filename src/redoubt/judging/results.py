@@ -7,7 +7,7 @@ attacks and artifacts. A `null` is what is not known, or was not run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -179,20 +179,40 @@ def gates(folder: Path, study: str, artifact: str) -> list[Checked]:
     return [row.model_copy(update={"artifact": artifact}) for row in rows]
 
 
+class Behind(NamedTuple):
+    """What a number of a table is made of; without an attack it is what was timed."""
+
+    model: str
+    attack: str | None
+    where: dict[str, Any]  # which of the attack's rows, by their columns
+    strong: str | None  # the worst of several, by which it is answered
+
+
+def made_of(found: Catalog, study: str, artifact: str) -> dict[tuple[str, str], Behind]:
+    """Return what the numbers of a table are made of, by row and column; nothing for a plot without cells."""
+    strong = {(each.row, each.column): each.attack for each in found.answers(study, artifact)}
+    numbers = {
+        (each.cell["row"], each.cell["column"]): each
+        for each in found.artifacts[study, artifact].asked("samples")
+        if {"row", "column"} <= each.cell.keys()
+    }
+    return {key: Behind(own.model, own.attack, own.where, strong.get(key)) for key, own in numbers.items()}
+
+
+def provenance(folder: Path, model: str, seed: int) -> dict[str, Any] | None:
+    """Return model.json of a training run in a scale's folder of results; None where it is not there."""
+    path = folder.joinpath(*Path(model_file(folder.name, model, seed, "model.json")).parts[2:])
+    return read_json(path) if path.is_file() else None
+
+
 def _traced(found: Catalog, study: str, cells: list[Cell]) -> list[Traced]:
-    behind, answered = {}, {}
-    for key in dict.fromkeys(cell.artifact for cell in cells):
-        for number in found.artifacts[study, key].asked("samples"):
-            behind[key, number.cell.get("row"), number.cell.get("column")] = number
-        for each in found.answers(study, key):
-            answered[key, each.row, each.column] = each.attack
+    made = {key: made_of(found, study, key) for key in dict.fromkeys(cell.artifact for cell in cells)}
     result = []
     for cell in cells:
-        number = behind.get(place := (cell.artifact, cell.row, cell.column))
-        facts: dict[str, Any] = {"adaptive_attack": answered.get(place)}
-        if number is not None:
-            facts |= {"model": number.model, "attack": number.attack, "where": number.where}
-            facts["run_seeds"] = list(found.models[number.model].seeds)
+        facts: dict[str, Any] = {}
+        if (own := made[cell.artifact].get((cell.row, cell.column))) is not None:
+            facts = {"model": own.model, "attack": own.attack, "where": own.where, "adaptive_attack": own.strong}
+            facts["run_seeds"] = list(found.models[own.model].seeds)
         result.append(Traced(**cell.model_dump(), **facts))
     return result
 
@@ -217,17 +237,14 @@ def _model(found: Catalog, folder: Path, key: str) -> ModelFacts:
         defense=model.entry.defense.name,
         labels=model.labels,
         start=model.start,
-        runs=[_trained(found, folder, key, seed) for seed in model.seeds],
+        runs=[_trained(folder, key, seed) for seed in model.seeds],
         missing=model.missing,
     )
 
 
-def _trained(found: Catalog, folder: Path, key: str, seed: int) -> Trained:
-    scale = found.config.scale
-    path = folder / Path(model_file(scale, key, seed, "model.json")).relative_to(f"results/{scale}")
-    if not path.is_file():
+def _trained(folder: Path, key: str, seed: int) -> Trained:
+    if (facts := provenance(folder, key, seed)) is None:
         return Trained(seed=seed, weights=None)
-    facts = read_json(path)
     about = {"data": facts["data"]["sha256"], "versions": facts["versions"], "device": facts["device"]}
     return Trained(seed=seed, weights=facts["sha256"], **about)
 

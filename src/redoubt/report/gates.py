@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from redoubt.judging.tables import read_csv
+from redoubt.judging.results import GATES, gates
 
 WORD = re.compile(r"(?<![“\w-])(robust\w*)", re.IGNORECASE)
 
@@ -19,10 +19,9 @@ def red(entry: Mapping[str, Any], results: Path) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name, study in entry["studies"].items():
-        tables = [artifact["id"] for artifact in study["artifacts"] if artifact["plot"] == "gates"]
-        files = [results / name / f"{table}.csv" for table in tables]
-        rows = [row for path in files if path.is_file() for row in read_csv(path)]
-        found[name] = [f"{row['label']}: {row['check']}" for row in rows if row["gate"] == "red"]
+        tables = [artifact["id"] for artifact in study["artifacts"] if artifact["plot"] == GATES]
+        rows = [row for table in tables for row in gates(results, name, table)]
+        found[name] = [f"{row.label}: {row.check}" for row in rows if row.gate == "red"]
     return found
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redoubt.files import read_json
 from redoubt.graph.jobs import Jobs
 from redoubt.judging.cells import COLUMNS, Cell
-from redoubt.layout import changes_file, model_file, study_file
+from redoubt.judging.results import made_of, provenance
+from redoubt.layout import changes_file, study_file
 from redoubt.study.catalog import Catalog
 from redoubt.study.files import matches
 
@@ -54,14 +54,7 @@ def origins(jobs: Jobs) -> dict[str, Any]:
 
 
 def _cells(catalog: Catalog, study: str, artifact: str) -> dict[str, Any]:
-    strong = {(each.row, each.column): each.attack for each in catalog.answers(study, artifact)}
-    found = {}
-    for each in catalog.artifacts[study, artifact].asked("samples"):
-        if {"row", "column"} <= set(each.cell):
-            key = each.cell["row"], each.cell["column"]
-            facts = {"model": each.model, "attack": each.attack, "where": each.where, "strong": strong.get(key)}
-            found["/".join(key)] = facts
-    return found
+    return {"/".join(key): own._asdict() for key, own in made_of(catalog, study, artifact).items()}
 
 
 def _model(catalog: Catalog, key: str) -> dict[str, Any]:
@@ -113,8 +106,7 @@ def seconds(folder: Path, made: Iterable[str]) -> dict[str, float]:
 
 def trained(results: Path, model: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
     """Return digests of data and weights, versions and device of the runs of a model, those that are there."""
-    names = [Path(model_file(results.name, model, seed, "model.json")).parts[2:] for seed in seeds]
-    facts = [read_json(path) for name in names if (path := results.joinpath(*name)).is_file()]
+    facts = filter(None, (provenance(results, model, seed) for seed in seeds))
     return [{key: fact.get(key) for key in ("seed", "data", "sha256", "versions", "device")} for fact in facts]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from redoubt.judging.claims import ALL
 from redoubt.judging.decided import Row
 from redoubt.judging.results import Results, StudyResults, Traced
+from redoubt.report.tables import markdown
 from redoubt.report.views import CELL_VERDICTS, CLAIM_VERDICTS
 
 REASONS = 5  # of a kind that a page names; it counts the others
@@ -48,14 +49,13 @@ def _scope(own: StudyResults, claims: list[Row]) -> list[str]:
         f"{_many(len(claims), 'claim')} of the paper, decided by tests on {numbers}; "
         f"{_many(kinds['table'], 'table')} and {_many(kinds['figure'], 'figure')}.",
         "",
-        "| claim | of the paper | printed | ours | under strong attacks |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    rows = []
     for row in claims:
         text = own.titles.get(row.claim) or row.statement
-        said = (row.claim, text, row.published_verdict, row.said, row.adaptive_verdict or "not-run")
-        lines.append("| " + " | ".join(part.replace("|", "\\|") for part in said) + " |")
-    return lines
+        rows.append([row.claim, text, row.published_verdict, row.said, row.adaptive_verdict or "not-run"])
+    table = markdown(["claim", "of the paper", "printed", "ours", "under strong attacks"], rows)
+    return [*lines, table.rstrip("\n")]
 
 
 def _methodology(found: Results, own: StudyResults) -> list[str]:

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from redoubt.files import read_json
+from redoubt.judging.decided import totals
 from redoubt.judging.tables import read_csv
+from redoubt.report.tables import markdown
 from redoubt.study.config import Config, Study
 from redoubt.study.files import asked, read_study
 from redoubt.tools import verdicts
@@ -40,7 +42,7 @@ def page(root: Path, name: str, study: Study, found: verdicts.Claims) -> str:
         parts += [f"## Run {run}\n", _drawn(root, name, study, run)]
     if study.deviations:
         rows = [[deviation.topic, deviation.choice] for deviation in study.deviations]
-        parts += ["## Where the paper is silent or not followed\n", _table(["topic", "choice"], rows)]
+        parts += ["## Where the paper is silent or not followed\n", markdown(["topic", "choice"], rows)]
     return "\n".join(parts)
 
 
@@ -55,7 +57,7 @@ def _counts(root: Path, name: str, runs: Iterable[str]) -> str:
         cells = [f"[{run}](#run-{run})", made["scale"], f"`{made['commit'][:7]}`"]
         shown = [str(counts[verdict]) if counts[verdict] else "–" for verdict in VERDICTS]
         rows.append([*cells, *shown, f"[CSV]({UP}{folder.as_posix()}/scorecard.csv)"])
-    text = _table(["run", "scale", "drawn by commit", *VERDICTS, "all numbers"], rows)
+    text = markdown(["run", "scale", "drawn by commit", *VERDICTS, "all numbers"], rows)
     return f"{text}\n[All verdicts]({UP}config/README.md#verdicts-on-cells) says what the words mean.\n"
 
 
@@ -63,7 +65,7 @@ def _claims(name: str, study: Study, found: verdicts.Claims, runs: list[str]) ->
     """Return every claim with its verdict on the printed numbers and in each run."""
     rows = []
     for key, claim in study.claims.items():
-        known = {run: row for run in runs for row in found[run] if (row.study, row.claim) == (name, key)}
+        known = {run: row for run in runs for row in totals(found[run]) if (row.study, row.claim) == (name, key)}
         decided = next((row for row in known.values() if row.said != "not-run"), None)
         said = [known[run].said if run in known else "not-run" for run in runs]
         stated = decided or claim  # a claim may have been worded otherwise when it was decided
@@ -72,7 +74,7 @@ def _claims(name: str, study: Study, found: verdicts.Claims, runs: list[str]) ->
         rows.append([key, f"{stated.statement} ({stated.where})", *cells])
     lead = "“Printed” is the verdict of the same checks on the numbers that the paper prints; – stands for not run."
     columns = ["claim", "of the paper", "printed", *runs] if runs else ["claim", "of the paper"]
-    return f"{lead}\n\n{_table(columns, rows)}" if runs else _table(columns, [row[:2] for row in rows])
+    return f"{lead}\n\n{markdown(columns, rows)}" if runs else markdown(columns, [row[:2] for row in rows])
 
 
 def _shown(verdict: str) -> str:
@@ -96,10 +98,3 @@ def _drawn(root: Path, name: str, study: Study, run: str) -> str:
             )
     lead = f"_{stamp[:1].upper()}{stamp[1:]}._\n" if stamp else ""
     return "\n".join(filter(None, [lead, "\n".join(tables) + "\n" if tables else "", *figures]))
-
-
-def _table(columns: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(
-        f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |\n" for row in lines
-    )

@@ -8,7 +8,7 @@ those that the files contradict.
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
 from redoubt.judging.claims import ALL, Verdict
 from redoubt.judging.decided import Row, read, totals
-from redoubt.study import catalog
+from redoubt.report.tables import markdown
+from redoubt.study.files import asked, read_study
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
@@ -61,11 +62,10 @@ def claims(reference: Path = REFERENCE) -> Claims:
 
 def known(root: Path = Path()) -> dict[Key, Known]:
     """Return all claims of the studies of config/config.yaml, in their order."""
-    found = catalog.load(root, {"scale": "paper"}, environment={})
     return {
         (name, key): Known(claim.title, claim.statement, claim.where)
-        for name, study in found.studies.items()
-        for key, claim in study.claims.items()
+        for name in asked(root, {}).studies
+        for key, claim in read_study(root, name).claims.items()
     }
 
 
@@ -107,8 +107,9 @@ def printed(found: Claims, claim: Key, now: Known) -> str:
 
 
 def strongest(found: Sequence[Said]) -> list[Said]:
-    """Return one verdict for each dataset: of today's wording if any, then of the most test images; of
-    equal ones the first. What a run without datasets says counts where no other decides the claim.
+    """Return one verdict for each dataset: of today's wording if any, then of most images, then the first.
+
+    What a run without datasets says counts where no other decides the claim.
     """
     best: dict[str, Said] = {}
     for one in sorted(reversed(found), key=_weight):
@@ -127,32 +128,26 @@ def _verdict(verdict: Verdict | None) -> str:
 
 def summary(found: Claims, now: Mapping[Key, Known]) -> str:
     """Return a line for each claim that a run decides: on printed numbers, on ours, under strong attacks."""
-    text = _line(["study", "claim", "printed", "reproduced", "under strong attacks", "run"]) + _line(["---"] * 6)
+    rows = []
     for (study, key), claim in now.items():
         for one in strongest(said(found, (study, key), claim)):
             name = f"{key.removeprefix('claim-')}. {claim.title or claim.statement}"
-            cells = [f"`{study}`", name, printed(found, (study, key), claim), one.ours, one.adaptive, f"`{one.run}`"]
-            text += _line(cell.replace("|", "\\|") for cell in cells)
-    return text
+            paper = printed(found, (study, key), claim)
+            rows.append([f"`{study}`", name, paper, one.ours, one.adaptive, f"`{one.run}`"])
+    return markdown(["study", "claim", "printed", "reproduced", "under strong attacks", "run"], rows)
 
 
 def page(found: Claims, now: Mapping[Key, Known]) -> str:
     """Return docs/claims.md: every claim, with what each run says of it."""
-    text = HEAD
-    for study in dict.fromkeys(study for study, _ in now):
-        text += f"\n## {study}\n\n" + _line(["claim", "of the paper", "printed", "ours", "strong attacks"])
-        text += _line(["---"] * 5)
-        for (own, key), claim in now.items():
-            if own == study:
-                ones, paper = said(found, (study, key), claim), printed(found, (study, key), claim)
-                ours = "; ".join(f"`{one.run}`: {one.ours}" for one in ones) or "–"
-                strong = "; ".join(f"`{one.run}`: {one.adaptive}" for one in ones if one.adaptive != "–") or "–"
-                text += _line([key, f"{claim.statement} ({claim.where})".replace("|", "\\|"), paper, ours, strong])
-    return text
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |\n"
+    tables: dict[str, list[list[str]]] = {}
+    for (study, key), claim in now.items():
+        ones, paper = said(found, (study, key), claim), printed(found, (study, key), claim)
+        ours = "; ".join(f"`{one.run}`: {one.ours}" for one in ones) or "–"
+        strong = "; ".join(f"`{one.run}`: {one.adaptive}" for one in ones if one.adaptive != "–") or "–"
+        row = [key, f"{claim.statement} ({claim.where})", paper, ours, strong]
+        tables.setdefault(study, []).append(row)
+    columns = ["claim", "of the paper", "printed", "ours", "strong attacks"]
+    return HEAD + "".join(f"\n## {study}\n\n{markdown(columns, rows)}" for study, rows in tables.items())
 
 
 def filled(text: str, table: str) -> str:

@@ -17,6 +17,7 @@ from redoubt.judging.held import Held
 from redoubt.judging.simulated import rows
 from redoubt.judging.tables import frame
 from redoubt.layout import study_file, worlds_file
+from redoubt.report.tables import aligned, markdown
 from redoubt.study import catalog
 
 PAGE = Path("docs/worlds.md")
@@ -36,17 +37,12 @@ HEAD = ("study", "claim", "null", "printed", "checks", "n", "runs", "scale", "wo
 
 def table(found: Sequence[Held]) -> str:
     """Return rows as columns of text, shares as percents."""
-    lines = [HEAD, *(_cells(row) for row in found)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(HEAD))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned([HEAD, *map(_cells, found)]))
 
 
 def page(found: Sequence[Held]) -> str:
     """Return the table as a page of Markdown."""
-    lines = [HEAD, ("---",) * len(HEAD), *(_cells(row) for row in found)]
-    return TOP + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return TOP + markdown(HEAD, map(_cells, found))
 
 
 def _cells(row: Held) -> tuple[str, ...]:
