@@ -9,7 +9,7 @@ from pathlib import Path
 from redoubt import layout
 from redoubt.errors import RedoubtError
 from redoubt.files import canonical_json
-from redoubt.graph import cluster
+from redoubt.graph import cluster, rounds
 from redoubt.graph.jobs import Jobs
 from redoubt.study import catalog
 

@@ -18,6 +18,7 @@ resource_scopes:
 
 
 onstart:
+    rounds.one_timer(workflow.scheduler)
     before_submission()
 
 
