@@ -16,6 +16,7 @@ from redoubt.judging.decided import Row
 from redoubt.judging.tables import frame
 from redoubt.steps import report
 from redoubt.study import catalog
+from redoubt.tools import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "workflow/schemas/results.schema.json").read_text())
@@ -45,6 +46,7 @@ MODEL = {
     "data": {"name": "digits", "sha256": {"train": "cd" * 32, "test": "ef" * 32}},
     "versions": {"python": "3.11.7", "torch": "2.13.0"},
     "device": "cpu",
+    "threads": 1,
 }
 GATE = "model,label,check,gate,value,ci_low,ci_high,allowed,p,n,reason\nmlp-x,MLP,draws,red,0.5,0.4,0.6,0.9,0.0,60,\n"
 
@@ -128,3 +130,19 @@ def test_a_broken_table_of_gates_is_named(folder):
     (folder / "deepdefense/gates.csv").write_text(GATE.replace("red", "purple"))
     with pytest.raises(RedoubtError, match=r"gates\.csv: row 1: gate: 'purple'"):
         record(folder)
+
+
+def test_a_kept_run_has_what_it_says_as_data_of_the_studies_that_are_drawn(folder, tmp_path):
+    config = tmp_path / "config/config.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), "studies": ["deepdefense", "peernets"]}))
+    known = catalog.load(".", {"scale": "demo"})
+    drawn = reference.keep(known, tmp_path / "kept")
+    assert drawn == ["deepdefense/table-1", "deepdefense/gates"]
+    text = (tmp_path / "kept/results.json").read_text()
+    kept = json.loads(text)
+    jsonschema.validate(kept, SCHEMA)
+    assert list(kept["studies"]) == ["deepdefense"] and kept["format"] == "redoubt-results-1"
+    (cell,) = kept["studies"]["deepdefense"]["cells"]
+    assert (cell["published"], cell["reproduced"], cell["adaptive"]) == (0.225, 0.25, 0.2)
+    assert kept["config"] == json.loads((tmp_path / "kept/provenance.json").read_text())["config_hash"]
+    assert "reason" not in cell and not text.count("\n  ")  # neither nulls that the schema has as defaults nor layout

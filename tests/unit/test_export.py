@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,9 +126,19 @@ def references(value):
             yield from references(part)
 
 
+TERMS = re.findall(
+    r"\w+",
+    "about actionStatus agent author conformsTo contentSize datePublished description encodingFormat endTime hasPart "
+    "identifier instrument license mentions name object result softwareVersion url version",
+)
+"""Of the context of RO-Crate 1.1, which has no others that a crate of ours uses."""
+
+
 def check(made, folder):
     """Hold metadata to the rules of RO-Crate 1.1 (sections 3 to 5) and of Process Run Crate 0.5."""
-    assert made["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    assert made["@context"][0] == "https://w3id.org/ro/crate/1.1/context"
+    used = {key for entity in made["@graph"] for key in entity if not key.startswith("@")}
+    assert used <= {*TERMS, *made["@context"][1]}
     graph = {entity["@id"]: entity for entity in made["@graph"]}
     assert len(graph) == len(made["@graph"]) and all(entity["@type"] for entity in graph.values())
     about = graph["ro-crate-metadata.json"]
@@ -140,21 +151,23 @@ def check(made, folder):
     for entity in graph.values():
         for target in references({key: value for key, value in entity.items() if key != "@id"}):
             assert target in graph or target.startswith(outside), target
-    parts = [part["@id"] for part in root["hasPart"]]
+    parts = list(references(root["hasPart"]))
     assert sorted(parts) == sorted(name for name, entity in graph.items() if entity["@type"] == "File")
     assert parts and all((folder / name).is_file() for name in parts)
-    actions = [graph[action["@id"]] for action in root["mentions"]]
+    actions = [graph[action] for action in references(root["mentions"])]
     assert actions
     for action in actions:
-        assert action["@type"] == "CreateAction" and set(references(action["result"])) <= set(parts)
+        assert action["@type"] == "CreateAction" and {*references(action["result"])} <= {*parts}
         assert graph[action["instrument"]["@id"]]["@type"] == "SoftwareApplication" and action["endTime"]
+        assert {graph[person]["@type"] for person in references(action["agent"])} == {"Person"}
+        assert action["actionStatus"] == "http://schema.org/CompletedActionStatus"
     return graph
 
 
 def test_a_crate_keeps_the_rules_and_says_what_each_file_is(project, found):
     assert command.main(["export", "crate", "--author", "Ann", "--author", "Bo"]) == 0
     graph = check(json.loads((project / crate.NAME).read_text()), project)
-    assert [graph[person["@id"]]["name"] for person in graph["./"]["author"]] == ["Ann", "Bo"]
+    assert [graph[person]["name"] for person in references(graph["./"]["author"])] == ["Ann", "Bo"]
     table = graph["toy/table-1.csv"]
     assert (table["name"], table["encodingFormat"], table["sha256"]) == ("Table 1", "text/csv", "cd")
     assert "sha256" not in graph["toy/table-1.md"] and "report/index.html" not in graph  # which is not there
@@ -162,8 +175,10 @@ def test_a_crate_keeps_the_rules_and_says_what_each_file_is(project, found):
     assert {each["@id"] for each in action["object"]} == {"#data-mnist", "#data-fashion-mnist"}
     assert {each["@id"] for each in action["result"]} == {"toy/table-1.csv", "toy/table-1.md"}
     assert graph["#redoubt"]["softwareVersion"] and "identifier" not in graph["#redoubt"]  # no checkout
-    made = crate.crate(found, project, "1", "abc", ["Ann"])
-    assert {each["@id"]: each for each in made["@graph"]}["#redoubt"]["identifier"] == "git commit abc"
+    made = crate.crate(found, project, "1", "abc", ["Ann"], "https://example.org/code")
+    software = check(made, project)["https://example.org/code"]
+    assert (software["identifier"], software["url"]) == ("git commit abc", software["@id"])
+    assert check(made, project)["./"]["author"] == {"@id": "#author-1"}  # one alone is no list
 
 
 @pytest.mark.parametrize("harm", ["license", "author", "hasPart"])
@@ -271,6 +286,32 @@ def identity(root, facts, entry):
     place = root / f"results/paper/models/{MODEL}/seed-0/model.json"
     place.write_text(json.dumps(facts))
     return path
+
+
+class Detecting(torch.nn.Module):
+    """Of what it is given, label 1 where the middle is bright; it reports what is bright everywhere, and prints."""
+
+    preprocessing = torch.nn.Identity()
+
+    def __init__(self):
+        super().__init__()
+        self.network = SimpleNamespace(detects=lambda images: images.mean((1, 2, 3)) > 0.9)
+
+    def forward(self, images):
+        print("a warning")
+        return torch.stack([0.5 - images[:, 0, 14, 14], images[:, 0, 14, 14] - 0.5], 1)
+
+
+def test_labels_are_printed_last_and_a_detected_image_has_none(tmp_path, capsys):
+    pixels = np.zeros((3, 28, 28), np.uint8)
+    pixels[1, 10:20, 10:20], pixels[2] = 255, 255
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    program = {"__name__": "forward", "__file__": str(tmp_path / "forward.py")}
+    exec(benchmark.FORWARD, program)
+    program["load_model"] = lambda *_: (Detecting(), {"shape": [1, 28, 28]})
+    program["main"](tmp_path)
+    assert capsys.readouterr().out == "a warning\nLabels\n0\n1\n-1\n"
 
 
 def test_defenses_that_the_benchmark_cannot_take(project, found):

@@ -1,5 +1,6 @@
 """The tutorial's commands, as they are written there, end with the user's defense in a report; others work as well."""
 
+import csv
 import re
 import subprocess
 
@@ -48,6 +49,12 @@ def test_six_commands_end_with_the_defense_in_the_report(finished):
     assert "my-paper-my-shield" in project.read("results/demo/report/index.html")
     table = project.read("results/demo/my_paper/table-1.md")
     assert "| digits | MLP | my-shield | — → **" in table and "not run" not in table
+    check = re.search(r"  - (\{compare: .*\})", PAGE)[1]
+    assert check in project.read("config/studies/my_paper/claims.yaml")
+    rows = csv.DictReader(project.read("results/demo/claims.csv").splitlines())
+    (claim,) = [row for row in rows if row["dataset"] == "all" and not row["check"]]
+    assert claim["here"] in ("holds", "fails", "undecided") and int(claim["n"]) == 200  # decided by a test on images
+    assert "my-shield helps under PGD" in project.read("results/demo/report/index.html")
     for file in re.findall(r"^\| `([\w/.-]+)` \|", PAGE, re.MULTILINE):
         assert (project.folder / file).exists(), file
 

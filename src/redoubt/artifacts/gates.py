@@ -5,7 +5,6 @@ Source: see `redoubt.judging.gates`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
 from typing import Any
 
 from pydantic import Field
@@ -20,7 +19,7 @@ from redoubt.study.entries.artifact import ArtifactEntry
 from redoubt.study.needs import ANY, Need
 
 KIND = "table"
-COLUMNS = ["model", "label", "check", *(part.name for part in fields(gates.Gate))]
+COLUMNS = ["model", "label", "check", *gates.Gate.model_fields]
 
 
 class Beside(Strict):
@@ -78,7 +77,7 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
     for model in entry.parameters.models:
         name = ", ".join(filter(None, called(entry, model, entry.parameters.show)))
         for check, gate in judged(model, entry.parameters, inputs).items():
-            rows.append({"model": model, "label": name, "check": check} | asdict(gate))
+            rows.append({"model": model, "label": name, "check": check} | gate.model_dump())
             lines.append([name, check, f"**{gate.gate}**" if gate.gate == "red" else gate.gate, *gate.numbers()])
     header = ["model", "check", "gate", "found", "allowed", "n"]
     return Drawing(pd.DataFrame(rows, columns=COLUMNS), text=table(entry, header, lines))

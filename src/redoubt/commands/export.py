@@ -33,7 +33,7 @@ def add(parser: ArgumentParser) -> None:
     _project.add_scale(parser)
     parser.add_argument("--out", type=Path, help="folder to write; the results' own, or one below it")
     parser.add_argument("--author", action="append", help="of a crate: who ran it; may be given several times")
-    parser.add_argument("--source", default="", help="of defenses: address of the code")
+    parser.add_argument("--source", default="", help="of a crate or defenses: address of the code")
 
 
 def run(options: Namespace) -> int:
@@ -70,7 +70,7 @@ def crate(found: "Results", folder: Path, given: Path | None, options: Namespace
 
     if given is not None:
         raise RedoubtError("--out: the metadata of a crate lie in the folder that they describe")
-    made = form.crate(found, folder, redoubt.__version__, commit(), options.author or [AUTHORS])
+    made = form.crate(found, folder, redoubt.__version__, commit(), options.author or [AUTHORS], options.source)
     write_text(folder / form.NAME, json_text(made))
     yield folder / form.NAME
 

@@ -15,8 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
+
 from redoubt.judging.intervals import Z, wilson
 from redoubt.lazily import np, pd
+from redoubt.records import Strict
 from redoubt.rows import CRAFTED_ON
 
 ALPHA = 0.001
@@ -26,28 +29,17 @@ AGREES = 0.5  # of the larger of a slope and its difference: how far apart they 
 Colour = Literal["green", "red", "not-run"]
 
 
-@dataclass(frozen=True)
-class Gate:
-    """One check of one model; numbers are None where it was not run.
-
-    Attributes:
-        gate: green, red or not-run.
-        value: a difference of two shares of images, or a share.
-        ci_low, ci_high: its 95 % interval.
-        allowed: at least (a difference of attacks, a share) or at most (a gain) this.
-        p: of what was found, if no more than that is true.
-        n: images, each run counted.
-        reason: why it was not run.
-    """
+class Gate(Strict):
+    """One check of one model; numbers are null where it was not run."""
 
     gate: Colour
-    value: float | None = None
-    ci_low: float | None = None
+    value: float | None = Field(None, description="a difference of two shares of images, or a share")
+    ci_low: float | None = Field(None, description="its 95 % interval")
     ci_high: float | None = None
-    allowed: float | None = None
-    p: float | None = None
-    n: int = 0
-    reason: str | None = None
+    allowed: float | None = Field(None, description="at least (a difference of attacks, a share) or at most (a gain)")
+    p: float | None = Field(None, description="of what was found, if no more than that is true")
+    n: int = Field(0, description="images, each run counted")
+    reason: str | None = Field(None, description="why it was not run")
 
     def numbers(self) -> tuple[str, str, str]:
         """Return what is found with its interval, what is allowed, and of how many images; the reason where not run."""
@@ -59,7 +51,7 @@ class Gate:
 
 def not_run(reason: str) -> Gate:
     """Return a gate that was not run."""
-    return Gate("not-run", reason=reason)
+    return Gate(gate="not-run", reason=reason)
 
 
 def at_least(stronger: np.ndarray, weaker: np.ndarray) -> Gate:
@@ -89,15 +81,14 @@ def reaches(values: np.ndarray, level: float) -> Gate:
         return not_run("no image counts")
     count, n = int(values.sum()), len(values)
     p = _at_most(count, n, level)
-    return Gate(_colour(p), count / n, *wilson(count, n), level, p, n)
+    return _share(_colour(p), count, n, level, p)
 
 
 def exceeds(values: np.ndarray, level: float) -> Gate:
     """Return whether the share of bool values (n,) is above a level, with its whole interval."""
     count, n = int(values.sum()), len(values)
-    low, high = wilson(count, n)
-    colour: Colour = "green" if low > level else "red"
-    return Gate(colour, count / n, low, high, level, _at_most(n - count, n, 1.0 - level), n)
+    colour: Colour = "green" if wilson(count, n)[0] > level else "red"
+    return _share(colour, count, n, level, _at_most(n - count, n, 1.0 - level))
 
 
 def _at_most(count: int, n: int, share: float) -> float:
@@ -111,7 +102,13 @@ def _difference(one: np.ndarray, other: np.ndarray, allowed: float, p: float) ->
     moved = one.astype(np.float64) - other.astype(np.float64)
     value, n = float(moved.mean()), len(moved)
     half = Z[0.95] * math.sqrt(float(moved.var()) / n)
-    return Gate(_colour(p), value, value - half, value + half, allowed, p, n)
+    interval = {"ci_low": value - half, "ci_high": value + half}
+    return Gate(gate=_colour(p), value=value, **interval, allowed=allowed, p=p, n=n)
+
+
+def _share(colour: Colour, count: float, n: int, level: float, p: float) -> Gate:
+    low, high = wilson(count, n)
+    return Gate(gate=colour, value=count / n, ci_low=low, ci_high=high, allowed=level, p=p, n=n)
 
 
 def _colour(p: float) -> Colour:
@@ -158,8 +155,8 @@ def _known(rows: pd.DataFrame, _: Others) -> Gate:
 
 
 def _finite(rows: pd.DataFrame, _: Others) -> Gate:
-    moved, n = float(rows["moved"].mean()), len(rows)
-    return Gate("red" if moved else "green", moved, *wilson(moved * n, n), 0.0, float(moved == 0.0), n)
+    moved = float(rows["moved"].sum())
+    return _share("red" if moved else "green", moved, len(rows), 0.0, float(moved == 0.0))
 
 
 def _slopes_agree(rows: pd.DataFrame, _: Others) -> Gate:

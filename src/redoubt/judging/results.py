@@ -15,7 +15,7 @@ from redoubt import registry
 from redoubt.files import entry_digest, file_digest, read_json
 from redoubt.judging.cells import Cell
 from redoubt.judging.decided import Row
-from redoubt.judging.gates import Colour
+from redoubt.judging.gates import Gate
 from redoubt.judging.tables import read_records
 from redoubt.layout import model_file
 from redoubt.records import Strict
@@ -35,21 +35,13 @@ class Traced(Cell):
     run_seeds: list[int] = Field([], description="of the training runs that are declared")
 
 
-class Checked(Strict):
+class Checked(Gate):
     """One gate of one model: what must hold of attacks before an accuracy under them can be believed."""
 
     artifact: str = Field("", description="id of the table that it is in")
     model: str
     label: str
     check: str
-    gate: Colour
-    value: float | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    allowed: float | None = None
-    p: float | None = None
-    n: int = 0
-    reason: str | None = None
 
 
 class Trained(Strict):

@@ -3,7 +3,8 @@
 A folder has a Dockerfile, `config.json` (for each defense its forward file, framework, dataset, citation and known
 attacks) and forward files: given a folder of images, `python <file> <folder>` prints a line `Labels` and then a label
 for each image, in the order of their names. Source: README.md and evaluate/ of github.com/ethz-spylab/autoadvexbench
-at commit 2e1c0d3 (Carlini and others, arXiv 2503.01811).
+at commits 2e1c0d3 and 8da21de (Carlini and others, arXiv 2503.01811). Labels come last and at once: the benchmark reads
+errors and warnings from the same stream, and takes for labels what follows that line. -1 is an image that is refused.
 """
 
 from __future__ import annotations
@@ -47,14 +48,17 @@ def main(folder):
     weights, preprocessing = HERE / "{weights}", HERE / "{preprocessing}"
     model, facts = load_model(weights, preprocessing, device)
     mode = "L" if facts["shape"][0] == 1 else "RGB"
-    files = sorted(Path(folder).glob("*.png"))
-    print("Labels")
+    files, labels = sorted(Path(folder).glob("*.png")), []
     for start in range(0, len(files), BATCH):
         pictures = [np.asarray(Image.open(file).convert(mode)) for file in files[start : start + BATCH]]
         images = torch.from_numpy(np.stack(pictures)).reshape(len(pictures), *pictures[0].shape[:2], -1)
         images = images.permute(0, 3, 1, 2).float().div(255.0).to(device)
         with torch.no_grad():
-            print("\\n".join(str(label) for label in model(images).argmax(1).tolist()))
+            found = model(images).argmax(1)
+            if hasattr(model.network, "detects"):
+                found[model.network.detects(model.preprocessing(images))] = -1
+        labels += found.tolist()
+    print("Labels", *labels, sep="\\n")
 
 
 if __name__ == "__main__":

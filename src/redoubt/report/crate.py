@@ -16,7 +16,9 @@ from redoubt.layout import SUFFIXES
 NAME = "ro-crate-metadata.json"
 CRATE, PROFILE = "https://w3id.org/ro/crate/1.1", "https://w3id.org/ro/wfrun/process/0.5"
 LICENCE = {"@id": "https://spdx.org/licenses/MIT", "@type": "CreativeWork", "name": "MIT License"}
-SOFTWARE = "#redoubt"
+DONE = "http://schema.org/CompletedActionStatus"
+SHA256 = {"sha256": "https://w3id.org/ro/terms/workflow-run#sha256"}
+"""A term that the context of RO-Crate 1.1 lacks, as the profile has it."""
 KINDS = {
     ".csv": "text/csv",
     ".html": "text/html",
@@ -38,7 +40,9 @@ WHOLE = {
 Entity = dict[str, Any]
 
 
-def crate(found: Results, folder: Path, version: str, commit: str | None, authors: Sequence[str]) -> Entity:
+def crate(
+    found: Results, folder: Path, version: str, commit: str | None, authors: Sequence[str], source: str = ""
+) -> Entity:
     """Return the metadata of a folder of results.
 
     Args:
@@ -47,13 +51,16 @@ def crate(found: Results, folder: Path, version: str, commit: str | None, author
         version: of the package.
         commit: of the checkout, None outside of one.
         authors: names of those who ran it.
+        source: address of the package's code, empty where it has none.
     """
     datasets = {model.dataset for study in found.studies.values() for model in study.models.values()}
     people = [{"@id": f"#author-{number}", "@type": "Person", "name": name} for number, name in enumerate(authors, 1)]
     whole = [_file(folder, name, text) for name, text in WHOLE.items() if (folder / name).is_file()]
     drawn = {study: list(_drawn(found, study, folder)) for study in found.studies}
     files = [*whole, *(file for own in drawn.values() for file in own)]
-    actions = [_action(found, study, own, folder) for study, own in drawn.items() if own]
+    software = _software(version, commit, source)
+    by = {"agent": _all(people), "instrument": _to(software)}
+    actions = [_action(found, study, own, folder) | by for study, own in drawn.items() if own]
     root: Entity = {
         "@id": "./",
         "@type": "Dataset",
@@ -61,10 +68,10 @@ def crate(found: Results, folder: Path, version: str, commit: str | None, author
         "description": found.stamp,
         "datePublished": _time(folder / "results.json"),
         "license": _to(LICENCE),
-        "author": [_to(person) for person in people],
+        "author": _all(people),
         "conformsTo": {"@id": PROFILE},
-        "hasPart": [_to(file) for file in files],
-        "mentions": [_to(action) for action in actions],
+        "hasPart": _all(files),
+        "mentions": _all(actions),
     }
     about = {
         "@id": NAME,
@@ -73,14 +80,18 @@ def crate(found: Results, folder: Path, version: str, commit: str | None, author
         "conformsTo": [{"@id": CRATE}, {"@id": PROFILE}],
     }
     profile = {"@id": PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"}
-    software = [*_software(version, commit)]
     data = [_dataset(name) for name in sorted(datasets)]
-    graph = [about, root, profile, LICENCE, *people, *software, *data, *actions, *files]
-    return {"@context": f"{CRATE}/context", "@graph": graph}
+    graph = [about, root, profile, LICENCE, *people, software, *data, *actions, *files]
+    return {"@context": [f"{CRATE}/context", SHA256], "@graph": graph}
 
 
 def _to(entity: Entity) -> dict[str, str]:
     return {"@id": entity["@id"]}
+
+
+def _all(entities: Sequence[Entity]) -> Any:
+    """Return references to several entities, one alone without a list, as RO-Crate recommends."""
+    return _to(entities[0]) if len(entities) == 1 else [_to(entity) for entity in entities]
 
 
 def _time(path: Path) -> str:
@@ -113,18 +124,17 @@ def _action(found: Results, study: str, files: Sequence[Entity], folder: Path) -
         "@type": "CreateAction",
         "name": f"Tables and figures of {own.title}",
         "description": f"Of {own.reference}; configuration {found.config}",
-        "instrument": {"@id": SOFTWARE},
-        "object": [{"@id": f"#data-{name}"} for name in sorted({model.dataset for model in own.models.values()})],
-        "result": [_to(file) for file in files],
+        "object": _all([_dataset(name) for name in sorted({model.dataset for model in own.models.values()})]),
+        "result": _all(files),
         "endTime": max(_time(folder / file["@id"]) for file in files),
-        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+        "actionStatus": DONE,
     }
 
 
-def _software(version: str, commit: str | None) -> Iterator[Entity]:
-    facts: Entity = {"@id": SOFTWARE, "@type": "SoftwareApplication", "name": "Redoubt", "softwareVersion": version}
-    facts |= {"license": _to(LICENCE)} | ({"identifier": f"git commit {commit}"} if commit else {})
-    yield facts
+def _software(version: str, commit: str | None, source: str) -> Entity:
+    facts = {"@id": source or "#redoubt", "@type": "SoftwareApplication", "name": "Redoubt", "softwareVersion": version}
+    known = ({"identifier": f"git commit {commit}"} if commit else {}) | ({"url": source} if source else {})
+    return facts | {"license": _to(LICENCE)} | known
 
 
 def _dataset(name: str) -> Entity:

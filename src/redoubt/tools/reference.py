@@ -1,8 +1,8 @@
 """Keep a finished run: copy its small results to results/reference/<scale>, with their provenance.
 
-Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims and provenance.json (commit, hash
-of the configuration, machine, versions, what models were trained with, seconds of every job). What was not drawn is
-left out and named.
+Reads what a scale's run has drawn so far; writes tables, figures, scorecard, claims, results.json (of studies of which
+something is drawn) and provenance.json (commit, hash of the configuration, machine, versions, what models were trained
+with, seconds of every job). What was not drawn is left out and named.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from redoubt.errors import RedoubtError, cli
 from redoubt.files import canonical_json, read_json, write_json, write_text
 from redoubt.judging import decided
 from redoubt.judging.cells import Cell
-from redoubt.judging.results import config_digest
+from redoubt.judging.results import Results, config_digest, results
 from redoubt.judging.tables import frame
 from redoubt.steps import scorecard
 from redoubt.study import catalog
@@ -69,28 +69,37 @@ def provenance(found: catalog.Catalog, drawn: list[str], absent: list[str]) -> d
     }
 
 
+def record(found: Results, studies: Collection[str]) -> str:
+    """Return results.json of some studies, without spaces and without values that its schema has as defaults."""
+    own = {key: study for key, study in found.studies.items() if key in studies}
+    facts = found.model_copy(update={"studies": own}).model_dump(mode="json", exclude_defaults=True)
+    return canonical_json({"format": found.format, **facts}) + "\n"
+
+
 def keep(found: catalog.Catalog, out: Path) -> list[str]:
     """Copy what is drawn to `out` and return the names of the artifacts.
 
     Raises:
         RedoubtError: nothing is drawn at this scale.
     """
-    results = Path("results") / found.config.scale
+    folder = Path("results") / found.config.scale
     drawn: list[str] = []
     absent: list[str] = []
     for study, artifact in found.artifacts:
-        files = [path for suffix in SUFFIXES if (path := results / study / f"{artifact}.{suffix}").exists()]
+        files = [path for suffix in SUFFIXES if (path := folder / study / f"{artifact}.{suffix}").exists()]
         (drawn if files else absent).append(f"{study}/{artifact}")
         for path in files:
             (out / study).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, out / study / path.name)
     if not drawn:
-        raise RedoubtError(f"{results}: nothing is drawn there; run snakemake first")
-    cells = scorecard.scorecard(found, results)
-    claims = scorecard.claims(found, results)
+        raise RedoubtError(f"{folder}: nothing is drawn there; run snakemake first")
+    cells = scorecard.scorecard(found, folder)
+    claims = scorecard.claims(found, folder)
     frames = {"scorecard": frame(Cell, cells), "claims": frame(decided.Row, claims)}
     for name, table in frames.items():
         write_text(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    studies = {name.split("/")[0] for name in drawn}
+    write_text(out / "results.json", record(results(found, folder, cells, claims), studies))
     write_json(out / "provenance.json", provenance(found, drawn, absent))
     return drawn
 
