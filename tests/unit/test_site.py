@@ -57,6 +57,7 @@ def test_every_key_of_every_file_is_on_the_page_of_keys(laid):
     assert count > 100
     assert "| `seeds` | list of: whole number ≥ 0 | `[0]` | one run for each |" in text
     assert "| `device` | `auto` or `cpu` or `cuda` | `auto` |" in text
+    assert "| key " not in laid[0]["config/README.md"]  # keys are listed in one place
 
 
 def test_the_python_page_has_calls_arguments_and_errors(laid):

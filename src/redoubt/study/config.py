@@ -50,7 +50,9 @@ OneOrMore = Annotated[
 class Data(Strict):
     """Where datasets come from."""
 
-    mirrors: list[str] = Field([], description="folders or https addresses, tried in order; 'official' is the source")
+    mirrors: list[str] = Field(
+        [], description="folders or https addresses, tried in order; `official` is the source, asked alone when empty"
+    )
     imagenet: str | None = Field(None, description="folder with train/ and val/, as torchvision's ImageFolder reads it")
     folders: dict[Id, Pictures] = Field({}, description="datasets of the user's, by name")
 
@@ -70,8 +72,8 @@ class Config(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where torch computes; auto takes a GPU if there is one"
     )
-    data: Data = Data()
-    verdict: Verdict = Verdict()
+    data: Data = Field(Data(), description="where datasets come from")
+    verdict: Verdict = Field(Verdict(), description="the most that a margin of `reproduced` allows")
 
 
 class Baseline(Own):
@@ -132,8 +134,8 @@ class Defended(Own):
 class Source(Strict):
     """Finished rows of another model that an evaluation builds on: of the same seed where that model declares it."""
 
-    model: Id
-    attack: Id
+    model: Id = Field(description="id of the other model")
+    attack: Id = Field(description="id of an attack that an evaluation above runs on it")
 
 
 class Evaluation(Strict):
@@ -167,13 +169,13 @@ class Suite(Strict):
 class Suites(Strict):
     """`config/suites.yaml`: strong attacks, the same for every study."""
 
-    suites: dict[Id, Suite] = {}
+    suites: dict[Id, Suite] = Field({}, description="by the name that `adaptive` of a study calls it")
 
 
 class Answer(Strict):
     """A suite on some models, and the columns whose threat it answers."""
 
-    suite: Id
+    suite: Id = Field(description="one of suites.yaml")
     models: OneOrMore = Field(description="ids, patterns with *, or $name of a group")
     set: dict[str, Any] = Field({}, description="keys over those of every attack of the suite, such as its epsilons")
     each: dict[Id, dict[str, Any]] = Field({}, description="keys over those of one attack of the suite, by its name")
@@ -186,11 +188,11 @@ class Answer(Strict):
 class Artifact(Strict):
     """A table or a figure of the paper, or an extra one."""
 
-    kind: Literal["table", "figure"]
-    plot: str = Field(description="what draws it: a file of redoubt/artifacts")
-    title: str
+    kind: Literal["table", "figure"] = Field(description="what the plot draws; follows from its name as a key")
+    plot: str = Field(description="what draws it: a file of redoubt/artifacts; the same")
+    title: str = Field(description="what it is called in the report")
     caption: str = Field(description="what it shows, in our own words")
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field({}, description="of the plot; a study has them under its name as a key")
 
 
 Scalar = str | int | float
@@ -264,9 +266,9 @@ class Claim(Strict):
 class Deviation(Strict):
     """A place where the paper is silent, ambiguous or not followed."""
 
-    topic: str
-    choice: str
-    alternatives: str = ""
+    topic: str = Field(description="what it is about, in a few words")
+    choice: str = Field(description="what is done here")
+    alternatives: str = Field("", description="what else could be done")
     cells: list[str] = Field(
         [],
         description="cells of tables in which the paper is not followed, as artifact/row/column with *; "
@@ -286,42 +288,44 @@ class Deviation(Strict):
 class About(Strict):
     """`config/studies/<study>/study.yaml`: what the paper is, and names for lists of its models."""
 
-    title: str
+    title: str = Field(description="of the paper")
     reference: str = Field(description="authors, venue, year")
-    groups: dict[Id, list[str]] = Field({}, description="ids of models, and $name of groups above; used as $name")
+    groups: dict[Id, list[str]] = Field(
+        {}, description="ids of models, patterns with *, and $name of groups above; used as $name"
+    )
 
 
 class Models(Strict):
     """`config/studies/<study>/models.yaml`."""
 
-    baselines: dict[Id, Baseline] = {}
-    models: dict[Id, Defended] = {}
+    baselines: dict[Id, Baseline] = Field({}, description="models that are trained from scratch")
+    models: dict[Id, Defended] = Field({}, description="models that a defense makes")
 
 
 class Attacks(Strict):
     """`config/studies/<study>/attacks.yaml`."""
 
-    attacks: dict[Id, Attack] = {}
-    evaluations: list[Evaluation] = []
+    attacks: dict[Id, Attack] = Field({}, description="attacks, and probes of finished models")
+    evaluations: list[Evaluation] = Field([], description="which of them run on which models")
     adaptive: dict[Id, Answer] = Field({}, description="strong attacks beside those of the paper, from suites.yaml")
 
 
 class Artifacts(Strict):
     """`config/studies/<study>/artifacts.yaml`."""
 
-    artifacts: dict[Id, Artifact] = {}
+    artifacts: dict[Id, Artifact] = Field({}, description="tables and figures")
 
 
 class Claims(Strict):
     """`config/studies/<study>/claims.yaml`."""
 
-    claims: dict[Id, Claim] = {}
+    claims: dict[Id, Claim] = Field({}, description="statements of the paper, each with the checks that decide it")
 
 
 class Ledger(Strict):
     """`config/studies/<study>/ledger.yaml`."""
 
-    deviations: list[Deviation] = []
+    deviations: list[Deviation] = Field([], description="shown in the report")
 
 
 class Study(About, Models, Attacks, Artifacts, Claims, Ledger):
@@ -369,8 +373,8 @@ class Kept(Strict):
 class Changes(Strict):
     """`config/scales/<scale>/<study>.yaml`: what a scale changes in one study; without the file, nothing."""
 
-    overrides: list[Override] = []
-    cuts: list[Cut] = []
+    overrides: list[Override] = Field([], description="keys of entries that change")
+    cuts: list[Cut] = Field([], description="models that are left out, or attacks on them; their points read `not-run`")
     adaptive: Kept | None = Field(None, description="of the strong attacks only these are run")
 
 

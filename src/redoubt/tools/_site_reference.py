@@ -1,4 +1,4 @@
-"""Reference pages of the site that are made from code: keys of the configuration, what Python offers, how to cite."""
+"""Reference pages that are made from code: keys of the configuration, what Python offers, how to cite."""
 
 import importlib
 import inspect
@@ -34,8 +34,9 @@ PUBLIC = {
 """Modules whose public classes and functions are the Python interface, and what each is for."""
 KEYS = """# Keys of the configuration
 
-Every key of every file, from the records that check them (`redoubt.study.config`). Numbers may be fractions, such as
-`8/255`. [config/README.md](../config/README.md) explains how keys work together.
+Every key of every file, written by `make format` from the records that check them (`redoubt.study.config`). Numbers
+may be fractions, such as `8/255`. [config/README.md](../config/README.md) explains how keys work together, and the
+words `like`, `vary`, `each`, `use` and `lists`, which keep a study short.
 """
 API = """# From Python
 

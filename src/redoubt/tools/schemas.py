@@ -1,4 +1,4 @@
-"""Write what is derived from the code: JSON schemas, and a page for each kind of method.
+"""Write what is derived from the code: JSON schemas, the page of all keys, and a page for each kind of method.
 
 There is a schema for each kind of config file, with which editors complete and check the YAML, and one for
 results.json; tests keep the files in step with the code.
@@ -25,6 +25,7 @@ from redoubt.study.config import ROOTS
 from redoubt.study.entries.adaptive import WRAPPERS
 from redoubt.study.expand import GROUP, GROUPED, LISTS, SECTIONS
 from redoubt.study.reading import FRACTION
+from redoubt.tools._site_reference import keys
 
 FOLDER = Path("workflow/schemas")
 ATTACKS = """# Attacks
@@ -336,8 +337,9 @@ def page(kind: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Return paths and texts of the pages of all kinds that have one."""
-    return {Path(f"docs/{kind}.md"): page(kind) for kind in PAGES if kind in registry.KINDS}
+    """Return paths and texts of the page of keys, and of the pages of all kinds of methods that have one."""
+    methods = {Path(f"docs/{kind}.md"): page(kind) for kind in PAGES if kind in registry.KINDS}
+    return {Path("docs/keys.md"): keys(), **methods}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

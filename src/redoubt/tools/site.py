@@ -35,13 +35,12 @@ def made(root: Path) -> tuple[Pages, dict[str, list[str]]]:
     rows = {
         "What came out": [f"| [{title}]({place}) | {answers} |" for place, (title, answers, _) in found.items()],
         "Reference": [
-            "| [Keys of the configuration](keys.md) | Which keys has this file, and what are their defaults? |",
             "| [From Python](api.md) | What can be imported, with which arguments? |",
         ],
         "The project": ["| [How to cite](cite.md) | How do I cite Redoubt, and the papers? |"],
     }
     texts = {f"docs/{place}": text for place, (_, _, text) in found.items()}
-    texts |= {"docs/keys.md": reference.keys(), "docs/api.md": reference.api(), "docs/cite.md": reference.cite(root)}
+    texts |= {"docs/api.md": reference.api(), "docs/cite.md": reference.cite(root)}
     return texts, rows
 
 
