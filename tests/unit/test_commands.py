@@ -70,7 +70,7 @@ def test_every_command_explains_itself(name, capsys):
 
 def test_a_model_in_a_file_is_evaluated(given, tmp_path, capsys):
     options, (network, images) = given
-    assert command.main(["evaluate", *options, "--epsilon", "0.1", "--queries", "60"]) == 0
+    assert command.main(["evaluate", *options, "--epsilon", "1/10", "--queries", "60"]) == 0
     expected = redoubt.evaluate(network, images, network(images).argmax(1), epsilon=0.1, queries=60)
     printed = capsys.readouterr().out
     assert f"{100 * expected.accuracy:.1f} %" in re.search(r"worst of all.*", printed)[0]
@@ -80,7 +80,7 @@ def test_a_model_in_a_file_is_evaluated(given, tmp_path, capsys):
 
 def test_a_model_in_a_file_is_attacked(given, tmp_path, capsys):
     options, _ = given
-    assert command.main(["attack", "pgd", "epsilons=[0,0.2]", "steps=5", "loss=log-odds", *options]) == 0
+    assert command.main(["attack", "pgd", "epsilons=[0,2/10]", "steps=5", "loss=log-odds", *options]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "pgd: accuracy 1.0000 at epsilon 0, 10 images" and "at epsilon 0.2, 10 images" in printed[1]
     assert set(pd.read_csv(tmp_path / "rows.csv")["epsilon"]) == {0.0, 0.2}

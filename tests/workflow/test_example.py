@@ -3,14 +3,12 @@
 import pytest
 from redoubt_tree import Tree, tracked_copy
 
-RULES = ("../../Snakefile", "--cores", "1")
-
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
     """The example after a run at scale demo."""
     tree = Tree(tracked_copy(tmp_path_factory.mktemp("example") / "redoubt").folder / "examples/trades")
-    tree.run("env", "PYTHONPATH=../../src", "python", "-m", "redoubt.graph.warm", "snakemake", "-s", *RULES)
+    tree.run("env", "PYTHONPATH=../../src", "python", "-m", "redoubt.commands", "run", "--cores", "1")
     return tree
 
 

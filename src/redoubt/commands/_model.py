@@ -4,12 +4,25 @@ import importlib
 import importlib.util
 import sys
 from argparse import ArgumentParser, Namespace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
 from redoubt.files import file_digest
 from redoubt.lazily import np, torch
+
+
+def number(text: str) -> float:
+    """Return the number that a text is, such as 0.03 or 8/255.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return float(Fraction(text))
+    except ZeroDivisionError:
+        raise ValueError(f"{text}: the denominator is 0") from None
 
 
 def add(parser: ArgumentParser) -> None:

@@ -1,11 +1,13 @@
 """Run one attack on a model of yours, and print the accuracy that it leaves.
 
-  redoubt attack pgd 'epsilons=[0.1,0.3]' steps=40 --model net.py:Net --weights net.pt --data images.npz
+  redoubt attack pgd 'epsilons=[2/255,8/255]' steps=40 --model net.py:Net --weights net.pt --data images.npz
 
-docs/attacks.md lists attacks and their parameters. Values are JSON, or words.
+docs/attacks.md lists attacks and their parameters. Values are JSON, in which a
+number may be a fraction, or words.
 """
 
 import json
+import re
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -60,6 +62,6 @@ def parameter(text: str) -> tuple[str, Any]:
     if not equals:
         raise RedoubtError(f"{text!r}: KEY=VALUE is expected, such as steps=40")
     try:
-        return spelt(key), json.loads(value)
+        return spelt(key), json.loads(re.sub(r"\d+/\d+", lambda found: str(_model.number(found[0])), value))
     except ValueError:
         return spelt(key), value

@@ -1,6 +1,6 @@
 """What strong attacks leave of a model of yours, and what speaks against the number.
 
-  redoubt evaluate --model net.py:Net --weights net.pt --data images.npz --threat linf --epsilon 0.0314
+  redoubt evaluate --model net.py:Net --weights net.pt --data images.npz --threat linf --epsilon 8/255
 
 `redoubt.evaluate` in Python does the same and explains more (docs/python.md).
 """
@@ -15,7 +15,7 @@ def add(parser: ArgumentParser) -> None:
     """Describe the command's options."""
     _model.add(parser)
     parser.add_argument("--threat", default="linf", help="norm of the ball, linf or l2; linf by default")
-    parser.add_argument("--epsilon", type=float, default=8 / 255, help="its radius, for images in [0, 1]; 8/255")
+    parser.add_argument("--epsilon", type=_model.number, default=8 / 255, help="its radius on images in [0, 1]; 8/255")
     parser.add_argument("--queries", type=int, default=2000, help="passes of an image at most, for each attack")
     parser.add_argument("--attacks", nargs="+", help="some of apgd, apgd-targeted and square; all by default")
 

@@ -13,6 +13,7 @@ to Snakemake as it is. Paths are relative to the project.
 import os
 import sys
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from pathlib import Path
 
 from redoubt.commands import _project
@@ -33,6 +34,8 @@ def run(options: Namespace) -> int:
     """Run Snakemake and return its exit code."""
     given = profile(options.profile) if options.profile else None
     _project.enter()
+    if find_spec("snakemake") is None:
+        raise ModuleNotFoundError("no module named snakemake", name="snakemake")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("PYTHONUTF8", "1")
     return warm.main(command(options, given))
