@@ -50,9 +50,7 @@ OneOrMore = Annotated[
 class Data(Strict):
     """Where datasets come from."""
 
-    mirrors: list[str] = Field(
-        [], description="folders or https addresses, tried in order; `official` is the source, asked alone when empty"
-    )
+    mirrors: list[str] = Field([], description="folders or https addresses in order, or `official`, which empty means")
     imagenet: str | None = Field(None, description="folder with train/ and val/, as torchvision's ImageFolder reads it")
     folders: dict[Id, Pictures] = Field({}, description="datasets of the user's, by name")
 
@@ -290,9 +288,7 @@ class About(Strict):
 
     title: str = Field(description="of the paper")
     reference: str = Field(description="authors, venue, year")
-    groups: dict[Id, list[str]] = Field(
-        {}, description="ids of models, patterns with *, and $name of groups above; used as $name"
-    )
+    groups: dict[Id, list[str]] = Field({}, description="ids of models, patterns with *, $name of those above")
 
 
 class Models(Strict):
