@@ -64,6 +64,16 @@ def test_digits_fall_about_as_near_as_under_carlini_and_wagner(name, norm, mlp, 
     assert (rows[norm] / strong)[right].median() < 1.1
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_regions_that_grow_no_further_end_nearer(norm, mlp, digit_images):
+    images = digit_images[0][:60]
+    wide = {"radius": 0.1, "limits": (0.1, 10.0)}
+    own, other = (
+        craft("trust-region", mlp, images, mlp(images).argmax(1), norm=norm, **given).rows for given in ({}, wide)
+    )
+    assert own["success"].all() and (own[norm] / other[norm]).mean() < 0.99
+
+
 @pytest.mark.parametrize(("name", "norm"), ATTACKS)
 def test_a_budget_is_kept_and_every_pass_is_counted(name, norm, counting, mlp, digit_images):
     images, labels = (part[:20] for part in digit_images)
@@ -99,7 +109,7 @@ def test_radii_follow_what_steps_have_gained():
     )
     region.radii[4] = 9.0
     leads = torch.tensor([0.9, 0.6, 0.1, 5.0, 1.0])
-    options = trust_region.Parameters(factor=2.0)
+    options = trust_region.Parameters(factor=2.0, limits=(0.1, 10.0))
     assert trust_region.adapted(region, leads, options).tolist() == [4.0, 2.0, 1.0, 2.0, 10.0]
 
 

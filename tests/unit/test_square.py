@@ -22,7 +22,9 @@ def test_sides_shrink_as_the_share_is_halved():
     assert sides == {iteration: round((share * 784) ** 0.5) for iteration, share in pixels.items()}
     quick = square.Parameters(epsilons=[0.1], iterations=100, share=0.8)
     assert square.side(80, quick, 28, 28) == square.side(8000, options, 28, 28)
-    assert square.side(99, square.Parameters(epsilons=[0.1], share=1e-9), 28, 28) == 1
+    for norm, least in (("linf", 1), ("l2", 3)):
+        tiny = square.Parameters(epsilons=[0.1], norm=norm, share=1e-9)
+        assert square.side(99, tiny, 28, 28) == least and square.side(99, tiny, 2, 28) == min(least, 2)
 
 
 def test_the_shape_of_an_l2_square_by_hand():

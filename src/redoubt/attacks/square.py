@@ -4,8 +4,9 @@ Source: Andriushchenko, Croce, Flammarion and Hein (ECCV 2020), algorithms 1 (se
 equation 2 (shape of an l2 square) and section 4 (starts). The share of pixels is halved after 10, 50, 200, 1000,
 2000, 4000, 6000 and 8000 of 10 000 iterations, in proportion where there are others. Untargeted. For a random model
 the margin is that of the logits' mean over the `draws` of the entry. Deviation: an l-infinity square is set to the
-two ends of the ball, which is what a change by twice epsilon and the projection lead to; the l2 start tiles images of
-any size by 5 x 5 squares that are as even as its sides allow.
+two ends of the ball, which is what a change by twice epsilon and the projection lead to; an l2 square has a side of
+three pixels at least, which the text does not say and the authors' code has: smaller ones hold hardly any of the
+budget; the l2 start tiles images of any size by 5 x 5 squares that are as even as its sides allow.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ COST = "2 + iterations forward passes for each restart, fewer for images that ar
 ENGINES = ("redoubt",)
 SWEEP = {"epsilon": "epsilons"}
 
+SMALLEST = {"linf": 1, "l2": 3}  # side of a square
 HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)  # of 10 000 iterations
 BLOCK = 50  # iterations whose numbers are drawn together
 TILES = 5
@@ -54,7 +56,7 @@ def side(iteration: int, parameters: Parameters, height: int, width: int) -> int
     """Return the side of the square that is tried at an iteration, from 0."""
     halvings = sum(iteration * 10_000 >= mark * parameters.iterations for mark in HALVINGS)
     pixels = parameters.share / 2**halvings * height * width
-    return min(max(round(math.sqrt(pixels)), 1), height, width)
+    return min(max(round(math.sqrt(pixels)), SMALLEST[parameters.norm]), height, width)
 
 
 # -- l-infinity --------------------------------------------------------------------------------------------------------

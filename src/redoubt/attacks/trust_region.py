@@ -31,6 +31,7 @@ COST = "classes + 2 x steps + 12 forward and backward passes at most"
 ENGINES = ("redoubt",)
 
 PAST = 1.02  # of the way to the linearised boundary
+FURTHER = 0.005  # of the first radius: a step that is all rounding would end nowhere
 
 
 class Parameters(Budgeted):
@@ -40,9 +41,9 @@ class Parameters(Budgeted):
     steps: Count = Field(100, description="gradient steps at most")
     classes: Count = Field(9, description="wrong classes among which the nearest is chosen, the likeliest ones")
     radius: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="first radius, as a share of the distance to the linearised boundary"
+        0.05, description="first radius, as a share of the distance to the linearised boundary"
     )
-    limits: tuple[Positive, Positive] = Field((0.1, 10.0), description="of the radius, as multiples of the first one")
+    limits: tuple[Positive, Positive] = Field((0.1, 1.0), description="of the radius, as multiples of the first one")
     factor: Annotated[float, Field(gt=1)] = Field(1.5, description="by which the radius grows and shrinks")
     shrinks: Share = Field(0.5, description="below this share of the promised gain the radius shrinks")
     grows: Positive = Field(0.8, description="above this share of the promised gain the radius grows")
@@ -125,7 +126,7 @@ def attack(
         live.radii, live.leads = adapted(live, leads, parameters), leads
         norms = slopes.flatten(1).norm(p=DUAL[parameters.norm], dim=1)
         short = shortfall(logits.detach(), leads, 0.0).clamp_min(0.0)
-        lengths = torch.minimum(live.radii, PAST * short / norms.clamp_min(TINY))
+        lengths = torch.minimum(live.radii, PAST * short / norms.clamp_min(TINY) + FURTHER * live.firsts)
         moved = clip(live.points + like(lengths, slopes) * pgd.step_along(slopes, parameters.norm), bounds)
         live.promised = ((moved - live.points) * slopes).flatten(1).sum(1)
         live.points = moved
