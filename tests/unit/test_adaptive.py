@@ -168,6 +168,61 @@ def test_a_table_shows_three_numbers(tmp_path):
     assert "struck" not in made.text and "**75.00 %**" in made.text
 
 
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+FALLS = {"x": {"column": "rho", "label": "rho"}, "y": [{"metric": ACCURACY, "label": "kept", "clean": "accuracy"}]}
+
+
+def swept(left):
+    """Rows of four images, of which a number is left right at each size."""
+    parts = [rows(fooled=[place >= right for place in range(4)]).assign(rho=rho) for rho, right in left.items()]
+    return pd.concat(parts).drop(columns="seed")
+
+
+@pytest.fixture
+def figure(tmp_path):
+    """Lines of a model under an attack that leaves 4, 3 and 2 of 4 images; the worst of several leaves 3 and 1."""
+    (tmp_path / "seed-0").mkdir()
+    for name, left in {"own": {0.1: 4, 0.2: 3, 0.3: 2}, "worst": {0.2: 3, 0.3: 1}}.items():
+        write_rows(swept(left), tmp_path / f"seed-0/{name}.parquet", {"model": "a", "shape": "[1]", "classes": "[]"})
+    (tmp_path / "published.csv").write_text("artifact,row,column,value,unit\n")
+
+    def make(missing=None, **panel):
+        names = {"own": None, "worst": missing}
+        inputs = [
+            {"model": "a", "attack": name, "files": [str(tmp_path / f"seed-0/{name}.parquet")], "missing": reason}
+            for name, reason in names.items()
+        ]
+        panels = [{"title": title, "attack": "own", "models": ["a"]} | panel for title in ("One", "Two")]
+        answer = {"row": "a", "column": "One/kept", "attack": "worst"}
+        labels = {"a": {"method": "A", "dataset": "D", "network": "N"}}
+        facts = {"inputs": inputs, "published": str(tmp_path / "published.csv"), "adaptive": [answer]}
+        return drawing.draw(artifact_entry("lines", FALLS | {"panels": panels}, labels, **facts))
+
+    return make
+
+
+def test_what_strong_attacks_leave_is_dashed_beside_the_reproduced_line(figure):
+    made = figure()
+    assert made.data["reproduced"].tolist() == [1.0, 1.0, 0.75, 0.5] * 2
+    assert made.data["adaptive"].fillna(-1).tolist() == [1.0, -1, 0.75, 0.25] + [-1] * 4  # clean images stand
+    assert (made.data["adaptive_low"] < made.data["adaptive"])[:4].tolist() == [True, False, True, True]
+    one, two = made.figure.axes
+    drawn = [line for line in one.lines if line.get_xdata().tolist() == [0.0, 0.2, 0.3]]
+    assert [line.get_ydata().tolist() for line in drawn] == [[1.0, 0.75, 0.25]] and drawn[0].is_dashed()
+    assert drawn[0].get_color() == one.lines[0].get_color() and one.lines[0].get_ydata().tolist() == [1, 1, 0.75, 0.5]
+    assert len(two.lines) < len(one.lines)
+    legends = [[text.get_text() for text in axis.get_legend().texts] for axis in (one, two)]
+    assert legends == [["N A", "under strong attacks"], ["N A"]]
+
+
+def test_no_dashed_line_where_strong_attacks_are_cut_or_the_line_is_no_models(figure):
+    labelled = {"models": [], "lines": [{"models": ["a"], "label": "b"}]}
+    for made in (figure(missing="cut"), figure(**labelled)):
+        assert made.data["adaptive"].isna().all() and made.data["reproduced"].notna().all()
+        assert "under strong attacks" not in [text.get_text() for text in made.figure.legends[0].texts]
+
+
 # -- which suite answers what -----------------------------------------------------------------------------------------
 
 
@@ -191,13 +246,23 @@ def test_a_column_is_answered_at_its_place_in_the_sweep():
     assert (found.row, found.column, found.attack, found.where) == ("m", "PGD 8", "adaptive-x", {})
 
 
+def test_a_line_is_answered_along_its_sweep():
+    along = Sampled({"row": "m", "column": "One/kept"}, "m", "pgd", ACCURACY, {}, "rho")
+    sizes = {"rho": [0.1, 0.2]}
+    assert answers(sizes, {"rho": [0.1]}, ["f/One/*"]).answered("f", along).where == {}
+    both = answers(sizes | {"epsilon": [0.3]}, sizes, ["f/*"]).answered("f", along)
+    assert both.where == {"epsilon": 0.3}
+    with pytest.raises(RedoubtError, match="'adaptive-x' sweeps no rho"):
+        answers({}, sizes, ["f/*"]).answered("f", along)
+
+
 def test_what_no_suite_answers():
     found = answers({}, {})
     assert found.answered("t", sampled(column="FGSM")) is None and found.answered("u", sampled()) is None
     assert found.answered("t", sampled(model="other")) is None
     with pytest.raises(RedoubtError, match=r"adaptive.x.columns: 't/PGD\*': 'PGD 8' is at no epsilon of 0.1, 0.2"):
         answers({"epsilon": [0.1, 0.2]}, {"epsilon": [0.3]}).answered("t", sampled())
-    with pytest.raises(RedoubtError, match=r"adaptive.x.columns: 't/PGD\*' is no column of a table"):
+    with pytest.raises(RedoubtError, match=r"adaptive.x.columns: 't/PGD\*' is no column of a table or figure"):
         found.check(["t/FGSM"])
 
 

@@ -167,8 +167,21 @@ HOLLOW |= {"markeredgecolor": "auto", "markeredgewidth": 0.8}
 """Options of `lines` for printed numbers: hollow markers without a line."""
 
 
+DASHED = {"markers": False, "errorbar": None, "linewidth": 1.1}
+"""Options of `lines` for what strong attacks leave: thin dashes without markers."""
+
+
+def dashed(looks: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return looks of the same colours, in short dashes."""
+    return {key: look | {"dashes": (2, 1.4)} for key, look in looks.items()}
+
+
 def handles(
-    looks: dict[str, dict[str, Any]], drawn: Iterable[str], names: Any = None, printed: bool = False
+    looks: dict[str, dict[str, Any]],
+    drawn: Iterable[str],
+    names: Any = None,
+    printed: bool = False,
+    strong: bool = False,
 ) -> list[Line2D]:
     """Return the entries of a legend.
 
@@ -177,6 +190,7 @@ def handles(
         drawn: keys of lines that are drawn; others are listed as not run.
         names: what the legend calls each key, when that is not the key itself.
         printed: whether hollow markers show printed numbers.
+        strong: whether dashed lines show what strong attacks leave.
     """
     edge: dict[str, Any] = {"markeredgecolor": "#ffffff", "markeredgewidth": 0.75}
     entries = []
@@ -192,7 +206,23 @@ def handles(
             "markersize": 7,
         }
         entries.append(Line2D([], [], label="as printed", **hollow))
+    if strong:
+        (look,) = dashed({"": {"color": "#666666"}}).values()
+        entries.append(Line2D([], [], label="under strong attacks", linewidth=DASHED["linewidth"], **look))
     return entries
+
+
+def legends(grid: sns.FacetGrid, keys: list[list[Line2D]]) -> None:
+    """Write one legend over all panels if they have the same lines, else one under each column."""
+    looks = [{str(key.get_label()): (key.get_color(), key.get_marker()) for key in part} for part in keys]
+    if all(look == looks[0] for look in looks):
+        fit = int(72 * grid.figure.get_figwidth() / (40 + 5 * max(map(len, looks[0]))))  # in points, roughly
+        columns = max(1, min(len(keys[0]), fit))
+        grid.figure.legend(handles=keys[0], loc="outside upper center", ncols=columns, frameon=False)
+        return
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.28), "ncols": 2}
+    for axis, part in zip(grid.axes[-1], keys, strict=True):
+        axis.legend(handles=part, frameon=False, fontsize=7, **place)
 
 
 def in_percent(axis: Axes) -> None:

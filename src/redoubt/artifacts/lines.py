@@ -6,7 +6,8 @@ A column of panels for each of `panels`, a row for each of `y`. Points are, by w
 - without an attack: every row of the model's history and trace, the mean over its seeds with a band from the lowest to
   the highest; or with `along` the last row of each model of the line.
 
-What the paper prints is drawn as hollow markers without a line.
+What the paper prints is drawn as hollow markers without a line. What strong attacks leave of a model, where a suite
+answers its line, is dashed in the same colour.
 Sources: DeepDefense, figures 2 and 6 (over epochs), 4 and 5 (accuracy against rho_2, a point for each c; the paper's
 text gives the order of the points only); PeerNets, figure 7 (arXiv v1: figures 6 to 8).
 """
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from redoubt.artifacts import _left
 from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.judging.cells import FOUND, measured
@@ -32,8 +35,6 @@ from redoubt.study.published import read_published
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
-    from seaborn import FacetGrid
 
     from redoubt.artifacts import _style as style
 else:
@@ -158,7 +159,11 @@ class Parameters(Strict):
         """Return the columns of the CSV."""
         base = ["panel", "curve", "model", "name", *filter(None, [self.along])]
         if self.attacked:
-            return list(dict.fromkeys([*base, "attack", "measure", self.x.column, "metric", "published", *FOUND]))
+            return list(
+                dict.fromkeys(
+                    [*base, "attack", "measure", self.x.column, "metric", "published", *FOUND, *_left.COLUMNS]
+                )
+            )
         measures = [str(measure.column) for measure in self.y]
         return list(dict.fromkeys([*base, "seed", "epoch", "test_images", self.x.column, *measures, "reason"]))
 
@@ -218,6 +223,15 @@ def samples(parameters: Parameters) -> list[Sampled]:
     return found
 
 
+def answerable(parameters: Parameters) -> list[Sampled]:
+    """Return what strong attacks may answer: the numbers along a sweep, by model, and by panel and measure."""
+    own = [each for each in samples(parameters) if each.along and each.cell["curve"] == each.model]
+    columns = [_left.column_of(each.cell["panel"], each.cell["measure"]) for each in own]
+    return [
+        replace(each, cell={"row": each.model, "column": column}) for each, column in zip(own, columns, strict=True)
+    ]
+
+
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +251,7 @@ def collect(entry: ArtifactEntry[Parameters], inputs: Inputs) -> pd.DataFrame:
         elif line.attack is None:
             rows += [facts | row for row in _trained(inputs.curves(model), options)]
         else:
-            rows += [facts | row for row in _attacked(entry, panel, model, inputs.rows(model, line.attack), line.at)]
+            rows += [facts | row for row in _attacked(entry, inputs, panel, line, model)]
     return pd.DataFrame(rows).reindex(columns=options.columns())
 
 
@@ -250,13 +264,13 @@ def _trained(history: pd.DataFrame, options: Parameters) -> list[dict[str, Any]]
 
 
 def _attacked(
-    entry: ArtifactEntry[Parameters], panel: Panel, model: str, rows: pd.DataFrame, at: float | None
+    entry: ArtifactEntry[Parameters], inputs: Inputs, panel: Panel, line: Line, model: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the points of each measure of one model under an attack, which lie at x `at` where that is given."""
+    """Yield the points of each measure of one model under the line's attack, which lie at its x where it has one."""
     options, published = entry.parameters, read_published(entry.published)
-    rows, x = picked(rows, panel.where), options.x.column
-    if at is not None:
-        groups: list[tuple[Any, pd.DataFrame]] = [(at, rows)]
+    rows, x = picked(inputs.rows(model, str(line.attack)), panel.where), options.x.column
+    if line.at is not None:
+        groups: list[tuple[Any, pd.DataFrame]] = [(line.at, rows)]
     elif x == options.along:
         groups = [(entry.models[model].parameters.get(x), rows)]
     elif x in rows:
@@ -264,6 +278,7 @@ def _attacked(
     else:
         raise RedoubtError(f"x: the rows of {model} under the attack have no column {x!r}")
     for measure in options.y:
+        left = _left.Left(entry, inputs, line.curve, _left.column_of(panel.title, measure.label), x)
         points = [(value, measure.printed, measure.metric, images) for value, images in groups]
         if measure.clean is not None and points[0][0] > 0:
             points.insert(0, (0.0, measure.printed_clean, measure.clean, points[0][3]))
@@ -271,7 +286,8 @@ def _attacked(
             number = published.get((panel.printed or "", model, (column or "").format(f"{value:g}")))
             place = {"measure": measure.label, x: value, "metric": metric}
             place["published"] = number.value if number else None
-            yield place | measured(str(metric), images, None).model_dump()
+            strong = left.point(str(metric), value, metric == measure.clean)
+            yield place | measured(str(metric), images, None).model_dump() | strong
 
 
 def estimates(data: pd.DataFrame, options: Parameters) -> pd.DataFrame:
@@ -293,7 +309,7 @@ def estimates(data: pd.DataFrame, options: Parameters) -> pd.DataFrame:
         ci_low=("value", "min"),
         ci_high=("value", "max"),
     )
-    return drawn.reset_index().assign(published=np.nan)
+    return drawn.reset_index().assign(published=np.nan, adaptive=np.nan)
 
 
 # -- drawing ----------------------------------------------------------------------------------------------------------
@@ -324,8 +340,9 @@ def draw(entry: ArtifactEntry[Parameters], inputs: Inputs) -> Drawing:
             axes[-1].set_xlabel(options.x.label, labelpad=3, fontsize=11 if len(options.x.label) == 1 else None)
         drawn = points[(points["panel"] == panel.title) & points["reproduced"].notna()]
         names = shown.groupby("curve")["name"].first()
-        keys.append(style.handles(looks, set(drawn["curve"]), names, printed=drawn["published"].notna().any()))
-    _legends(grid, keys)
+        marks = {"printed": drawn["published"].notna().any(), "strong": drawn["adaptive"].notna().any()}
+        keys.append(style.handles(looks, set(drawn["curve"]), names, **marks))
+    style.legends(grid, keys)
     style.stamp(grid.figure, entry.stamp)
     return Drawing(data, figure=grid.figure)
 
@@ -349,6 +366,7 @@ def _lines(axis: Axes, points: pd.DataFrame, looks: dict[str, dict], options: Pa
     band |= {"markevery": max(1, points["x"].nunique() // 8)} if band else {}
     style.lines(axis, style.with_intervals(points), "x", "value", looks, "curve", **style.INTERVAL, **band)
     style.lines(axis, points, "x", "published", looks, "curve", **style.HOLLOW)
+    style.lines(axis, points, "x", "adaptive", style.dashed(looks), "curve", **style.DASHED)
 
 
 def _ends(axis: Axes, points: pd.DataFrame, along: str, color: str, number: int) -> None:
@@ -375,16 +393,3 @@ def _scale(axis: Axes, measure: Measure, options: Parameters) -> None:
     elif measure.metric and read(measure.metric).KIND == "rate":
         axis.set_ylim(-0.03, 1.03)
         style.in_percent(axis)
-
-
-def _legends(grid: FacetGrid, keys: list[list[Line2D]]) -> None:
-    """Write one legend over all panels if they have the same lines, else one under each column."""
-    looks = [{str(key.get_label()): (key.get_color(), key.get_marker()) for key in part} for part in keys]
-    if all(look == looks[0] for look in looks):
-        fit = int(72 * grid.figure.get_figwidth() / (40 + 5 * max(map(len, looks[0]))))  # in points, roughly
-        columns = max(1, min(len(keys[0]), fit))
-        grid.figure.legend(handles=keys[0], loc="outside upper center", ncols=columns, frameon=False)
-        return
-    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.28), "ncols": 2}
-    for axis, part in zip(grid.axes[-1], keys, strict=True):
-        axis.legend(handles=part, frameon=False, fontsize=7, **place)

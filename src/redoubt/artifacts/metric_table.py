@@ -110,6 +110,10 @@ def samples(parameters: Parameters) -> list[Sampled]:
     ]
 
 
+answerable = samples
+"""What strong attacks may answer, by row and column."""
+
+
 def measured_rows(column: Column, model: str, inputs: Inputs) -> tuple[str | None, pd.DataFrame | None]:
     """Return why there are no rows behind a cell, or None; and the rows."""
     if (missing := inputs.missing(model, column.attack)) is not None:

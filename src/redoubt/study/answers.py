@@ -1,4 +1,4 @@
-"""Which strong attacks answer a cell of a table: a suite of the study, by the columns that it names."""
+"""Which strong attacks answer a cell of a table, or a line of a figure: a suite, by the columns that it names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from redoubt.study.config import Study
 from redoubt.study.entries.artifact import Answered
 from redoubt.study.needs import Run, Sampled
 from redoubt.study.suites import Sweep, worst
-
-PLOT = "metric-table"
-"""The plot whose cells show what strong attacks leave."""
 
 
 class Answers:
@@ -33,10 +30,10 @@ class Answers:
         self.place = f"{study_file(name, 'attacks')}: adaptive"
 
     def answered(self, artifact: str, sampled: Sampled) -> Answered | None:
-        """Return which rows of which attack answer a number; None where none does.
+        """Return which rows of which attack answer a number, or all numbers along a sweep; None where none does.
 
         Raises:
-            RedoubtError: the attack has no rows at the number's place in a sweep.
+            RedoubtError: the attack has no rows at the number's place in a sweep, or does not sweep the same.
         """
         row, column = str(sampled.cell.get("row")), str(sampled.cell.get("column"))
         if sampled.attack is None:
@@ -52,7 +49,12 @@ class Answers:
         """Return the values of a sweep at which a number is: those of its column, or the only ones of its attack."""
         assert sampled.attack is not None
         own, result = self.sweep(self.runs[sampled.model, sampled.attack]), {}
-        for name, values in self.sweep(run).items():
+        values_of = self.sweep(run)
+        if sampled.along is not None and sampled.along not in values_of:
+            raise RedoubtError(f"{where}: {run.attack!r} sweeps no {sampled.along}, along which the line is drawn")
+        for name, values in values_of.items():
+            if name == sampled.along:
+                continue
             usual = own.get(name, [])
             given = sampled.where.get(name, usual[0] if len(usual) == 1 else None)
             if given is None and len(values) == 1:
@@ -64,7 +66,7 @@ class Answers:
         return result
 
     def check(self, columns: list[str]) -> None:
-        """Refuse an answer to columns that no table has, given those of all tables as artifact/column.
+        """Refuse an answer to columns that nothing has, given those of tables and figures as artifact/column.
 
         Raises:
             RedoubtError: naming the pattern.
@@ -72,4 +74,4 @@ class Answers:
         for key, answer in self.study.adaptive.items():
             for pattern in answer.columns:
                 if not any(fnmatchcase(column, pattern) for column in columns):
-                    raise RedoubtError(f"{self.place}.{key}.columns: {pattern!r} is no column of a table")
+                    raise RedoubtError(f"{self.place}.{key}.columns: {pattern!r} is no column of a table or figure")

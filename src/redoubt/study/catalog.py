@@ -88,12 +88,12 @@ class Catalog(Files):
         return self._artifacts.drawn
 
     def needs(self, study: str, artifact: str) -> list[Need]:
-        """Return what an artifact reads, each once; of a table the strong attacks that answer its cells too."""
+        """Return what an artifact reads, each once; the strong attacks that answer its numbers too."""
         answers = [Need(each.row, each.attack) for each in self.answers(study, artifact)]
         return list(dict.fromkeys([*self.artifacts[study, artifact].asked("needs"), *answers]))
 
     def answers(self, study: str, artifact: str) -> list[Answered]:
-        """Return the cells of a table that strong attacks answer; none of a plot that shows no such number."""
+        """Return the cells and lines that strong attacks answer; none of a plot that shows no such number."""
         return self._answers[study, artifact]
 
     def answer(self, place: Place) -> Answered | None:
@@ -108,15 +108,11 @@ class Catalog(Files):
     @cached_property
     def _answers(self) -> dict[tuple[str, str], list[Answered]]:
         by = {name: answers.Answers(name, study, self.runs, self.sweep) for name, study in self.studies.items()}
-        shown = {key: drawn for key, drawn in self.artifacts.items() if drawn.plot == answers.PLOT}
-        numbers = {key: drawn.asked("samples") for key, drawn in shown.items()}
+        numbers = {key: drawn.asked("answerable") for key, drawn in self.artifacts.items()}
         for name, own in by.items():
             mine = {key: each for (study, key), each in numbers.items() if study == name}
             own.check([f"{key}/{number.cell['column']}" for key, each in mine.items() for number in each])
-        found = {
-            (study, key): [by[study].answered(key, each) for each in numbers.get((study, key), [])]
-            for study, key in self.artifacts
-        }
+        found = {(study, key): [by[study].answered(key, each) for each in own] for (study, key), own in numbers.items()}
         return {key: [each for each in own if each is not None] for key, own in found.items()}
 
     @cached_property

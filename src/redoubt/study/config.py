@@ -180,7 +180,7 @@ class Answer(Strict):
     undefended: Id | None = Field(None, description="where the wrapper `transfer` makes its examples")
     level: float | None = Field(None, description="of worst-of: one size for all images, at which this share is wrong")
     also: list[Id] = Field([], description="attacks of the study whose finished rows count too, where there are any")
-    columns: list[str] = Field([], description="artifact/column of tables that it answers, with *")
+    columns: list[str] = Field([], description="artifact/column of tables, artifact/panel/measure of lines, with *")
 
 
 class Artifact(Strict):

@@ -59,7 +59,10 @@ class Declared(Strict):
 
 
 class Answered(Strict):
-    """A cell of a table that strong attacks answer: whose rows, and at which values of their sweep."""
+    """A cell of a table, or a line of a figure, that strong attacks answer: by whose rows, and where in their sweep.
+
+    Of a line `row` is its model, and `column` its panel and measure.
+    """
 
     row: str
     column: str
@@ -91,7 +94,7 @@ class ArtifactEntry(Entry, Generic[Plot]):
     """Of the methods that a figure shows; none of those that take a look by themselves."""
     inputs: list[Input]
     adaptive: list[Answered] = []
-    """Cells of this table that strong attacks answer."""
+    """Cells of this table, or lines of this figure, that strong attacks answer."""
 
     def answered(self, row: str, column: str) -> Answered | None:
         """Return which strong attacks answer a cell, None where none do."""
