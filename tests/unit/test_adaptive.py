@@ -1,5 +1,6 @@
 """The adaptive column: numbers with a known answer, who decided them, and what is left of a claim."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -318,6 +319,14 @@ def test_missing_strong_attacks_and_columns_without_a_suite_are_told_apart(run):
     other = (place("a", "FGSM"), place("b", "FGSM"))
     assert said(run, other)[0] == ("holds", "not-comparable")
     assert said(run, other, (place("a"), place("b")))[0] == ("holds", "fails")  # what fails, fails
+
+
+def test_where_no_number_is_under_an_attack_strong_attacks_say_nothing(run):
+    """On D the claim is about clean images and times alone; on E it reads a number under PGD too."""
+    clean, times = place("a", "FGSM", metric="accuracy"), replace(place("b", "FGSM", metric="time-ratio"), attack=None)
+    assert said(run, (clean, times)) == [("holds", "not-comparable")] * 3
+    found = said(run, (clean, times), (replace(place("a"), dataset="E"), replace(times, dataset="E")))
+    assert found == [("holds", "fails"), *[("holds", "not-comparable")] * 2, *[("holds", "fails")] * 2]
 
 
 def test_numbers_on_clean_images_stand(run):

@@ -26,7 +26,7 @@ class Adapted:
 
     def number(self, place: Place) -> float:
         """Return what strong attacks leave of the number at a place; the mean over the rows that match."""
-        if _stands(place):
+        if stands(place):
             return self.ours.number(place)
         self._answered(place)
         try:
@@ -36,11 +36,11 @@ class Adapted:
 
     def sample(self, place: Place) -> Sample | None:
         """Return the values behind the number at a place, by image and run."""
-        return self.ours.sample(place if _stands(place) else self._answered(place))
+        return self.ours.sample(place if stands(place) else self._answered(place))
 
     def points(self, place: Place, over: str) -> list[tuple[float, float]]:
         """Return the numbers of all rows that a place matches; suites answer single cells alone."""
-        if not _stands(place):
+        if not stands(place):
             raise NoNumber(f"{UNANSWERED} {place.text}")
         return self.ours.points(place, over)
 
@@ -54,8 +54,8 @@ class Adapted:
         return replace(place, attack=answer.attack, conditions=tuple(answer.where.items()))
 
 
-def _stands(place: Place) -> bool:
-    """Return whether a number has nothing to do with an attack."""
+def stands(place: Place) -> bool:
+    """Return whether a number has nothing to do with an attack: it is of clean images, or a time."""
     if place.value in COUNTED:
         return True
     if place.value != NUMBER or place.metric is None:

@@ -7,15 +7,16 @@ A row of a claim on all datasets has `all` in `dataset` and nothing in `check`; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from redoubt.judging.adapted import stands
 from redoubt.judging.claims import ALL, Decision, Outcome, Verdict, decide
 from redoubt.judging.evidence import UNANSWERED, Evidence
 from redoubt.judging.tables import read_records
 from redoubt.records import Strict
-from redoubt.study.claims import Resolved
+from redoubt.study.claims import Decidable, Resolved
 
 
 class Row(Strict):
@@ -54,19 +55,19 @@ def rows(
 ) -> list[Row]:
     """Decide a claim on our numbers, on the printed and on the adaptive ones: rows of all, datasets, checks.
 
-    Without adaptive numbers the claim has no verdict on them.
+    Without adaptive numbers the claim has no verdict on them, and `not-comparable` where no number is under an attack.
     """
     decided = [decide(claim.checks, evidence, claim.open) for evidence in (ours, printed, adapted or printed)]
     facts: dict[str, Any] = {"study": study, "claim": key, "statement": claim.statement, "where": claim.where}
-    result = []
+    bare, result = unattacked(claim.checks), []
     for part, paper, strong in zip(*([own[-1], *own[:-1]] for own in decided), strict=True):
         numbers = _numbers(_deciding(part)) if part.outcomes else {}
         texts = {"dataset": part.dataset, "evidence": part.summary, "published_verdict": paper.here}
-        left = {} if adapted is None else {"adaptive_verdict": left_of(strong)}
+        left = {} if adapted is None else {"adaptive_verdict": left_of(strong, bare)}
         result.append(Row(**facts, **texts, **left, verdict=part.verdict, here=part.here, **numbers))
         if part.dataset != ALL:
             for outcome, printed_one, last in zip(part.outcomes, paper.outcomes, strong.outcomes, strict=True):
-                left = {} if adapted is None else {"adaptive_verdict": left_of(last)}
+                left = {} if adapted is None else {"adaptive_verdict": left_of(last, bare)}
                 result.append(_check(facts | left, outcome, printed_one))
     return result
 
@@ -85,8 +86,19 @@ def _check(facts: dict[str, Any], outcome: Outcome, paper: Outcome) -> Row:
     )
 
 
-def left_of(part: Decision | Outcome) -> Verdict:
-    """Return the verdict on the adaptive numbers: `not-comparable` where no suite answers a number, and none fails."""
+def unattacked(checks: Sequence[Decidable]) -> set[str]:
+    """Return the datasets on which a claim reads no number under an attack, and `all` where they are all such."""
+    attacked = {check.dataset for check in checks if not all(map(stands, check.places))}
+    return {check.dataset for check in checks} - attacked | (set() if attacked else {ALL})
+
+
+def left_of(part: Decision | Outcome, bare: Collection[str] = ()) -> Verdict:
+    """Return the verdict on the adaptive numbers.
+
+    `not-comparable` on a dataset in `bare`, see `unattacked`, and where no suite answers a number and none fails.
+    """
+    if part.dataset in bare:
+        return "not-comparable"
     outcomes = part.outcomes if isinstance(part, Decision) else (part,)
     here = part.here if isinstance(part, Decision) else part.outcome
     unanswered = any(outcome.test.startswith(UNANSWERED) for outcome in outcomes)

@@ -15,9 +15,9 @@ from pathlib import Path
 from redoubt.errors import RedoubtError, cli
 from redoubt.files import write_text
 from redoubt.judging.claims import ALL, Verdict
-from redoubt.judging.decided import Row, read, totals
+from redoubt.judging.decided import Row, read, totals, unattacked
 from redoubt.report.tables import markdown
-from redoubt.study.files import asked, read_study
+from redoubt.study import catalog
 
 REFERENCE = Path("results/reference")
 PAGE, README = Path("docs/claims.md"), Path("README.md")
@@ -47,6 +47,7 @@ class Known:
     title: str
     statement: str
     where: str
+    bare: frozenset[str] = frozenset()  # datasets on which no number is under an attack
 
 
 def word(verdict: str) -> str:
@@ -62,10 +63,11 @@ def claims(reference: Path = REFERENCE) -> Claims:
 
 def known(root: Path = Path()) -> dict[Key, Known]:
     """Return all claims of the studies of config/config.yaml, in their order."""
+    found = catalog.load(root, {"scale": "paper"}, environment={})
+    titles = {(name, key): claim.title for name, study in found.studies.items() for key, claim in study.claims.items()}
     return {
-        (name, key): Known(claim.title, claim.statement, claim.where)
-        for name in asked(root, {}).studies
-        for key, claim in read_study(root, name).claims.items()
+        key: Known(titles[key], claim.statement, claim.where, frozenset(unattacked(claim.checks)))
+        for key, claim in found.claims.items()
     }
 
 
@@ -76,6 +78,7 @@ class Said:
     run: str
     row: Row
     earlier: bool  # of another wording than today's
+    bare: frozenset[str]  # datasets on which no number is under an attack, by today's wording
 
     @property
     def ours(self) -> str:
@@ -85,8 +88,9 @@ class Said:
 
     @property
     def adaptive(self) -> str:
-        """The verdict on what is left under strong attacks."""
-        return _verdict(self.row.adaptive_verdict)
+        """The verdict on what is left under strong attacks; files of earlier runs have one without any attack too."""
+        bare = self.row.dataset in self.bare and not self.earlier
+        return _verdict(None if bare else self.row.adaptive_verdict)
 
 
 def said(found: Claims, claim: Key, now: Known) -> list[Said]:
@@ -95,7 +99,7 @@ def said(found: Claims, claim: Key, now: Known) -> list[Said]:
     for run, rows in found.items():
         own = [row for row in rows if (row.study, row.claim) == claim]
         parts = [row for row in own if row.dataset != ALL] or own
-        result += [Said(run, row, row.statement != now.statement) for row in parts if row.said != "not-run"]
+        result += [Said(run, row, row.statement != now.statement, now.bare) for row in parts if row.said != "not-run"]
     return result
 
 
