@@ -81,6 +81,9 @@ def test_a_saved_state_shortens_what_is_left(tmp_path):
     for job in (training, attack):
         assert campaign.left_of(job, here, Cost(100.0, None)) == 100.0
     assert campaign.left_of(training, here, Cost(None, None)) == campaign.UNKNOWN_SECONDS
+    untrained = next(job for job in here if job.name == "defend/cifar10-resnet32-peernet-n50-m1/seed-0")
+    assert here.catalog.models[untrained.model].entry.training.epochs == 0  # it is another's weights as they are
+    assert campaign.left_of(untrained, here, Cost(100.0, None)) == 100.0
     images, schedule = campaign.work(here, training)[1], here.catalog.models["mnist-mlp-reference"].entry.training
     state("mnist-mlp-reference-seed-0", round(0.25 * images / schedule.batch_size))
     assert campaign.left_of(training, here, Cost(100.0, None)) == pytest.approx(75.0, rel=0.02)

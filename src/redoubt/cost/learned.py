@@ -28,7 +28,7 @@ NONE = Finished({}, {})
 
 
 def work(jobs: Jobs, job: Job) -> tuple[str, float] | None:
-    """Return the kind of a training or an attack, and how many images it sees; None of other jobs, or if not known.
+    """Return the kind of a training or an attack, and how many images it sees; None if none, not known, or another job.
 
     Of a training these are all images of all epochs; of an attack those that are attacked, and crafted on.
     """
@@ -41,7 +41,8 @@ def work(jobs: Jobs, job: Job) -> tuple[str, float] | None:
     if job.attack is None:
         schedule = entry.training
         images = min(schedule.images or counts["train"], counts["train"])
-        return " ".join(["training", *keys]), images * schedule.epochs
+        seen = images * schedule.epochs
+        return (" ".join(["training", *keys]), seen) if seen else None
     assert attack is not None, "a job of an attack"
     if source := catalog.runs[job.model, job.attack].crafted_on:
         keys.append(model_key(catalog.models[source].entry))
