@@ -1,8 +1,15 @@
 """A small planted run for tests of the report: two tables' worth of cells, a claim, a figure, and hostile text."""
 
+import base64
 import csv
+import gzip
+import json
+import re
+
+import pandas as pd
 
 from redoubt.judging.cells import COLUMNS
+from redoubt.rows import write_rows as write_parquet
 
 HOSTILE = '<script>alert("x")</script>'
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle id="a" r="4"/></svg>'
@@ -88,6 +95,19 @@ def write_rows(path, rows, columns=None):
         writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_attacked(path, radii=(0.2, 1 / 3)):
+    """Write rows of an attack on three images, once for each value of its sweep."""
+    rows = [{"index": n, "label": 7, "success": n > 0, "l2": n / 3, "rho": rho} for n in range(3) for rho in radii]
+    frame = pd.DataFrame(rows).replace({"l2": {2 / 3: float("inf")}}).assign(near=[[0.5]] * len(rows))
+    write_parquet(frame, path, {"model": "m", "shape": "[1, 28, 28]"})
+
+
+def held(text, name, attribute="id"):
+    """Return data that a page holds for its script."""
+    found = re.search(f'<script type="application/gzip" {attribute}="{name}">(.*?)</script>', text)[1]
+    return json.loads(gzip.decompress(base64.b64decode(found)))
 
 
 def write_run(folder):

@@ -10,19 +10,25 @@ from pathlib import Path
 
 import axe_playwright_python
 import pytest
-from planted_report import CELLS, CLAIM, ENTRY, cell, write_rows, write_run
+from planted_report import CELLS, CLAIM, ENTRY, cell, write_attacked, write_rows, write_run
 from playwright.sync_api import sync_playwright
 
 from redoubt.judging.cells import COLUMNS
+from redoubt.report import rows
 from redoubt.report.page import page as report_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 ID = "cell.toy.table-1.mlp-reference.Acc"
 STRONG = {"adaptive": "0.125", "adaptive_low": "0.1", "adaptive_high": "0.15", "adaptive_by": "adaptive-linf-apgd"}
+ATTACKS = {key: f"attacks/m/seed-0/{key}.parquet" for key in ("pgd", "many")}
 BEHIND = {
     "cells": {
-        "toy/table-1": {"mlp-reference/Acc.": {"model": "m", "attack": "pgd", "where": {"rho": 0.2}, "strong": None}}
+        "toy/table-1": {
+            f"mlp-reference/{column}": {"model": "m", "attack": "pgd", "where": {"rho": 1 / 3}}
+            | {"strong": "many", "strong_where": {}}
+            for column in ("Acc.", "rho_2")
+        }
     },
     "models": {
         "m": {
@@ -32,10 +38,13 @@ BEHIND = {
             "changed": [{"set": {"epochs": 5}, "why": "five epochs", "file": "config/scales/demo/toy.yaml"}],
         }
     },
-    "attacks": {"pgd": {"entry": {"id": "pgd"}, "file": "config/studies/toy/attacks.yaml", "changed": []}},
-    "runs": {
-        "m": {"code": "c0de1", "jobs": ["defend/m/seed-0", "defend/m/seed-1"], "files": ["models/m/weights"]},
-        "m/pgd": {"code": "c0de2", "jobs": ["attack/m/seed-0/pgd"], "files": ["attacks/m/seed-0/pgd.parquet"]},
+    "attacks": {
+        key: {"entry": {"id": key}, "file": "config/studies/toy/attacks.yaml", "changed": []} for key in ATTACKS
+    },
+    "runs": {"m": {"code": "c0de1", "jobs": ["defend/m/seed-0", "defend/m/seed-1"], "files": ["models/m/weights"]}}
+    | {
+        f"m/{key}": {"code": "c0de2", "jobs": [f"attack/m/seed-0/{key}"], "files": [f"results/demo/{place}"]}
+        for key, place in ATTACKS.items()
     },
 }
 PARTS = ["claims", "study-toy", "study-next", "scorecard", "rule"]
@@ -60,9 +69,13 @@ def address(tmp_path_factory):
     toy = toy | {"artifacts": [*toy["artifacts"], gates]}
     entry = ENTRY | {"studies": {"toy": toy, "next": toy | {"title": "Next: another"}}}
     seconds = {"defend/m/seed-0": 2.5, "defend/m/seed-1": 2.0}
+    for number, place in enumerate(ATTACKS.values()):
+        write_attacked(folder / place, [0.2, 1 / 3, *range(1, 99 * number)])
     place = folder / "report/index.html"
     place.parent.mkdir()
-    place.write_text(report_page(entry, folder, (), BEHIND, seconds), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "MAX_ROWS", 500)
+        place.write_text(report_page(entry, folder, (), BEHIND, seconds), encoding="utf-8")
     return place.as_uri()
 
 
@@ -154,7 +167,7 @@ def test_a_number_opens_its_panel_and_the_address_opens_it_again(opened):
         told = each.get_by_role("dialog").inner_text()
         for text in ("mlp-reference · Acc.", "97.90 %", "97.50 % – 98.25 %", "c0de1", "4.5 s in 2 jobs", "0, 1"):
             assert text in told, text
-        for text in ("five epochs", "config/scales/demo/toy.yaml", "rho = 0.2", "attacks/m/seed-0/pgd.parquet"):
+        for text in ("five epochs", "config/scales/demo/toy.yaml", "rho = 0.3333", "attacks/m/seed-0/pgd.parquet"):
             assert text in told, text
         assert "snakemake results/demo/toy/table-1.csv --config scale=demo" in told
     window.keyboard.press("Escape")
@@ -173,6 +186,14 @@ def test_a_cell_a_table_and_a_figure_are_downloaded_whole(opened):
     name, text = downloaded(window, window.get_by_role("link", name="This cell as CSV"))
     (row,) = csv.DictReader(io.StringIO(text))
     assert name == f"{ID}.csv" and row == CELLS[0]
+    name, text = downloaded(window, window.get_by_role("link", name="Its rows as CSV (3)"))
+    assert name == f"{ID}.pgd.csv"
+    assert text == "seed,index,label,success,l2,rho\n0,0,7,False,0,0.333333\n0,1,7,True,0.333333,0.333333\n" + (
+        "0,2,7,True,inf,0.333333\n"
+    )
+    assert window.get_by_text("Its rows are too many for this page").get_by_role("link").get_attribute("href") == (
+        f"../{ATTACKS['many']}"
+    )
     window.keyboard.press("Escape")
     own = window.locator("article[aria-labelledby=toy-figure-2]")
     name, text = downloaded(window, own.get_by_role("link", name="Download SVG"))

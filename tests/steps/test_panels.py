@@ -4,11 +4,11 @@ import json
 import re
 
 import pytest
-from planted_report import CELLS, ENTRY, HOSTILE, cell, write_rows, write_run
+from planted_report import CELLS, ENTRY, HOSTILE, cell, held, write_attacked, write_rows, write_run
 
 from redoubt.graph.jobs import Jobs
 from redoubt.judging.cells import COLUMNS
-from redoubt.report import origins, views
+from redoubt.report import origins, rows, views
 from redoubt.report.page import page as report_page
 from redoubt.study import catalog
 
@@ -26,10 +26,6 @@ def behind():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Jobs, "_version", lambda *_: "v1")
         return origins.origins(Jobs(catalog.load(changes={"scale": "demo"})))
-
-
-def held(text, name):
-    return json.loads(re.search(f'<script type="application/json" id="{name}">(.*?)</script>', text)[1])
 
 
 def test_every_number_that_can_be_clicked_says_what_it_is_made_of(results):
@@ -55,7 +51,7 @@ def test_a_panel_tells_data_weights_code_and_seconds_of_the_jobs_behind_it(resul
     place.write_text(json.dumps(facts))
     (tmp_path / "defend/m").mkdir(parents=True)
     (tmp_path / "defend/m/seed-1.tsv").write_text("s\th:m:s\n2.5\t0:00:02\n")
-    known = {"model": "m", "attack": "a", "where": {}, "strong": None}
+    known = {"model": "m", "attack": "a", "where": {}, "strong": None, "strong_where": {}}
     run = {"code": "c1", "jobs": ["defend/m/seed-0", "defend/m/seed-1"], "files": ["w"]}
     behind = {
         "cells": {"toy/table-1": {"mlp-reference/Acc.": known}},
@@ -73,10 +69,11 @@ def test_a_panel_tells_data_weights_code_and_seconds_of_the_jobs_behind_it(resul
 
 
 def test_the_origins_of_every_cell_are_entries_of_the_config_and_runs_of_the_workflow(behind):
-    origin = behind["cells"]["peernets/table-3"]["mnist-lenet5-none/Acc."]
-    assert origin == {"model": "mnist-lenet5-none", "attack": "universal-mnist", "where": {"rho": 0.2}} | {
-        "strong": origin["strong"]
-    }
+    table = behind["cells"]["peernets/table-3"]
+    origin = {"model": "mnist-lenet5-none", "attack": "universal-mnist", "where": {"rho": 0.2}}
+    assert table["mnist-lenet5-none/Acc."] == origin | {"strong": None, "strong_where": {}}
+    strong = {"strong": "adaptive-universal-mnist", "strong_where": {"rho": 0.2}}
+    assert table["mnist-lenet5-none/Acc.@0.2"] == origin | strong
     model = behind["models"]["mnist-lenet5-none"]
     assert model["entry"]["training"]["epochs"] == 5 and model["file"] == "config/studies/peernets/models.yaml"
     changed = model["changed"][0]
@@ -88,6 +85,40 @@ def test_the_origins_of_every_cell_are_entries_of_the_config_and_runs_of_the_wor
     assert run["jobs"][0] == "attack/mnist-lenet5-none/seed-0/universal-mnist" and run["code"] == "v1"
     answered = [each for own in behind["cells"].values() for each in own.values() if each["strong"]]
     assert answered and all(f"{each['model']}/{each['strong']}" in behind["runs"] for each in answered)
+
+
+SMALL = {"model": "m", "attack": "a", "where": {"rho": 1 / 3}, "strong": "s", "strong_where": {}}
+
+
+@pytest.fixture
+def attacked(results):
+    """Runs of two attacks on a model of two seeds, whose rows are there, and of a third whose rows are not."""
+    files = {f"m/{key}": [f"results/demo/attacks/m/seed-{seed}/{key}.parquet" for seed in (0, 1)] for key in "asz"}
+    for key in "as":
+        for seed in (0, 1):
+            write_attacked(results / f"attacks/m/seed-{seed}/{key}.parquet")
+    return {key: {"files": own} for key, own in files.items()}
+
+
+def test_the_page_holds_the_rows_that_cells_are_made_of(results, attacked):
+    behind = {"cells": {"toy/table-1": {"mlp-reference/Acc.": SMALL}}, "models": {}, "attacks": {}, "runs": attacked}
+    text = report_page(ENTRY, results, (), behind)
+    columns = dict(held(text, "m/a", "data-rows"))
+    assert list(columns) == ["seed", "index", "label", "success", "l2", "rho"]  # an array is left out
+    assert columns["rho"] == [0.333333] * 6 and columns["seed"] == [0, 0, 0, 1, 1, 1]
+    assert columns["l2"][:3] == [0, 0.333333, "inf"] and columns["success"][:3] == [False, True, True]
+    assert len(dict(held(text, "m/s", "data-rows"))["seed"]) == 12 and held(text, "panels")["left_out"] == []
+    assert report_page(ENTRY, results, (), behind) == text
+
+
+def test_rows_that_are_too_many_are_named_and_rows_that_are_not_there_are_not(results, attacked):
+    wanted = rows.asked([SMALL, SMALL | {"attack": "z"}])
+    assert wanted == {"m/a": [{"rho": 1 / 3}], "m/s": [{}, {}], "m/z": [{"rho": 1 / 3}]}
+    whole, left_out = rows.held(wanted, attacked, results, rows.MAX_ROWS)
+    assert set(whole) == {"m/a", "m/s"} and left_out == []
+    most = sum(map(len, whole.values())) - 1
+    kept, left_out = rows.held(wanted, attacked, results, most)
+    assert kept == {"m/a": whole["m/a"]} and left_out == ["m/s"]  # the larger one
 
 
 def big(results, studies, figures, size):

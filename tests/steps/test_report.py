@@ -13,6 +13,7 @@ from planted_report import CELLS, CLAIM, ENTRY, HOSTILE, cell, write_rows, write
 
 from redoubt.errors import RedoubtError
 from redoubt.graph.code import SOURCE
+from redoubt.judging import decided
 from redoubt.judging.cells import COLUMNS
 from redoubt.judging.held import Held
 from redoubt.report import views
@@ -171,7 +172,7 @@ def test_headings_have_scopes_and_stamp_tells_the_scale(results):
 
 
 def test_every_check_of_a_claim_shows_effect_p_and_n(results):
-    (view,) = views.claim_views(results / "claims.csv", ENTRY)
+    (view,) = views.claim_views(decided.read(results / "claims.csv"), ENTRY)
     assert [part["dataset"] for part in view["parts"]] == ["Toys"] and view["here"] == "fails"
     first, second = view["checks"]
     assert [first[name] for name in ("effect", "adjusted", "n", "test")] == [
@@ -189,7 +190,7 @@ def test_every_check_of_a_claim_shows_effect_p_and_n(results):
 def test_claims_of_an_older_run_are_read(results):
     old = {key: CLAIM[key] for key in CLAIM if key not in ("dataset", "check", "here")}
     write_rows(results / "claims.csv", [old])
-    (view,) = views.claim_views(results / "claims.csv", ENTRY)
+    (view,) = views.claim_views(decided.read(results / "claims.csv"), ENTRY)
     assert (view["here"], view["parts"], view["checks"]) == ("fails", [], [])
     assert "Defended is best" in report_page(ENTRY, results) and "fails" in summary(ENTRY, results)
 

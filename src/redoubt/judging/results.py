@@ -178,17 +178,18 @@ class Behind(NamedTuple):
     attack: str | None
     where: dict[str, Any]  # which of the attack's rows, by their columns
     strong: str | None  # the worst of several, by which it is answered
+    strong_where: dict[str, Any]
 
 
 def made_of(found: Catalog, study: str, artifact: str) -> dict[tuple[str, str], Behind]:
     """Return what the numbers of a table are made of, by row and column; nothing for a plot without cells."""
-    strong = {(each.row, each.column): each.attack for each in found.answers(study, artifact)}
+    strong = {(each.row, each.column): (each.attack, each.where) for each in found.answers(study, artifact)}
     numbers = {
         (each.cell["row"], each.cell["column"]): each
         for each in found.artifacts[study, artifact].asked("samples")
         if {"row", "column"} <= each.cell.keys()
     }
-    return {key: Behind(own.model, own.attack, own.where, strong.get(key)) for key, own in numbers.items()}
+    return {key: Behind(own.model, own.attack, own.where, *strong.get(key, (None, {}))) for key, own in numbers.items()}
 
 
 def provenance(folder: Path, model: str, seed: int) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from redoubt.graph.jobs import Jobs
 from redoubt.judging.cells import COLUMNS, Cell
 from redoubt.judging.results import made_of, provenance
 from redoubt.layout import changes_file, study_file
+from redoubt.report import rows
 from redoubt.study.catalog import Catalog
 from redoubt.study.files import matches
 
@@ -37,9 +38,10 @@ def origins(jobs: Jobs) -> dict[str, Any]:
     """Return what the numbers of all tables are made of, as JSON data.
 
     Returns:
-        cells: by study, artifact, row and column the model, the attack (none: what was timed) with the values of its
-        sweep, and the strong attack; models and attacks: by id the entry, the file that it stands in, and why the
-        scale changes it; runs: by "model/attack" the code's version and the files of rows, by model those of training.
+        cells: by study, artifact, row and column the model, the attack (none: what was timed) and the strong attack,
+        both with the values of their sweeps; models and attacks: by id the entry, the file that it stands in, and why
+        the scale changes it; runs: by "model/attack" the code's version and the files of rows, by model those of
+        training.
     """
     catalog = jobs.catalog
     cells = {"/".join(key): _cells(catalog, *key) for key in catalog.artifacts}
@@ -110,8 +112,10 @@ def trained(results: Path, model: str, seeds: Iterable[int]) -> list[dict[str, A
     return [{key: fact.get(key) for key in ("seed", "data", "sha256", "versions", "device")} for fact in facts]
 
 
-def panels(cells: Sequence[Cell], views: Sequence[dict[str, Any]], behind: Mapping[str, Any], results: Path) -> dict:
-    """Return what the page tells of a cell that is clicked, as JSON data; entries and runs are told once.
+def panels(
+    cells: Sequence[Cell], views: Sequence[dict[str, Any]], behind: Mapping[str, Any], results: Path
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the page tells of a cell that is clicked, as JSON data, and rows; entries and runs are told once.
 
     Args:
         cells: of the scorecard.
@@ -119,7 +123,7 @@ def panels(cells: Sequence[Cell], views: Sequence[dict[str, Any]], behind: Mappi
         behind: what `origins` returns.
         results: folder of the scale's results.
     """
-    told: dict[str, Any] = {}
+    told: dict[str, dict[str, Any]] = {}
     runs: dict[str, Any] = {}
     for cell, view in zip(cells, views, strict=True):
         origin = behind.get("cells", {}).get(f"{cell.study}/{cell.artifact}", {}).get(f"{cell.row}/{cell.column}")
@@ -137,4 +141,7 @@ def panels(cells: Sequence[Cell], views: Sequence[dict[str, Any]], behind: Mappi
         key: {**model, "trained": trained(results, key, model["seeds"])}
         for key, model in behind.get("models", {}).items()
     }
-    return {"columns": COLUMNS, "cells": told, "models": models, "attacks": behind.get("attacks", {}), "runs": runs}
+    wanted = rows.asked(cell["origin"] for cell in told.values() if cell["origin"])
+    kept, left_out = rows.held(wanted, runs, results, rows.MAX_ROWS)
+    entries = {"models": models, "attacks": behind.get("attacks", {}), "runs": runs}
+    return {"columns": COLUMNS, "cells": told, "digits": rows.DIGITS, "left_out": left_out} | entries, kept

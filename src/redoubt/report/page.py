@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from redoubt.files import canonical_json
 from redoubt.judging.cells import Cell
+from redoubt.judging.decided import Row, read
 from redoubt.judging.held import Held
 from redoubt.judging.tables import read_records
 from redoubt.report import gates
@@ -25,6 +25,7 @@ from redoubt.report.views import (
     cell_views,
     claim_views,
     counts,
+    packed,
     study_views,
 )
 
@@ -38,6 +39,8 @@ def page(
     worlds: Sequence[Held] = (),
     behind: Mapping[str, Any] = NOTHING,
     seconds: Mapping[str, float] = NOTHING,
+    scored: Sequence[Cell] | None = None,
+    decided: Sequence[Row] | None = None,
 ) -> str:
     """Return the report as one HTML page that needs no other file.
 
@@ -47,11 +50,14 @@ def page(
         worlds: in what share of simulated worlds claims hold.
         behind: what the numbers are made of, see `redoubt.report.origins`.
         seconds: that jobs took, by their names.
+        scored: what scorecard.csv holds, which is read when None.
+        decided: what claims.csv holds, likewise.
 
     Raises:
         RedoubtError: scorecard, claims or the data of an artifact are missing or broken.
     """
-    scored = read_records(results / "scorecard.csv", Cell)
+    scored = read_records(results / "scorecard.csv", Cell) if scored is None else scored
+    decided = read(results / "claims.csv") if decided is None else decided
     reds = gates.red(entry, results)
     studies = [{**_said(study, reds[study["id"]]), "red": reds[study["id"]]} for study in study_views(entry, results)]
     shorts = {study["id"]: study["short"] for study in studies}
@@ -59,16 +65,18 @@ def page(
     for view in cell_views(scored):
         study = view["study"]["raw"]
         cells.append(_said(view, reds.get(study)) | {"short": shorts.get(study, study)})
-    for claim in claim_views(results / "claims.csv", entry, worlds):
+    for claim in claim_views(decided, entry, worlds):
         study, red = claim["study"], reds.get(claim["study"], [])
         claims.append(_said(claim, red) | {"short": shorts.get(study, study), "red": len(red)})
+    told, rows = panels(scored, cells, behind, results)
     return render(
         "page.html.jinja",
         entry=entry,
         script=_template("script.js"),
         panel=_template("panel.js"),
-        panels=_data(panels(scored, cells, behind, results)),
-        seconds=_data(dict(seconds)),
+        panels=packed(told),
+        seconds=packed(dict(seconds)),
+        rows=rows,
         headings=HEADINGS,
         claim_headings=CLAIM_HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
@@ -105,11 +113,6 @@ def _choices(filters: Mapping[str, tuple[str, str]], views: Sequence[Mapping[str
     """Return by column what a filter is called and the values among which it lets choose."""
     found = {name: dict.fromkeys(view[key] for view in views) for name, (_, key) in filters.items()}
     return {name: (filters[name][0], list(values)) for name, values in found.items()}
-
-
-def _data(value: Any) -> Markup:
-    """Return JSON that no text within can end before its element does."""
-    return Markup(canonical_json(value).replace("<", "\\u003c"))
 
 
 def _template(name: str) -> Markup:

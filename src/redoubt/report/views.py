@@ -1,19 +1,21 @@
 """What the report shows, read from scorecard.csv, claims.csv and the files of all artifacts that are drawn."""
 
 import base64
+import gzip
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from redoubt.files import canonical_json
 from redoubt.judging.cells import Cell, read_cells, shown, with_spread
 from redoubt.judging.claims import ALL
 from redoubt.judging.decided import Row, totals
-from redoubt.judging.decided import read as read_decided
 from redoubt.judging.held import Held
 from redoubt.judging.tables import read_csv
 
+Named = TypeVar("Named")
 NUMBERS = ("difference", "ci_low", "ci_high", "margin")
 CELL_VERDICTS = {
     "reproduced": "✓",
@@ -59,13 +61,9 @@ MAX_DATA_ROWS = 500  # of the numbers behind a figure that the page lists; the d
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def claim_views(path: Path, entry: dict[str, Any], worlds: Iterable[Held] = ()) -> list[dict[str, Any]]:
-    """Return what the page shows of each claim: its row as text, with `parts` (datasets), `checks` and `worlds`.
-
-    Raises:
-        RedoubtError: the file is missing or broken.
-    """
-    found, result = read_decided(path), []
+def claim_views(found: Sequence[Row], entry: dict[str, Any], worlds: Iterable[Held] = ()) -> list[dict[str, Any]]:
+    """Return what the page shows of each claim: its row as text, with `parts` (datasets), `checks` and `worlds`."""
+    result = []
     simulated = {(row.study, row.claim): row for row in worlds}
     for number, total in enumerate(totals(found)):
         own = [row for row in found if (row.study, row.claim) == (total.study, total.claim) and row.dataset != ALL]
@@ -200,20 +198,24 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def packed(value: Any) -> str:
+    """Return JSON data as gzip in base64, which a script of the page unpacks."""
+    return base64.b64encode(gzip.compress(canonical_json(value).encode(), mtime=0)).decode("ascii")
+
+
 def drawing(stem: Path) -> Path | None:
     """Return the file of a figure, the vector graphic where there is one; None when it is not drawn."""
     files = (stem.parent / f"{stem.name}.{suffix}" for suffix in KINDS)
     return next((file for file in files if file.is_file()), None)
 
 
-def too_large(files: Iterable[Path], most: int) -> set[Path]:
-    """Return the files, the largest first, without which all others have `most` bytes together."""
-    sizes = {file: file.stat().st_size for file in files}
-    left_out: set[Path] = set()
-    for file in sorted(sizes, key=lambda each: (-sizes[each], str(each))):
-        if sum(sizes.values()) - sum(sizes[each] for each in left_out) <= most:
+def too_large(sizes: Mapping[Named, int], most: int) -> set[Named]:
+    """Return what is left out, the largest first, so that all others have `most` bytes together."""
+    left_out: set[Named] = set()
+    for each in sorted(sizes, key=lambda each: (-sizes[each], str(each))):
+        if sum(sizes.values()) - sum(sizes[other] for other in left_out) <= most:
             break
-        left_out.add(file)
+        left_out.add(each)
     return left_out
 
 
@@ -255,7 +257,7 @@ def study_views(entry: dict[str, Any], results: Path) -> Iterator[dict[str, Any]
     """Yield what the page shows of each study."""
     figures = [(name, each["id"]) for name, own in entry["studies"].items() for each in own["artifacts"]]
     files = filter(None, (drawing(results / name / key) for name, key in figures))
-    beside = too_large(files, MAX_PICTURES)
+    beside = too_large({file: file.stat().st_size for file in files}, MAX_PICTURES)
     for name, study in entry["studies"].items():
         artifacts = [artifact_view(entry, name, artifact, results, beside) for artifact in study["artifacts"]]
         yield {**study, "id": name, "short": short(study["title"], name), "artifacts": artifacts}

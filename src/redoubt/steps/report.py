@@ -6,7 +6,7 @@ Its entry outgrows a command line, so in the workflow this step reads the config
 
 Reads scorecard.csv, claims.csv, what `make worlds` has written and the files of all artifacts, run by hand of those
 that are drawn. What only a panel shows is no input, so that a page is drawn without weights: model.json of the models
-that are there, and how long jobs took, from Snakemake's benchmark files.
+and rows of the attacks that are there, and how long jobs took, from Snakemake's benchmark files.
 """
 
 import argparse
@@ -50,13 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     behind = {} if found is None else origins.origins(Jobs(found))
     made = [job for run in behind.get("runs", {}).values() for job in run["jobs"]]
     seconds = origins.seconds(Path("logs/benchmarks", entry["scale"]), made)
-    shown = page(entry, options.results, worlds, behind, seconds)
+    cells = read_records(options.results / "scorecard.csv", Cell)
+    claims = decided.read(options.results / "claims.csv")
+    shown = page(entry, options.results, worlds, behind, seconds, cells, claims)
     texts = {options.out or options.results / "report" / "index.html": shown}
     if found is not None and (options.record or options.papers):
-        cells, claims = (
-            read_records(options.results / "scorecard.csv", Cell),
-            decided.read(options.results / "claims.csv"),
-        )
         record = results(found, options.results, cells, claims)
         both = {
             options.record: json_text(record.model_dump(mode="json")),

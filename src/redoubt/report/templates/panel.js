@@ -1,9 +1,13 @@
 "use strict";
-// What a number is made of: a dialog filled from the data at the end of the page.
+// What a number is made of: a dialog filled from the data at the end of the page, which are JSON as gzip in base64.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const box = document.getElementById("panel");
-const held = (id) => JSON.parse(document.getElementById(id).textContent);
-let made = null;
+let made, loaded, wanted;
+
+function held(script) {
+  const bytes = Uint8Array.from(atob(script.textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
 
 // An element with attributes and children; text is never read as HTML.
 function element(tag, attributes = {}, ...children) {
@@ -13,9 +17,15 @@ function element(tag, attributes = {}, ...children) {
   return found;
 }
 
-function open(id) {
-  made ??= { ...held("panels"), seconds: held("seconds") };
+async function open(id) {
+  wanted = id;
   all("tr.open").forEach((row) => row.classList.remove("open"));
+  if (id) {
+    loaded ??= Promise.all(["panels", "seconds"].map((name) => held(document.getElementById(name))));
+    const [panels, seconds] = await loaded;
+    made = { ...panels, seconds };
+    if (wanted !== id) return; // another was asked for meanwhile
+  }
   const cell = id && made.cells[id];
   if (!cell) return box.open && box.close();
   document.getElementById(id)?.classList.add("open");
@@ -36,8 +46,8 @@ function filled({ name: [study, artifact, row, column, metric, verdict], facts, 
       element("a", { href: `#${id.startsWith("cell") ? `${study}-${artifact}` : id}` }, "Its table")),
     element("h3", {}, "Rebuild it"),
     rebuilt(study, artifact, origin),
-    ...(origin ? [modelled(origin), ...attacked(origin.model, origin.attack, origin.where, "Attack"),
-      ...attacked(origin.model, origin.strong, {}, "Strong attacks")] : []),
+    ...(origin ? [modelled(origin), ...attacked(id, origin.model, origin.attack, origin.where, "Attack"),
+      ...attacked(id, origin.model, origin.strong, origin.strong_where, "Strong attacks")] : []),
   ];
 }
 
@@ -48,8 +58,31 @@ const quoted = (value) => /[",\n]/.test(value) ? `"${value.replaceAll('"', '""')
 
 function download(name, rows, label) {
   const csv = rows.map((row) => row.map(quoted).join(",")).join("\n") + "\n";
-  return element("a", { download: name, href: `data:text/csv;charset=utf-8,${encodeURIComponent(csv)}` }, label);
+  const file = new Blob([csv], { type: "text/csv;charset=utf-8" });
+  return element("a", { download: name, href: URL.createObjectURL(file) }, label);
 }
+
+// The rows of an attack on a model that a number is made of, as CSV; where they are not here, why, and where they lie.
+function rowsOf(name, key, where) {
+  const place = element("p", { class: "downloads" });
+  const script = all("script[data-rows]").find((each) => each.dataset.rows === key);
+  const files = made.runs[key].files.flatMap((file) => [" ", element("a", { href: `../${file.split("/").slice(2).join("/")}` }, file)]);
+  if (!script && made.left_out.includes(key)) place.append("Its rows are too many for this page, and lie beside it:", ...files);
+  else if (!script) place.append("Its rows were not there when this page was written.");
+  else held(script).then((columns) => place.append(picked(name, columns, where)));
+  return place;
+}
+
+function picked(name, columns, where) {
+  const alike = (value, other) => value === other || (typeof other === "number" && value === Number(other.toPrecision(made.digits)));
+  const asked = columns.filter(([column]) => column in where);
+  const kept = columns[0][1].map((_, row) => row).filter((row) => asked.every(([column, values]) => alike(values[row], where[column])));
+  const rows = kept.map((row) => columns.map(([, values]) => spelt(values[row])));
+  return download(name, [columns.map(([column]) => column), ...rows], `Its rows as CSV (${rows.length})`);
+}
+
+// A value as pandas writes it.
+const spelt = (value) => typeof value === "boolean" ? { true: "True", false: "False" }[value] : String(value ?? "");
 
 function command(text) {
   const copy = element("button", { type: "button", "data-copy": text, "aria-label": `Copy: ${text}` }, "Copy");
@@ -88,7 +121,7 @@ function modelled({ model }) {
   ]), ...written(entry, file, changed));
 }
 
-function attacked(model, attack, where, title) {
+function attacked(id, model, attack, where, title) {
   if (!attack) return [];
   const { entry, file, changed } = made.attacks[attack];
   const run = made.runs[`${model}/${attack}`];
@@ -99,7 +132,8 @@ function attacked(model, attack, where, title) {
     ["took", taken(run)],
     ["code", run?.code],
     ["rows", rows.join(" ")],
-  ]), rows.length ? command(to) : null, ...written(entry, file, changed))];
+  ]), ...(rows.length ? [rowsOf(`${id}.${attack}.csv`, `${model}/${attack}`, where), command(to)] : []),
+    ...written(entry, file, changed))];
 }
 
 // An entry as it is at this scale, and what the scale changes of it.
