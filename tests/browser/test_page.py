@@ -22,11 +22,12 @@ AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 ID = "cell.toy.table-1.mlp-reference.Acc"
 STRONG = {"adaptive": "0.125", "adaptive_low": "0.1", "adaptive_high": "0.15", "adaptive_by": "adaptive-linf-apgd"}
 ATTACKS = {key: f"attacks/m/seed-0/{key}.parquet" for key in ("pgd", "many")}
+CURVE = {"figure": "toy-figure-2", "title": "Figure 2. Curves", "at": "MNIST, mlp-reference"}
 BEHIND = {
     "cells": {
         "toy/table-1": {
             f"mlp-reference/{column}": {"model": "m", "attack": "pgd", "where": {"rho": 1 / 3}}
-            | {"strong": "many", "strong_where": {}}
+            | {"strong": "many", "strong_where": {}, "curves": [CURVE]}
             for column in ("Acc.", "rho_2")
         }
     },
@@ -160,7 +161,7 @@ def test_tabs_show_one_part_and_a_link_leads_into_another(opened):
 
 def test_a_number_opens_its_panel_and_the_address_opens_it_again(opened):
     window = opened("#study-toy")
-    window.locator(f"#study-toy ~ article a[href='#{ID}']").click()
+    window.locator(f"#study-toy ~ article .wide a[href='#{ID}']").click()
     assert window.url.endswith(f"#study-toy?cell={ID}")
     again = opened(f"#scorecard?verdict=reproduced&cell={ID}")
     for each in (window, again, opened(f"#{ID}")):
@@ -173,6 +174,20 @@ def test_a_number_opens_its_panel_and_the_address_opens_it_again(opened):
     window.keyboard.press("Escape")
     window.wait_for_function("!location.hash.includes('cell=')")
     assert window.get_by_role("dialog").count() == 0 and window.locator("#study-toy").is_visible()
+
+
+def test_a_number_leads_to_the_figure_that_draws_it_and_back(opened):
+    window = opened(f"#scorecard?cell={ID}")
+    window.get_by_role("dialog").get_by_role("link", name="Figure 2. Curves").click()
+    figure = window.locator("article[aria-labelledby=toy-figure-2]")
+    assert window.url.endswith("#toy-figure-2") and figure.is_visible() and window.get_by_role("dialog").count() == 0
+    figure.get_by_text("Its points in tables").click()
+    figure.get_by_role("link", name="97.90 %").click()
+    assert "A point of Figure 2. Curves: MNIST, mlp-reference" in window.get_by_role("dialog").inner_text()
+    assert window.url.endswith(f"#toy-figure-2?cell={ID}")
+    window.keyboard.press("Escape")
+    figure.get_by_role("link", name="Table 1. Cells").click()
+    assert window.url.endswith("#toy-table-1")
 
 
 def downloaded(window, link):

@@ -2,15 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from planted_report import CELLS, ENTRY, HOSTILE, cell, held, write_attacked, write_rows, write_run
 
 from redoubt.graph.jobs import Jobs
 from redoubt.judging.cells import COLUMNS
-from redoubt.report import origins, rows, views
+from redoubt.report import curves, origins, rows, views
 from redoubt.report.page import page as report_page
 from redoubt.study import catalog
+from redoubt.study.needs import Sampled
 
 MEGABYTE = 1_000_000
 
@@ -71,9 +73,14 @@ def test_a_panel_tells_data_weights_code_and_seconds_of_the_jobs_behind_it(resul
 def test_the_origins_of_every_cell_are_entries_of_the_config_and_runs_of_the_workflow(behind):
     table = behind["cells"]["peernets/table-3"]
     origin = {"model": "mnist-lenet5-none", "attack": "universal-mnist", "where": {"rho": 0.2}}
-    assert table["mnist-lenet5-none/Acc."] == origin | {"strong": None, "strong_where": {}}
+    assert table["mnist-lenet5-none/Acc."] == origin | {"strong": None, "strong_where": {}, "curves": []}
     strong = {"strong": "adaptive-universal-mnist", "strong_where": {"rho": 0.2}}
-    assert table["mnist-lenet5-none/Acc.@0.2"] == origin | strong
+    fooled = table["mnist-lenet5-none/Fool.@0.2"]
+    assert fooled == origin | strong | {"curves": fooled["curves"]}
+    figures = {curve["figure"]: curve["at"] for curve in fooled["curves"]}
+    assert (
+        figures["peernets-figure-7"] == "MNIST, mnist-lenet5-none, fooling rate" and "peernets-figure-5" not in figures
+    )
     model = behind["models"]["mnist-lenet5-none"]
     assert model["entry"]["training"]["epochs"] == 5 and model["file"] == "config/studies/peernets/models.yaml"
     changed = model["changed"][0]
@@ -119,6 +126,39 @@ def test_rows_that_are_too_many_are_named_and_rows_that_are_not_there_are_not(re
     most = sum(map(len, whole.values())) - 1
     kept, left_out = rows.held(wanted, attacked, results, most)
     assert kept == {"m/a": whole["m/a"]} and left_out == ["m/s"]  # the larger one
+
+
+NUMBER = Sampled({"row": "r", "column": "c"}, "m", "pgd", "accuracy", {"epsilon": 0.1, "steps": 7})
+CURVE = Sampled({"panel": "MNIST", "curve": "m"}, "m", "pgd", "accuracy", {"steps": 7}, "epsilon")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_one"),
+    [
+        ({}, True),
+        ({"where": {"epsilon": 0.1, "steps": 7}, "along": None}, True),  # a bar
+        ({"model": "other"}, False),
+        ({"attack": "other"}, False),
+        ({"metric": "loss"}, False),
+        ({"where": {"steps": 8}}, False),
+        ({"where": {}}, False),
+        ({"along": "rho"}, False),
+    ],
+)
+def test_a_number_is_a_point_of_a_curve_by_model_attack_metric_and_place(change, is_one):
+    assert curves.is_point(NUMBER, replace(CURVE, **change)) == is_one
+    timed = {"attack": None, "where": {}}
+    assert not curves.is_point(replace(NUMBER, **timed), replace(CURVE, **timed))
+
+
+def test_a_figure_leads_to_the_numbers_of_tables_that_it_draws(results):
+    one = SMALL | {"curves": [{"figure": "toy-figure-2", "title": "Figure 2. Curves", "at": "MNIST, mlp"}] * 2}
+    behind = {"cells": {"toy/table-1": {"mlp-reference/Acc.": one, "mlp-reference/rho_2": SMALL}}}
+    text = report_page(ENTRY, results, (), behind | {"runs": {}})
+    figure = text[text.index('id="toy-figure-2"') : text.index('id="toy-figure-3"')]
+    shared = re.search(r'<details class="shared">(.*?)</details>', figure, re.DOTALL)[1]
+    assert re.findall('href="(.*?)"', shared) == ["#toy-table-1", "#cell.toy.table-1.mlp-reference.Acc"]
+    assert "mlp-reference, Acc.:" in shared and "97.90 %" in shared and text.count('<details class="shared">') == 1
 
 
 def big(results, studies, figures, size):

@@ -10,7 +10,7 @@ from redoubt.graph.jobs import Jobs
 from redoubt.judging.cells import COLUMNS, Cell
 from redoubt.judging.results import made_of, provenance
 from redoubt.layout import changes_file, study_file
-from redoubt.report import rows
+from redoubt.report import curves, rows
 from redoubt.study.catalog import Catalog
 from redoubt.study.files import matches
 
@@ -39,12 +39,13 @@ def origins(jobs: Jobs) -> dict[str, Any]:
 
     Returns:
         cells: by study, artifact, row and column the model, the attack (none: what was timed) and the strong attack,
-        both with the values of their sweeps; models and attacks: by id the entry, the file that it stands in, and why
-        the scale changes it; runs: by "model/attack" the code's version and the files of rows, by model those of
-        training.
+        both with the values of their sweeps, and the curves of figures that it is a point of; models and attacks: by id
+        the entry, the file that it stands in, and why the scale changes it; runs: by "model/attack" the code's version
+        and the files of rows, by model those of training.
     """
     catalog = jobs.catalog
-    cells = {"/".join(key): _cells(catalog, *key) for key in catalog.artifacts}
+    drawn = curves.curves(catalog)
+    cells = {"/".join(key): _cells(catalog, *key, drawn.get(key, {})) for key in catalog.artifacts}
     needed = [cell for own in cells.values() for cell in own.values()]
     attacks = [cell[name] for cell in needed for name in ("attack", "strong") if cell[name]]
     return {
@@ -55,8 +56,9 @@ def origins(jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def _cells(catalog: Catalog, study: str, artifact: str) -> dict[str, Any]:
-    return {"/".join(key): own._asdict() for key, own in made_of(catalog, study, artifact).items()}
+def _cells(catalog: Catalog, study: str, artifact: str, drawn: curves.Curves) -> dict[str, Any]:
+    numbers = made_of(catalog, study, artifact)
+    return {"/".join(key): {**own._asdict(), "curves": drawn.get(key, [])} for key, own in numbers.items()}
 
 
 def _model(catalog: Catalog, key: str) -> dict[str, Any]:

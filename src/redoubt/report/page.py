@@ -12,7 +12,7 @@ from redoubt.judging.cells import Cell
 from redoubt.judging.decided import Row, read
 from redoubt.judging.held import Held
 from redoubt.judging.tables import read_records
-from redoubt.report import gates
+from redoubt.report import curves, gates
 from redoubt.report.origins import panels
 from redoubt.report.views import (
     CELL_FILTERS,
@@ -69,6 +69,7 @@ def page(
         study, red = claim["study"], reds.get(claim["study"], [])
         claims.append(_said(claim, red) | {"short": shorts.get(study, study), "red": len(red)})
     told, rows = panels(scored, cells, behind, results)
+    points = curves.points(cells, told["cells"])
     return render(
         "page.html.jinja",
         entry=entry,
@@ -77,6 +78,8 @@ def page(
         panels=packed(told),
         seconds=packed(dict(seconds)),
         rows=rows,
+        points=points,
+        titles={artifact["anchor"]: artifact["title"] for study in studies for artifact in study["artifacts"]},
         headings=HEADINGS,
         claim_headings=CLAIM_HEADINGS,
         marks=CELL_VERDICTS | CLAIM_VERDICTS,
