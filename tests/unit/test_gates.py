@@ -22,7 +22,7 @@ from redoubt.study.entries.adaptive import BATTERY, WRAPPERS
 from tests.conftest import trained
 from tests.planted import CASES, PGD, accuracy
 
-TRAINED, EPSILON, SMALL = 0.1, 0.05, 0.02
+EPSILON = 0.05
 
 
 def rows_of(network, images, labels, **options):
@@ -48,22 +48,26 @@ def red(rows):
 
 @pytest.fixture(scope="module")
 def hardened(digit_arrays):
-    """An MLP trained on PGD examples of the digits."""
+    """An MLP trained on PGD examples of the digits, in the ball in which it is attacked, to the end of its rate."""
     model = trained("mlp", 0.2, digit_arrays, 120)
     images, labels = (torch.from_numpy(part) for part in digit_arrays["train"])
     images = images.float() / 255
-    optimizer = torch.optim.Adam(model.parameters(), 0.002)
-    for step in range(150):
-        own = torch.randperm(len(labels), generator=torch.Generator().manual_seed(step))[:100]
-        point = images[own]
+    optimizer = torch.optim.AdamW(model.parameters(), 0.002, weight_decay=2.0)
+    rate = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 400)
+    for step in range(400):
+        draw = torch.Generator().manual_seed(step)
+        own = torch.randperm(len(labels), generator=draw)[:100]
+        clean = images[own]
+        point = (clean + EPSILON * (2 * torch.rand(clean.shape, generator=draw) - 1)).clamp(0, 1)
         for _ in range(5):
-            point = point.detach().requires_grad_()
-            torch.nn.functional.cross_entropy(model(point), labels[own]).backward()
-            moved = point + TRAINED / 2 * point.grad.sign()
-            point = torch.minimum(torch.maximum(moved, images[own] - TRAINED), images[own] + TRAINED).clamp(0, 1)
+            point.requires_grad_()
+            loss = torch.nn.functional.cross_entropy(model(point), labels[own])
+            moved = point.detach() + 0.35 * EPSILON * torch.autograd.grad(loss, point)[0].sign()
+            point = torch.minimum(torch.maximum(moved, clean - EPSILON), clean + EPSILON).clamp(0, 1)
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(point.detach()), labels[own]).backward()
+        torch.nn.functional.cross_entropy(model(point), labels[own]).backward()
         optimizer.step()
+        rate.step()
     return model.eval()
 
 
@@ -80,18 +84,18 @@ def right(rows):
 
 
 def test_adversarial_training_keeps_its_accuracy_under_the_whole_suite(hardened, digit_images):
-    images, labels = (part[:150] for part in digit_images)
-    longer = {"restarts": 5, "steps": 40, "relative_step_size": 0.05}
-    naive = accuracy("pgd", hardened, images, labels, **PGD | longer | {"epsilons": [SMALL]})
-    found = evaluate(hardened, images, labels, epsilon=SMALL, queries=400)
+    images, labels = (part[:200] for part in digit_images)
+    longer = {"restarts": 3, "steps": 100, "relative_step_size": 0.02}
+    naive = accuracy("pgd", hardened, images, labels, **PGD | longer | {"epsilons": [EPSILON]})
+    found = evaluate(hardened, images, labels, epsilon=EPSILON, queries=400)
     withstood = [right(found.worst)]
-    ball = {"epsilons": [SMALL], **BATTERY["apgd"], "steps": 40}
+    ball = {"epsilons": [EPSILON], **BATTERY["apgd"], "steps": 40}
     del ball["attack"]
     for name, network in {"log-odds": hardened, "margin": hardened, "scaled-logits": Scaled(hardened, 0.001)}.items():
         keys = {**ball, **WRAPPERS[name].keys.get("parameters", {})}
         withstood.append(right(craft("apgd", network, images, labels, **keys).rows))
     left = np.all(withstood, axis=0).mean()
-    assert naive > 0.5 and naive - 0.01 <= left <= naive, (naive, left)
+    assert naive > 0.8 and round(abs(left - naive) * len(labels)) <= len(labels) // 100, (naive, left)
     assert found.passed, str(found)
 
 
