@@ -322,6 +322,11 @@ def test_unknown_parameters_and_engines_are_named(mlp, digit_images):
             attacked(name, mlp, *(part[:2] for part in digit_images), "art")
 
 
+def test_a_misspelt_parameter_is_named_before_the_one_that_it_stands_for(mlp, digit_images):
+    with pytest.raises(RedoubtError, match=r"^eps: unknown key; pgd has norm, epsilons, "):
+        craft("pgd", mlp, *(part[:2] for part in digit_images), eps=[0.1])
+
+
 def one_logit(mlp):
     return lambda inputs: mlp(inputs)[:, :1]
 

@@ -220,6 +220,17 @@ def test_a_model_has_a_start_or_is_made_from_scratch(tree, changes, told):
     assert error(tree).startswith(f"{STUDY}models.yaml: models.fresh: {told}")
 
 
+def test_a_drop_after_the_end_is_refused_and_a_scale_may_cut_the_schedule_before_it(tree):
+    late = {**SCRATCH["training"], "epochs": 2.5, "drops": {2: 0.1, 2.5: 0.1}}
+    spoil(tree, STUDY, scratch(training=late))
+    assert "models.fresh: training.drops: 2.5 is not before the end, epochs: 2.5" in error(tree)
+    spoil(tree, STUDY, scratch(training={**late, "drops": {2: 0.1}}))
+    changes = {"overrides": [{"models": ["fresh"], "set": {"training": {"epochs": 1}}, "why": "short"}]}
+    place = tree / "config/scales/demo/deepdefense.yaml"
+    place.write_text(yaml.safe_dump(changes))
+    assert catalog.load(tree).models["fresh"].entry.training.epochs == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -17,6 +17,7 @@ from redoubt import registry
 from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._finite import Finite
 from redoubt.attacks.interface import Batches, Context, score
+from redoubt.errors import RedoubtError
 from redoubt.evaluation.checks import check_images, check_mode, check_model
 from redoubt.evaluation.engine import implementation, kind_of
 
@@ -73,6 +74,10 @@ def craft(
     """
     kind = kind_of(attack)
     run = implementation(kind, attack, engine)
+    taken = registry.method(kind, attack).Parameters.model_fields
+    known = [field.alias or name for name, field in taken.items()]
+    if odd := [name for name in parameters if name not in {*known, *taken}]:
+        raise RedoubtError(f"{odd[0]}: unknown key; {attack} has {', '.join(known)}")
     options = registry.parameters(kind, attack, parameters)
     check_images(images, labels)
     check_mode(attack, network)

@@ -25,13 +25,19 @@ def models(files: Files, mirrors: list[str]) -> dict[str, Model]:
             if key in result:
                 raise RedoubtError(f"{where}: this id is taken by a model of study {result[key].study}")
             asked: Baseline | Defended = files.changed(name, key, raw, "models", where)
-            if (problem := asked.problem()) is not None:
+            if (problem := _late_drop(raw.schedule) or asked.problem()) is not None:
                 raise RedoubtError(f"{where}: {problem}")
             start = getattr(asked, "start", None)
             if start is not None and start not in result:
                 raise RedoubtError(f"{where}.start: {start!r} is not a model above it")
             result[key] = _model(files, mirrors, key, name, asked, result.get(start) if start else None, where)
     return result
+
+
+def _late_drop(own: Training) -> str | None:
+    """Return which drop of a study's own schedule never comes; a scale may cut the schedule before it."""
+    late = [epoch for epoch in own.drops if 0 < own.epochs <= epoch]
+    return f"training.drops: {late[0]:g} is not before the end, epochs: {own.epochs:g}" if late else None
 
 
 def _model(
