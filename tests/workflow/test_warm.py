@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from redoubt.graph import snapshot, warm
+
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="jobs are forked on Linux only")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +89,39 @@ def test_a_job_reads_the_sources_as_they_are_when_it_starts(shell, package):
     done = shell("MARK='a b' PYTHONPATH=src python -m redoubt.steps.new --x 'y z'; echo $PPID")
     mark, parent = done.stdout.splitlines()
     assert mark == f"a b ['--x', 'y z'] {parent}"  # a child of the server, not of the shell
+
+
+def told_by(tmp_path, folder, number):
+    """Return a command that runs a step of a package in a folder, which tells the number of an attack there."""
+    files = {
+        "registry.py": "KINDS = ('attacks',)",
+        "attacks/broken.py": "raise ValueError('the step that needs it will say so')",
+        "attacks/one.py": f"NUMBER = {number}",
+        "steps/tell.py": "from redoubt.attacks import one\nif __name__ == '__main__': print(one.NUMBER)",
+        **{f"{room}__init__.py": "" for room in ("", "attacks/", "steps/")},
+    }
+    for name, text in files.items():
+        place = tmp_path / folder / "redoubt" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return f"PYTHONPATH={folder} python -m redoubt.steps.tell"
+
+
+@pytest.mark.parametrize(
+    ("folder", "seen"), [(".snakemake/sources/a/src", 1), ("sources/a/src", 100), (".snakemake/sources/a", 100)]
+)
+def test_modules_are_imported_once_from_the_snapshot_of_a_run_alone(folder, seen, patched, tmp_path):
+    tell, other = (told_by(tmp_path, *package) for package in ((folder, 1), (".snakemake/sources/b/src", 3)))
+    change = f"echo NUMBER = 100 > {folder}/redoubt/attacks/one.py"
+    done = patched("warm.PACKAGES = ()", f"{tell}; {change}; {tell}; {other}")
+    assert (done.stdout, done.stderr) == (f"1\n{seen}\n3\n", "")
+
+
+def test_a_run_copies_its_sources_to_where_they_are_imported_once(tmp_path, monkeypatch):
+    (tmp_path / "src/redoubt").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    source = snapshot.freeze() / "src"
+    assert warm._snapshot([str(tmp_path), "0", f"PYTHONPATH={source}"]) == tmp_path / source
 
 
 def test_anything_else_starts_as_usual(shell):

@@ -4,9 +4,10 @@
 
 A step of the demo works for a second and imports for two. Here one server imports the third-party packages once; while
 the command runs, `python -m redoubt.steps.<step>` is a small client that asks the server to fork. The project's own
-modules are never imported before the fork, so a job reads the sources as they are when it starts, as usual. Any other
-use of `python` starts as usual, and so does everything where `python` is another one (an environment of conda), the
-system is not Linux, or the server cannot start: a temporary folder with a long path or without the right to execute.
+modules are imported before the fork from the snapshot of a run alone, which never changes; elsewhere a job reads the
+sources as they are when it starts, as usual. Any other use of `python` starts as usual, and so does everything where
+`python` is another one (an environment of conda), the system is not Linux, or the server cannot start: a temporary
+folder with a long path or without the right to execute.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADDRESS = "REDOUBT_WARM"
 FIGURES = ("matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "seaborn")
@@ -27,6 +32,7 @@ TABLES = ("pandas", "pandas.io.formats.csvs", "pyarrow.parquet", "pyarrow.datase
 TENSORS = ("numpy", "safetensors.numpy", "safetensors.torch")
 PACKAGES = (*TORCH, *TENSORS, *TABLES, *FIGURES, "numba", "pydantic", "tqdm", "foolbox")
 HEADER = struct.Struct("!I")
+PATIENCE_SECONDS = 10.0  # for a client to say what it asks for
 SHIM = """#!/bin/sh
 exec {python} -IS {client} --client {python} "$@"
 """
@@ -73,25 +79,67 @@ def _die_with(connection: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _as_started(texts: list[str], streams: list[int]) -> None:
-    """Make this process what `python -m <step> ...` would have been."""
+def _asked(texts: list[str]) -> tuple[str, list[str], dict[str, str]]:
+    """Return folder, arguments and environment of a request."""
+    folder, count, *rest = texts
+    arguments, environment = rest[: int(count)], rest[int(count) :]
+    return folder, arguments, {name: value for name, _, value in (text.partition("=") for text in environment)}
+
+
+def _snapshot(texts: list[str]) -> Path | None:
+    """Return the folder that a request takes our modules from, if it is in the snapshot of a run."""
+    from pathlib import Path
+
+    folder, _, environment = _asked(texts)
+    source = Path(folder, environment.get("PYTHONPATH", "").split(os.pathsep)[0])
+    copied = source.parts[-4:-2] == (".snakemake", "sources") and source.name == "src"
+    return source if copied and not Path(folder, "redoubt").exists() else None
+
+
+def _forget(package: str) -> None:
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _adopt(source: Path) -> None:
+    """Import steps and methods from a snapshot; steps are forgotten again, as a job runs one as its main program."""
+    import gc
+    import importlib
+    import pkgutil
+
+    _forget("redoubt")
+    sys.path.insert(0, str(source))
+    with contextlib.suppress(Exception):  # the step that needs it will say so
+        kinds = importlib.import_module("redoubt.registry").KINDS
+        rooms = [importlib.import_module(f"redoubt.{room}") for room in ("steps", *kinds)]
+        for room in rooms:
+            for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+                with contextlib.suppress(Exception, SystemExit):
+                    importlib.import_module(module.name)
+    sys.path.remove(str(source))
+    _forget("redoubt.steps")
+    gc.collect()
+    gc.freeze()
+
+
+def _as_started(texts: list[str], streams: list[int], adopted: Path | None) -> None:
+    """Make this process what `python -m <step> ...` would have been, with the modules that it would import."""
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    folder, count, *rest = texts
-    arguments, environment = rest[: int(count)], rest[int(count) :]
+    folder, arguments, environment = _asked(texts)
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update({name: value for name, _, value in (text.partition("=") for text in environment)})
+    os.environ.update(environment)
     own = [place for place in sys.path if place.startswith((sys.prefix, sys.base_prefix))]
     asked = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
     sys.path[:] = [folder, *asked, *own]
     sys.argv[:] = arguments
-    for name in [name for name in sys.modules if name.split(".")[0] == "redoubt"]:
-        del sys.modules[name]
+    if adopted is None or _snapshot(texts) != adopted:
+        _forget("redoubt")
 
 
-def _job(connection: socket.socket) -> None:
+def _job(connection: socket.socket, texts: list[str], streams: list[int], adopted: Path | None) -> None:
     """Run one step in this forked process, answer with its exit code, and end."""
     import runpy
     import threading
@@ -102,9 +150,9 @@ def _job(connection: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = 1
     try:
-        request = _read(connection)
+        connection.settimeout(None)
         connection.sendall(b"+")
-        _as_started(*request)
+        _as_started(texts, streams, adopted)
         threading.Thread(target=_die_with, args=[connection], daemon=True).start()
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         code = 0
@@ -121,20 +169,25 @@ def _job(connection: socket.socket) -> None:
 def serve(listener: socket.socket, running: Callable[[], bool]) -> None:
     """Fork a job for every client for as long as `running()` is true."""
     jobs: set[int] = set()
+    adopted: Path | None = None
     while running():
         jobs -= {job for job in jobs if os.waitpid(job, os.WNOHANG)[0]}
         if not select.select([listener], [], [], 0.1)[0]:
             continue
         connection, _ = listener.accept()
-        with connection:
-            try:
-                job = os.fork()
-            except OSError:  # no process is left: the client, unanswered, runs the step itself
-                continue
+        streams: list[int] = []
+        with connection, contextlib.suppress(OSError, EOFError):  # the client, unanswered, runs the step itself
+            connection.settimeout(PATIENCE_SECONDS)
+            texts, streams = _read(connection)
+            if adopted is None and (adopted := _snapshot(texts)):
+                _adopt(adopted)
+            job = os.fork()  # an OSError where no process is left
             if job == 0:
                 listener.close()
-                _job(connection)
+                _job(connection, texts, streams, adopted)
             jobs.add(job)
+        for stream in streams:
+            os.close(stream)
 
 
 @contextlib.contextmanager
