@@ -159,7 +159,7 @@ def test_a_search_that_saw_another_model_is_not_repeated():
     [([0, 0.4, 0.6, 1], 0.5, 2.5), ([0, 0.5, 0.6, 1], 0.5, 2), ([0.6, 0.7, 0.8, 1], 0.5, 1), ([0, 0, 0, 0.2], 0.5, 4)],
 )
 def test_a_rate_is_crossed_between_grid_points(rate, share, expected):
-    assert crossing(np.array([1.0, 2.0, 3.0, 4.0]), np.array(rate), share) == pytest.approx(expected)
+    assert crossing(np.array([1.0, 2.0, 3.0, 4.0]), np.array([rate, rate]), share) == pytest.approx([expected] * 2)
 
 
 # -- runs and repetitions ---------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from redoubt.errors import RedoubtError
-from redoubt.judging.intervals import LEVELS, Interval, percentiles, resampled, student, together, wilson
+from redoubt.judging.intervals import LEVELS, Interval, drawn, percentiles, resampled, student, together, wilson
 from redoubt.judging.search import Search, moved, search_of
 from redoubt.lazily import np, pd
 from redoubt.metrics.interface import read
@@ -185,6 +185,8 @@ def _images(
         return lambda level: wilson(successes, fewest, level)
     if searches:
         found = _searched(metric, rows, searches)
+    elif len(values) == 1 and summary is np.mean:
+        found = values[0][drawn(len(values[0]))].mean(axis=1)
     elif len(values) == 1:
         found = resampled(len(values[0]), lambda places: float(summary(values[0][places])))
     else:
@@ -197,8 +199,7 @@ def _jointly(runs: dict[int, pd.DataFrame], summary: Callable) -> np.ndarray:
     table = pd.concat(runs.values()).pivot(index="index", columns="seed", values="value").to_numpy()
 
     def of(places: np.ndarray) -> float:
-        drawn = table[places]
-        parts = [part[~np.isnan(part)] for part in drawn.T]
+        parts = [part[~np.isnan(part)] for part in table[places].T]
         return float(np.mean([summary(part) for part in parts if len(part)]))
 
     return resampled(len(table), of)
@@ -220,18 +221,17 @@ def _searched(metric: str, rows: pd.DataFrame, searches: dict[int, Search]) -> n
     for seed, search in searches.items():
         own = rows[rows["seed"] == seed] if "seed" in rows else rows
         where = np.searchsorted(images, search.index)
-        runs.append((search, where, *_near(metric, own, search), search.found(np.ones(len(own)))))
+        runs.append((search, where, *_near(metric, own, search), search.found(np.ones((1, len(own))))[0]))
 
-    def of(places: np.ndarray) -> float:
-        counts, means = np.bincount(places, minlength=len(images)).astype(np.float64), []
-        for search, where, values, counted, usual in runs:
-            weights = counts[where]
-            near = (weights @ values) / np.maximum(weights @ counted, 1.0)
-            factor = search.found(weights) / usual if usual else 1.0
-            means.append(np.interp(factor, search.factors, near))
-        return float(np.mean(means))
-
-    return resampled(len(images), of)
+    draws = drawn(len(images))
+    counts = np.stack([np.bincount(places, minlength=len(images)) for places in draws]).astype(np.float64)
+    means = []
+    for search, where, values, counted, usual in runs:
+        weights = counts[:, where]
+        near = np.stack([weight @ values for weight in weights]) / np.maximum(weights @ counted, 1.0)
+        factors = search.found(weights) / usual if usual else np.ones(len(draws))
+        means.append([np.interp(factor, search.factors, row) for factor, row in zip(factors, near, strict=True)])
+    return np.asarray(means).mean(axis=0)
 
 
 def _near(metric: str, rows: pd.DataFrame, search: Search) -> tuple[np.ndarray, np.ndarray]:

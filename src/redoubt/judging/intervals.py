@@ -27,13 +27,14 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
 
 
-def resampled(count: int, statistic: Callable[[np.ndarray], float], draws: int = RESAMPLES) -> np.ndarray:
-    """Return a statistic (draws,) of each draw with replacement of the places 0 to `count` - 1.
+def drawn(count: int, draws: int = RESAMPLES) -> np.ndarray:
+    """Return draws (draws, count) with replacement of the places 0 to `count` - 1, always the same."""
+    return np.random.default_rng(0).integers(0, count, (draws, count))
 
-    The draws are always the same.
-    """
-    generator = np.random.default_rng(0)
-    return np.array([statistic(generator.integers(0, count, count)) for _ in range(draws)])
+
+def resampled(count: int, statistic: Callable[[np.ndarray], float], draws: int = RESAMPLES) -> np.ndarray:
+    """Return a statistic (draws,) of each of the places `drawn`."""
+    return np.array([statistic(places) for places in drawn(count, draws)])
 
 
 def percentiles(found: np.ndarray, level: float = 0.95) -> Interval:

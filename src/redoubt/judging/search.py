@@ -17,22 +17,22 @@ CLOSE = 0.2
 """Multiples of the applied epsilon this near to one tell the slope of the error rate."""
 
 
-def crossing(grid: np.ndarray, rate: np.ndarray, share: float) -> float:
-    """Return the smallest epsilon at which an error rate reaches a share, by straight lines between grid points.
+def crossing(grid: np.ndarray, rates: np.ndarray, share: float) -> np.ndarray:
+    """Return the smallest epsilon (D,) at which error rates reach a share, by straight lines between grid points.
 
     Args:
         grid: epsilons (G,), ascending.
-        rate: of errors (G,) at each.
+        rates: of errors (D, G) at each, for D draws.
         share: that is asked for; the ends of the grid where the rate is never below it, or never reaches it.
     """
-    reached = np.flatnonzero(rate >= share)
-    if not len(reached):
-        return float(grid[-1])
-    place = int(reached[0])
-    if place == 0:
-        return float(grid[0])
-    (low, high), (before, after) = grid[place - 1 : place + 1], rate[place - 1 : place + 1]
-    return float(low + (high - low) * (share - before) / (after - before))
+    reached = rates >= share
+    place = np.where(reached.any(axis=1), reached.argmax(axis=1), len(grid))
+    after = np.clip(place, 1, len(grid) - 1)
+    draws = np.arange(len(rates))
+    low, high, below, above = grid[after - 1], grid[after], rates[draws, after - 1], rates[draws, after]
+    between = (place > 0) & (place < len(grid))
+    part = (high - low) * (share - below) / np.where(between, above - below, 1.0)
+    return np.asarray(np.where(between, low + part, np.where(place == 0, grid[0], grid[-1])))
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Search:
     share: float
     factors: np.ndarray
 
-    def found(self, weights: np.ndarray) -> float:
-        """Return the epsilon of a draw in which each image counts by its weight (n,)."""
-        return crossing(self.grid, weights @ self.wrong / weights.sum(), self.share)
+    def found(self, weights: np.ndarray) -> np.ndarray:
+        """Return the epsilon (D,) of each of D draws in which images count by their weights (D, n)."""
+        return crossing(self.grid, weights @ self.wrong / weights.sum(axis=1, keepdims=True), self.share)
 
 
 def search_of(rows: pd.DataFrame) -> Search | None:
