@@ -11,6 +11,7 @@ from scipy.stats import lognorm, t
 from redoubt.attacks import fgs
 from redoubt.attacks._searched import NEAR
 from redoubt.attacks.interface import Batches, Context, score
+from redoubt.judging import intervals
 from redoubt.judging.contrast import contrast
 from redoubt.judging.estimate import estimate
 from redoubt.judging.evidence import Run, Sample
@@ -52,6 +53,17 @@ def drawn(seed, n):
 
 def without_search(rows):
     return rows.drop(columns=["searched", "searched_wrong", "search_share", "near", "near_label"])
+
+
+def test_draws_of_images_are_the_same_in_blocks_and_one_by_one(monkeypatch):
+    values, generator = np.random.default_rng(1).random(30), np.random.default_rng(0)
+    alone = [generator.integers(0, 30, 30) for _ in range(7)]
+    monkeypatch.setattr(intervals, "BLOCK", 100)
+    blocks = [*intervals.drawn(30, 7)]
+    assert [len(block) for block in blocks] == [3, 3, 1] and (np.concatenate(blocks) == alone).all()
+    assert [*intervals.resampled(30, lambda places: values[places].mean(), 7)] == [
+        values[places].mean() for places in alone
+    ]
 
 
 def test_a_searched_epsilon_has_the_error_of_a_median():

@@ -186,7 +186,7 @@ def _images(
     if searches:
         found = _searched(metric, rows, searches)
     elif len(values) == 1 and summary is np.mean:
-        found = values[0][drawn(len(values[0]))].mean(axis=1)
+        found = np.concatenate([values[0][block].mean(axis=1) for block in drawn(len(values[0]))])
     elif len(values) == 1:
         found = resampled(len(values[0]), lambda places: float(summary(values[0][places])))
     else:
@@ -223,15 +223,16 @@ def _searched(metric: str, rows: pd.DataFrame, searches: dict[int, Search]) -> n
         where = np.searchsorted(images, search.index)
         runs.append((search, where, *_near(metric, own, search), search.found(np.ones((1, len(own))))[0]))
 
-    draws = drawn(len(images))
-    counts = np.stack([np.bincount(places, minlength=len(images)) for places in draws]).astype(np.float64)
-    means = []
-    for search, where, values, counted, usual in runs:
-        weights = counts[:, where]
-        near = np.stack([weight @ values for weight in weights]) / np.maximum(weights @ counted, 1.0)
-        factors = search.found(weights) / usual if usual else np.ones(len(draws))
-        means.append([np.interp(factor, search.factors, row) for factor, row in zip(factors, near, strict=True)])
-    return np.asarray(means).mean(axis=0)
+    def of(block: np.ndarray) -> np.ndarray:
+        counts, means = np.stack([np.bincount(places, minlength=len(images)) for places in block]).astype(float), []
+        for search, where, values, counted, usual in runs:
+            weights = counts[:, where]
+            near = np.stack([weight @ values for weight in weights]) / np.maximum(weights @ counted, 1.0)
+            factors = search.found(weights) / usual if usual else np.ones(len(block))
+            means.append([np.interp(factor, search.factors, row) for factor, row in zip(factors, near, strict=True)])
+        return np.asarray(means).mean(axis=0)
+
+    return np.concatenate([of(block) for block in drawn(len(images))])
 
 
 def _near(metric: str, rows: pd.DataFrame, search: Search) -> tuple[np.ndarray, np.ndarray]:

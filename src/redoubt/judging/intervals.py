@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from redoubt.lazily import lazy, np
 
@@ -14,6 +14,8 @@ LEVELS = (0.95, 0.90)
 Z = {0.95: 1.959963984540054, 0.90: 1.6448536269514722}
 """Two-sided quantiles of the normal distribution."""
 RESAMPLES = 1000
+BLOCK = 2**20
+"""Places that are drawn at once: 8 MiB."""
 
 Interval = tuple[float, float]
 
@@ -27,14 +29,16 @@ def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     return max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half))
 
 
-def drawn(count: int, draws: int = RESAMPLES) -> np.ndarray:
-    """Return draws (draws, count) with replacement of the places 0 to `count` - 1, always the same."""
-    return np.random.default_rng(0).integers(0, count, (draws, count))
+def drawn(count: int, draws: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """Yield draws (some, count) with replacement of the places 0 to `count` - 1, in all `draws`, always the same."""
+    generator, most = np.random.default_rng(0), max(1, BLOCK // count)
+    for first in range(0, draws, most):
+        yield generator.integers(0, count, (min(most, draws - first), count))
 
 
 def resampled(count: int, statistic: Callable[[np.ndarray], float], draws: int = RESAMPLES) -> np.ndarray:
-    """Return a statistic (draws,) of each of the places `drawn`."""
-    return np.array([statistic(places) for places in drawn(count, draws)])
+    """Return a statistic (draws,) of each of the draws `drawn`."""
+    return np.array([statistic(places) for block in drawn(count, draws) for places in block])
 
 
 def percentiles(found: np.ndarray, level: float = 0.95) -> Interval:
