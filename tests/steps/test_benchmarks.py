@@ -20,7 +20,7 @@ SMALL = {  # in place of the parameters of the same names: ours and Foolbox's, o
     "spatial": {},
     "few-pixel": {"population": 9, "generations": 1},
 }
-PARTS = ("noise", "page", "peers", "plain", "referee", "run", "search")
+PARTS = ("bayesian", "noise", "page", "peers", "plain", "referee", "run", "search")
 
 
 @pytest.fixture
@@ -154,3 +154,18 @@ def test_our_side_of_the_referee_is_one_of_our_attacks(part):
     found = referee.measured(sides, Ahead(), images, torch.zeros(2, dtype=torch.int64), "l2")["DDN", referee.OURS]
     assert found.sizes == pytest.approx([0.3 * 2**0.5, 0.1 * 2**0.5], rel=1e-2)
     assert 0 < found.queries <= 2 * (2 * 20 + 14 + 4)  # some to check the model and to score
+
+
+def test_a_bayesian_network_is_trained_beside_one_without_noise(part, monkeypatch):
+    bayesian = part("bayesian")
+    monkeypatch.setattr(bayesian, "STEPS", 2)
+    monkeypatch.setattr(bayesian, "BATCH", 4)
+    torch.manual_seed(0)
+    data = torch.rand(8, *bayesian.SHAPE), torch.arange(8)
+    layer = bayesian.Standardised(3)
+    layer.std.fill_(1.0)
+    plain, *noisy = (bayesian.row(*run, layer, data, data) for run in (*bayesian.RUNS[:2], bayesian.RUNS[-1]))
+    assert 0 < plain["cross_entropy"] < 10 and "sigma" not in plain
+    assert [round(row["sigma_before"], 3) for row in noisy] == [0.08, 0.02]
+    assert noisy[0]["noise_over_mean_before"] == pytest.approx(4 * noisy[1]["noise_over_mean_before"], rel=1e-3)
+    assert all(0 <= row["one_draw"] <= 1 and row["sigma"] != row["sigma_before"] for row in noisy)

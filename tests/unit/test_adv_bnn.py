@@ -97,3 +97,19 @@ def test_gradients_reach_means_and_deviations_by_the_draw_of_the_call():
     drawn.sum().backward()
     assert torch.equal(mean.grad, torch.ones(5))
     assert torch.allclose(part.log_std.grad, drawn.detach())  # d sigma / d log(sigma) is sigma
+
+
+def entropy_after(steps, **values):
+    """Return the cross-entropy of the last ten of some steps of Adam on one batch of eight images."""
+    defense, losses = made(steps=1, epsilon=1e-3, step_size=1e-3, **values), []
+    optimizer = torch.optim.Adam(defense.network.parameters(), 0.01)
+    for step in range(steps):
+        _, logits = defense.step(BATCH, Moment(0, step, 100, 50_000), optimizer)
+        losses.append(torch.nn.functional.cross_entropy(logits, BATCH.labels).item())
+    return sum(losses[-10:]) / 10
+
+
+def test_noise_above_the_means_and_a_heavy_divergence_keep_a_network_from_learning():
+    assert entropy_after(40, initial_std=0.02, kl_weight=0.02) < 0.01
+    assert entropy_after(40, initial_std=0.4, kl_weight=0.0) > 1.0
+    assert entropy_after(40, initial_std=0.02, kl_weight=500.0) > 0.5

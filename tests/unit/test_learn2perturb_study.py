@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from redoubt import registry
+from redoubt.defenses import adv_bnn
 from redoubt.defenses.learn2perturb import tau
+from redoubt.judging.tables import read_csv
+from redoubt.networks import resnet_cifar
 from redoubt.study import catalog
 from redoubt.study.published import read_published
 
@@ -119,6 +124,37 @@ def test_accuracy_against_draws_is_under_one_attack_but_for_draws(load):
         assert attack.model_copy(update={"id": "", "draws": 1}) == study.attacks["random-pgd-70"].model_copy(
             update={"id": ""}
         )
+
+
+@pytest.mark.parametrize("scale", ["paper", "laptop-jpeg", "gpu"])
+def test_a_cut_schedule_begins_adv_bnn_with_noise_below_its_weights(scale, load):
+    entry = load(scale).models["cifar10-resnet20-adv-bnn"].entry
+    options = registry.parameters("defenses", "adv-bnn", entry.defense.parameters)
+    torch.manual_seed(0)
+    network = resnet_cifar.build(resnet_cifar.Parameters(depth=20), (3, 32, 32), 10)
+    means = adv_bnn.change(options, network, (3, 32, 32), 10).named_parameters()
+    deviations = [mean.std().item() for name, mean in means if name.endswith("original") and mean.dim() == 4]
+    relative, weight = options.initial_std / np.array(deviations), options.kl_weight / (entry.training.images or 50_000)
+    if scale == "paper":
+        assert np.median(relative) > 2 and weight == 1 / 50_000
+    else:
+        assert relative.max() < 1 and weight == pytest.approx(0.02 / 50_000)
+
+
+def test_the_ledger_quotes_what_was_measured_of_adv_bnn(load):
+    rows = read_csv(ROOT / "benchmarks/results/bayesian.csv")
+    found = {(row["images"], row["initial_std"], row["kl_weight"], row["kl"]): row for row in rows}
+    clean = {key[1:]: float(row["cross_entropy"]) for key, row in found.items() if key[0] == "clean"}
+    published, cut = ("0.08", "1.0", "all"), ("0.02", "0.02", "all")
+    alone = [("0.08", "0.02", "all"), ("0.02", "1.0", "all")]
+    assert clean["", "", ""] < clean[cut] < min(clean[key] for key in alone) < clean[published]
+    deviations = load("paper").studies["learn2perturb"].deviations
+    (entry,) = (entry for entry in deviations if entry.topic.startswith("Adv-BNN in"))
+    quoted = [f"{clean[key]:.2f}" for key in [("", "", ""), published, *alone, cut]]
+    shown = [found["one step", *published], found["one step", "", "", ""], found["one step", *cut]]
+    quoted += [f"{100 * float(row['one_draw']):.0f} %" for row in shown]
+    quoted += [f"{float(shown[0][key]):.1f} times" for key in ("noise_over_mean_before", "noise_over_mean")]
+    assert [text for text in quoted if text not in entry.choice] == []
 
 
 @pytest.mark.parametrize("scale", ["laptop-jpeg", "gpu"])

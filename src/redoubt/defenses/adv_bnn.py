@@ -9,6 +9,11 @@ Source: Liu, Li, Wu and Hsieh (ICLR 2019), and their public code: initial means 
 every step, away from the true class. Prior and initial sigma are 0.08 with a
 weight of 1 in its script, and 0.1 with a weight of 0.02 in its README. As released, its network for CIFAR-10 adds the
 divergence of the last layer alone (`kl: last`). Compared in Learn2Perturb, which prints no settings.
+
+At 0.08 the noise on the convolutions of a ResNet-20 is larger than their initial means, so that draws are different
+networks, and training must first make the means grow, which the divergence works against. A schedule that is cut should
+begin with a smaller sigma and a smaller weight.
+
 Deviation: where the code begins a new Adam whenever the learning rate drops, the optimizer keeps its state.
 """
 
