@@ -112,7 +112,7 @@ $(REFEREE)/adv_lib:
 	rm -rf $(REFEREE)
 	python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --target $(REFEREE) adv-lib==0.2.8 torchattacks==3.5.1
 
-referee: $(STAMP) $(REFEREE)/adv_lib ## our attacks beside those of adv-lib and torchattacks; writes benchmarks/results/referee.md (20 minutes of one core)
+referee: $(STAMP) $(REFEREE)/adv_lib ## our attacks beside those of adv-lib and torchattacks; writes benchmarks/results/referee.md (10 minutes of one core)
 	PYTHONPATH=$(PYTHONPATH):$(CURDIR)/$(REFEREE) python benchmarks/referee.py
 
 restore: $(STAMP) ## after clone: fetch checkpoints and results from the DVC remote (DATA=1: datasets too), and rebuild nothing
