@@ -13,6 +13,7 @@ import pytest
 from planted_report import CELLS, CLAIM, ENTRY, cell, write_attacked, write_rows, write_run
 from playwright.sync_api import sync_playwright
 
+from redoubt.commands import __main__ as command
 from redoubt.judging.cells import COLUMNS
 from redoubt.report import rows
 from redoubt.report.page import page as report_page
@@ -70,6 +71,7 @@ def address(tmp_path_factory):
     toy = toy | {"artifacts": [*toy["artifacts"], gates]}
     entry = ENTRY | {"studies": {"toy": toy, "next": toy | {"title": "Next: another"}}}
     seconds = {"defend/m/seed-0": 2.5, "defend/m/seed-1": 2.0}
+    (folder / "toy/figure-2.pdf").write_bytes(b"%PDF-1.4")
     for number, place in enumerate(ATTACKS.values()):
         write_attacked(folder / place, [0.2, 1 / 3, *range(1, 99 * number)])
     place = folder / "report/index.html"
@@ -93,7 +95,7 @@ def opened(chromium, address):
     """Open the page at a place, in a window of a width; a script's error fails the test."""
     errors, windows = [], []
 
-    def at(place="", width=1440, **options):
+    def at(place="", width=1440, address=address, **options):
         window = chromium.new_page(viewport={"width": width, "height": 900}, **options)
         windows.append(window)
         window.on("pageerror", lambda error: errors.append(str(error)))
@@ -215,16 +217,50 @@ def test_a_cell_a_table_and_a_figure_are_downloaded_whole(opened):
     assert name == "toy-figure-2.svg" and text.startswith("<svg")
     name, text = downloaded(window, own.get_by_role("link", name="Download CSV"))
     assert name == "toy-figure-2.csv" and text.startswith("epoch,test")
+    pdf = own.get_by_role("link", name="PDF beside this page")
+    assert pdf.get_attribute("href") == "../toy/figure-2.pdf"
     own.locator("details.numbers summary").click()
     assert own.locator("table.data td").all_inner_texts()[:3] == ["0", "0.5", "1"]
     assert "<script>" in own.locator("table.data td").last.inner_text()
 
 
+@pytest.fixture(scope="module")
+def compared(address):
+    """The address of a page that compares the run with one in which a cell is outside and a claim has turned."""
+    place = Path(address.removeprefix("file://"))
+    folder, other = place.parents[1], place.parents[2] / "other"
+    other.mkdir()
+    scored = [dict(row) for row in csv.DictReader((folder / "scorecard.csv").open(encoding="utf-8"))]
+    moved = scored[0] | {"reproduced": "0.5", "ci_low": "0.4", "ci_high": "0.6"}
+    write_rows(other / "scorecard.csv", [moved, *scored[1:]], COLUMNS)
+    write_rows(other / "claims.csv", [CLAIM | {"here": "holds"}])
+    page = place.with_name("comparison.html")
+    assert command.main(["compare", str(folder), str(other), "--html", str(page)]) == 1
+    return page.as_uri()
+
+
+def test_a_comparison_is_filtered_and_leads_to_the_report(opened, compared):
+    window = opened(address=compared)
+    worst = shown(window, "cells-table")[0]
+    assert worst[4:6] + worst[8:] == ["97.90 %", "50.00 %", "reproduced", "✗\xa0outside"]
+    window.locator("a[data-show='grade=byte-equal']").click()
+    assert len(shown(window, "cells-table")) == 69 and window.url.endswith("#cells?grade=byte-equal")
+    window.get_by_role("link", name="Claims that turned (1)").click()
+    assert [row[2:4] for row in shown(window, "claims-table")] == [["✗\xa0fails", "✓\xa0holds"]]
+    window.go_back()
+    window.get_by_role("button", name="Clear").first.click()
+    window.locator("#cells-table").get_by_role("link", name="97.90 %").first.click()
+    assert "mlp-reference · Acc." in window.get_by_role("dialog").inner_text() and window.url.endswith(
+        f"index.html#{ID}"
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_axe_finds_nothing_and_nothing_is_cut_off(opened, width, scheme):
-    for place in (*PARTS, f"scorecard?cell={ID}"):
-        window = opened(f"#{place}", width, color_scheme=scheme)
+def test_axe_finds_nothing_and_nothing_is_cut_off(opened, address, compared, width, scheme):
+    parts = [(address, place) for place in (*PARTS, f"scorecard?cell={ID}")]
+    for start, place in [*parts, (compared, "cells"), (compared, "claims")]:
+        window = opened(f"#{place}", width, start, color_scheme=scheme)
         assert window.evaluate("document.documentElement.scrollWidth") <= width, place
         for table in window.locator(".stacked:visible").all():
             assert table.bounding_box()["width"] <= width

@@ -84,6 +84,8 @@ def test_every_artifact_is_there_with_data_and_commands(results):
         assert artifact["title"] in page.text
         assert f"snakemake results/demo/toy/{artifact['id']}.csv --config scale=demo" in page.text
         assert f"dvc repro {artifact['kind']}@toy-{artifact['id']}" in page.text
+        pdf = f"snakemake results/demo/toy/{artifact['id']}.pdf --config scale=demo"
+        assert (pdf in page.text) == (artifact["kind"] == "figure")
     downloads = {found["download"]: found["href"] for found in page.of("a") if "download" in found}
     assert set(downloads) == {"toy-table-1.csv", "toy-figure-2.csv", "toy-figure-2.svg"}
     content = base64.b64decode(downloads["toy-table-1.csv"].partition(",")[2])

@@ -1,5 +1,6 @@
 """Tables and figures from synthetic rows: same bytes twice, reasons in place of what was not run."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from redoubt.artifacts.interface import Drawing, Inputs
 from redoubt.errors import RedoubtError
 from redoubt.evaluation.run import write_rows
 from redoubt.graph.code import closure
+from redoubt.steps import figure_pdf
 from redoubt.study.entries.artifact import ArtifactEntry, Look
 from redoubt.study.files import read_study
 
@@ -109,6 +111,15 @@ def test_figures_have_the_same_bytes_twice(plot, entry, tmp_path):
     assert found[0] == found[1]
     svg = found[0][0].decode()
     assert "NOT comparable" in svg and svg.rstrip().endswith("</svg>") and "<dc:date>" not in svg
+
+
+def test_a_figure_is_drawn_as_pdf_with_the_same_bytes_twice(entry, tmp_path):
+    given, out = json.dumps(entry("lines", FIGURES["lines"])), tmp_path / "f.pdf"
+    found = []
+    for _ in range(2):
+        assert figure_pdf.main(["--entry", given, "--out", str(out)]) == 0
+        found.append(out.read_bytes())
+    assert found[0] == found[1] and found[0].startswith(b"%PDF-") and b"CreationDate" not in found[0]
 
 
 @pytest.mark.parametrize("plot", [*FIGURES, "metric-table"])

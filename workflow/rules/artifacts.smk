@@ -57,3 +57,27 @@ rule figure:
         entry=text("figure"),
     shell:
         "PYTHONPATH={resources.sources} python -m redoubt.steps.figure --entry {params.entry:q} --data {output.data} --svg {output.vector} --png {output.pixels} > {log} 2>&1"
+
+
+rule figure_pdf:
+    "Draw a figure as PDF, which no other rule asks for."
+    input:
+        unpack(of("figure", "inputs")),
+        vector=layout.artifact_file("{scale}", "{study}", "{artifact}", "svg"),
+    output:
+        layout.artifact_file("{scale}", "{study}", "{artifact}", "pdf"),
+    log:
+        "logs/{scale}/figure_pdf/{study}/{artifact}.log",
+    wildcard_constraints:
+        study=JOBS.pattern("figure"),
+    conda:
+        "../../envs/redoubt.yaml"
+    threads: 1
+    resources:
+        sources=f"{SOURCES}/src",
+        mem_mb=growing(2000),
+        runtime=growing(15),
+    params:
+        entry=text("figure"),
+    shell:
+        "PYTHONPATH={resources.sources} python -m redoubt.steps.figure_pdf --entry {params.entry:q} --out {output} > {log} 2>&1"

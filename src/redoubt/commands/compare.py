@@ -36,11 +36,13 @@ def run(options: Namespace) -> int:
     from redoubt.files import json_text, write_text
     from redoubt.judging.comparison import compare
 
-    found = compare(read(options.first), read(options.second))
+    runs = read(options.first), read(options.second)
+    found = compare(*runs)
     if options.html is not None:
-        from redoubt.report.comparison import page
+        from redoubt.report.comparison import links, page
 
-        write_text(options.html, page(found))
+        first, second = (links(run, Path(run.name), options.html) for run in runs)
+        write_text(options.html, page(found, (first, second)))
     print(json_text(found.model_dump(mode="json")) if options.json else text(found), end="")
     return int(found.counts["outside"] > 0)
 

@@ -34,6 +34,7 @@ def quoted(value: Any) -> Any:
         return value if value.startswith("data:") else WORD.sub(r"“\1”", value)
     if isinstance(value, dict):
         return {
-            key: part if key in ("id", "anchor", "commands", "study") else quoted(part) for key, part in value.items()
+            key: part if key in ("id", "anchor", "commands", "pdf", "pdf_file", "study") else quoted(part)
+            for key, part in value.items()
         }
     return [quoted(part) for part in value] if isinstance(value, list) else value

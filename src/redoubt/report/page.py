@@ -73,8 +73,8 @@ def page(
     return render(
         "page.html.jinja",
         entry=entry,
-        script=_template("script.js"),
-        panel=_template("panel.js"),
+        script=template("script.js"),
+        panel=template("panel.js"),
         panels=packed(told),
         seconds=packed(dict(seconds)),
         rows=rows,
@@ -86,12 +86,13 @@ def page(
         cells=cells,
         anchors={view["anchor"] for view in cells},
         cell_counts=cell_counts(scored),
-        cell_filters=_choices(CELL_FILTERS, [{name: cell[name]["raw"] for name in CELL_FILTERS} for cell in cells]),
+        cell_filters=choices(CELL_FILTERS, [{name: cell[name]["raw"] for name in CELL_FILTERS} for cell in cells]),
         claims=claims,
         claim_counts=counts((claim["here"] for claim in claims), CLAIM_VERDICTS),
-        claim_filters=_choices(CLAIM_FILTERS, claims),
+        claim_filters=choices(CLAIM_FILTERS, claims),
         strong_counts=counts((claim["adaptive_verdict"] for claim in claims), CLAIM_VERDICTS),
         studies=studies,
+        compared=(results / "report/comparison.html").is_file(),
     )
 
 
@@ -104,7 +105,7 @@ def render(name: str, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(style=_template("style.css"), **facts)
+    return environment.get_template(name).render(style=template("style.css"), **facts)
 
 
 def _said(view: dict[str, Any], red: list[str] | None) -> dict[str, Any]:
@@ -112,11 +113,12 @@ def _said(view: dict[str, Any], red: list[str] | None) -> dict[str, Any]:
     return gates.quoted(view) if red else view
 
 
-def _choices(filters: Mapping[str, tuple[str, str]], views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def choices(filters: Mapping[str, tuple[str, str]], views: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return by column what a filter is called and the values among which it lets choose."""
     found = {name: dict.fromkeys(view[key] for view in views) for name, (_, key) in filters.items()}
     return {name: (filters[name][0], list(values)) for name, values in found.items()}
 
 
-def _template(name: str) -> Markup:
+def template(name: str) -> Markup:
+    """Return the text of a file of the templates, as it is."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))

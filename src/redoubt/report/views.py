@@ -236,7 +236,9 @@ def artifact_view(
     path = results / study / f"{artifact['id']}.csv"
     rows = read_csv(path) if path.is_file() else None
     cells = read_cells(path) if rows is not None else None
-    file = drawing(path.with_suffix("")) if artifact["kind"] == "figure" else None
+    figure = artifact["kind"] == "figure"
+    file = drawing(path.with_suffix("")) if figure else None
+    made = f"snakemake results/{entry['scale']}/{study}/{artifact['id']}"
     return {
         **artifact,
         "anchor": f"{study}-{artifact['id']}",
@@ -247,9 +249,11 @@ def artifact_view(
         "rows": len(rows or []),
         "uri": data_uri("text/csv;charset=utf-8", path.read_bytes()) if rows is not None else None,
         "commands": [
-            f"snakemake results/{entry['scale']}/{study}/{artifact['id']}.csv --config scale={entry['scale']}",
+            f"{made}.csv --config scale={entry['scale']}",
             f"dvc repro {artifact['kind']}@{study}-{artifact['id']}",
         ],
+        "pdf": f"{made}.pdf --config scale={entry['scale']}" if figure else None,
+        "pdf_file": f"../{study}/{artifact['id']}.pdf" if path.with_suffix(".pdf").is_file() else None,
     }
 
 
