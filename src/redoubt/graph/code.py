@@ -93,11 +93,23 @@ def closure(*names: str, source: Path = SOURCE) -> tuple[str, ...]:
     todo, seen = list(names), set()
     while todo:
         name = todo.pop()
-        if name in seen or name.split(".")[0] not in tops or module_file(name, source) is None:
+        if name in seen or name.split(".")[0] not in tops:
             continue
         seen.add(name)
-        todo.extend(found for found in _direct(name, source) if not _means_nothing(found))
-    return tuple(sorted(seen))
+        todo.extend(_followed(name, source))
+    return tuple(sorted(name for name in seen if _known(name, source)))
+
+
+@cache
+def _known(name: str, source: Path) -> bool:
+    return module_file(name, source) is not None
+
+
+@cache
+def _followed(name: str, source: Path) -> tuple[str, ...]:
+    """Return what a module imports and is not without meaning; nothing of what is no module."""
+    found = _direct(name, source) if _known(name, source) else ()
+    return tuple(other for other in found if not _means_nothing(other))
 
 
 @cache
