@@ -40,7 +40,7 @@ CASES = {
     "replay": ({}, None),
     "square": ({"epsilons": [0.2, 0.3], "iterations": 60}, ("linf", "epsilon")),
     "spatial": ({"rotations": 7, "translations": 3}, None),
-    "trust-region": ({"steps": 30}, None),
+    "trust-region": ({"steps": 100}, None),
     "universal": ({"rhos": [0.6], "passes": 3}, ("l2", "radius")),
 }
 # Long walks along signs: a gradient's last bit, which depends on the batch in a matrix product, may turn them.

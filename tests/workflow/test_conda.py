@@ -66,7 +66,8 @@ def test_every_rule_that_runs_something_names_the_environment():
     text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")])
     rules = {part.split(":", 1)[0]: part for part in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]}
     steps = {name for name, rule in rules.items() if "shell:" in rule}
-    assert steps == {"download", "prepare", "pretrain", "attack", "table", "figure", "scorecard", "report_page"}
+    drawn = {"table", "figure", "figure_pdf", "scorecard", "report_page"}
+    assert steps == {"download", "prepare", "pretrain", "attack", *drawn}
     for name in steps:
         (named,) = re.findall(r'conda:\s+"([^"]+)"', rules[name])
         assert (ROOT / "workflow/rules" / named).resolve() == ROOT / ENVIRONMENT, name
