@@ -13,7 +13,7 @@ import torch
 
 import redoubt
 from redoubt.commands import __main__ as command
-from redoubt.commands import new, run, show
+from redoubt.commands import attack, new, run, show
 from redoubt.errors import RedoubtError
 from redoubt.graph import project
 
@@ -76,6 +76,11 @@ def test_a_model_in_a_file_is_evaluated(given, tmp_path, capsys):
     assert f"{100 * expected.accuracy:.1f} %" in re.search(r"worst of all.*", printed)[0]
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert (rows["adversarial_label"] == expected.rows["adversarial_label"]).all() and len(rows) == 30
+
+
+def test_values_are_fractions_as_in_a_study():
+    assert attack.parameter("epsilons=[0.5/255,-8/255,1]") == ("epsilons", [0.5 / 255, -8 / 255, 1])
+    assert attack.parameter("epsilons=1/0") == ("epsilons", "1/0")
 
 
 def test_a_model_in_a_file_is_attacked(given, tmp_path, capsys):

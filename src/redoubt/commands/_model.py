@@ -4,13 +4,13 @@ import importlib
 import importlib.util
 import sys
 from argparse import ArgumentParser, Namespace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from redoubt.errors import RedoubtError
 from redoubt.files import file_digest
 from redoubt.lazily import np, torch
+from redoubt.study.fractions import fraction, is_fraction
 
 
 def number(text: str) -> float:
@@ -19,10 +19,7 @@ def number(text: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    try:
-        return float(Fraction(text))
-    except ZeroDivisionError:
-        raise ValueError(f"{text}: the denominator is 0") from None
+    return fraction(text) if is_fraction(text) else float(text)
 
 
 def add(parser: ArgumentParser) -> None:

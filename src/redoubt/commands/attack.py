@@ -13,6 +13,7 @@ from typing import Any
 
 from redoubt.commands import _model
 from redoubt.errors import RedoubtError, storing
+from redoubt.study.fractions import FRACTION, fraction
 
 
 def add(parser: ArgumentParser) -> None:
@@ -62,6 +63,6 @@ def parameter(text: str) -> tuple[str, Any]:
     if not equals:
         raise RedoubtError(f"{text!r}: KEY=VALUE is expected, such as steps=40")
     try:
-        return spelt(key), json.loads(re.sub(r"\d+/\d+", lambda found: str(_model.number(found[0])), value))
+        return spelt(key), json.loads(re.sub(FRACTION, lambda found: str(fraction(found[0])), value))
     except ValueError:
         return spelt(key), value

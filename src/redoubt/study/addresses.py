@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 from redoubt.errors import RedoubtError
-from redoubt.study.reading import fraction, is_fraction
+from redoubt.study.fractions import fraction, is_fraction
 
 NUMBER = "reproduced"
 """Column of the number where the address does not name one."""

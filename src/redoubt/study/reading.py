@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from redoubt.errors import RedoubtError, shortened
 from redoubt.study.config import Method
 from redoubt.study.entries.base import Method as Named
 from redoubt.study.entries.base import differing
+from redoubt.study.fractions import FRACTION, fraction
 
 
 def read_yaml(root: Path, name: str) -> Any:
@@ -93,28 +93,6 @@ class _UniqueKeys(_Loader):
                     raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
-
-
-_PART = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
-FRACTION = rf"[-+]?{_PART}/{_PART}"
-"""Pattern of a fraction, such as 8/255, that is a number in YAML here; in quotes it is text."""
-
-
-def is_fraction(text: str) -> bool:
-    """Tell whether a text is a fraction."""
-    return re.fullmatch(FRACTION, text) is not None
-
-
-def fraction(text: str) -> float:
-    """Return the number nearest to a fraction.
-
-    Raises:
-        ValueError: its denominator is 0.
-    """
-    above, below = (Fraction(part) for part in text.split("/"))
-    if below == 0:
-        raise ValueError(f"{text}: the denominator is 0")
-    return float(above / below)
 
 
 def _constructed(loader: Any, node: yaml.ScalarNode) -> float:

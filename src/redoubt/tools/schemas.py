@@ -24,7 +24,7 @@ from redoubt.judging.results import Results
 from redoubt.study.config import ROOTS
 from redoubt.study.entries.adaptive import WRAPPERS
 from redoubt.study.expand import GROUP, GROUPED, LISTS, SECTIONS
-from redoubt.study.reading import FRACTION
+from redoubt.study.fractions import FRACTION
 from redoubt.tools._site_reference import keys
 
 FOLDER = Path("workflow/schemas")
