@@ -80,12 +80,11 @@ def trained(defense: BaseDefense, data: Data) -> float:
 def ratio(network: torch.nn.Module) -> float:
     """Return the deviation of the noise on a convolution's weights over that of their means: the median over layers."""
     means = dict(network.named_parameters())
-    found = [
+    return statistics.median_high(
         (std.exp().mean() / means[name.replace("0.log_std", "original")].std()).item()
         for name, std in means.items()
         if name.endswith("log_std") and std.dim() == 4
-    ]
-    return sorted(found)[len(found) // 2]
+    )
 
 
 def facts(defense: BaseDefense) -> dict[str, float]:

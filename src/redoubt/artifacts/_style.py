@@ -298,14 +298,14 @@ def steady(figure: Figure) -> None:
 
 
 def picture(drawing: Drawing, kind: str) -> bytes:
-    """Return a figure as a file of a `kind`, svg or png, with the same bytes every time.
+    """Return a figure as a file of a `kind`, svg, png or pdf, with the same bytes every time.
 
     Raises:
         RedoubtError: a title or label contains `$...$` that is not valid math text.
     """
     steady(drawing.figure)
     content = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata = {{"svg": "Date", "png": "Software", "pdf": "CreationDate"}[kind]: None}
     try:
         drawing.figure.savefig(content, format=kind, metadata=metadata, bbox_inches="tight", pad_inches=0.05)
     except ValueError as error:

@@ -225,10 +225,10 @@ def samples(parameters: Parameters) -> list[Sampled]:
 
 def answerable(parameters: Parameters) -> list[Sampled]:
     """Return what strong attacks may answer: the numbers along a sweep, by model, and by panel and measure."""
-    own = [each for each in samples(parameters) if each.along and each.cell["curve"] == each.model]
-    columns = [_left.column_of(each.cell["panel"], each.cell["measure"]) for each in own]
     return [
-        replace(each, cell={"row": each.model, "column": column}) for each, column in zip(own, columns, strict=True)
+        replace(each, cell={"row": each.model, "column": _left.column_of(each.cell["panel"], each.cell["measure"])})
+        for each in samples(parameters)
+        if each.along and each.cell["curve"] == each.model
     ]
 
 

@@ -1,13 +1,12 @@
 """Draw a figure as PDF, which only who asks for it waits for; reads what the figure was drawn from."""
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from redoubt.artifacts._drawing import draw
-from redoubt.artifacts._style import steady
+from redoubt.artifacts._style import picture
 from redoubt.errors import cli
 from redoubt.files import parse_json, write_all
 
@@ -18,10 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--entry", required=True, help="the artifact's entry as JSON, as the workflow passes it")
     parser.add_argument("--out", type=Path, required=True, help="PDF file to write, the same bytes every time")
     options = parser.parse_args(argv)
-    figure, content = draw(parse_json(options.entry, "--entry")).figure, io.BytesIO()
-    steady(figure)
-    figure.savefig(content, format="pdf", metadata={"CreationDate": None}, bbox_inches="tight", pad_inches=0.05)
-    write_all({options.out: content.getvalue()})
+    write_all({options.out: picture(draw(parse_json(options.entry, "--entry")), "pdf")})
     return 0
 
 
