@@ -4,7 +4,8 @@ An entry names a file, the function, class or method in it (`in`), a piece of co
 it becomes (`replace`) and the tests that must then fail. Pieces are compared token by token: spaces, line breaks,
 comments, quotes and trailing commas do not matter, so reformatting breaks no entry. First all entries are checked, and
 those that do not apply are listed; then each is applied in a copy of the tree and its tests run. A mutant that they let
-pass survives. The exit code is 1 when an entry does not apply or a mutant survives.
+pass survives. At the end the tests that caught one run on the code as it is: what fails there too has shown nothing.
+The exit code is 1 when an entry does not apply, a mutant survives or a test fails anyhow.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import itertools
 import os
 import queue
 import re
@@ -225,14 +227,16 @@ def copy_of_the_tree(folder: Path) -> Path:
     return folder
 
 
-def failure(tree: Path, tests: str) -> str:
-    """Run tests in a copy of the tree and return the first that fails, '' when none does.
+def failures(tree: Path, *tests: str) -> list[str]:
+    """Run tests in a copy of the tree up to the first that fails; return the names that pytest gives it, if any.
+
+    A test with parameters is named without them.
 
     Raises:
         SystemExit: the tests could not run.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()],
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -240,9 +244,9 @@ def failure(tree: Path, tests: str) -> str:
         check=False,
     )
     if done.returncode not in (0, 1):
-        raise SystemExit(f"error: {tests}: did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].split("::")[-1] if failed else ""
+        raise SystemExit(f"error: {' '.join(tests)}: did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    lines = (line.split() for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
+    return [words[1].split("[")[0] for words in lines]
 
 
 def caught(tree: Path, mutant: dict[str, str]) -> str:
@@ -251,7 +255,7 @@ def caught(tree: Path, mutant: dict[str, str]) -> str:
     source = path.read_text()
     path.write_text(mutated(source, mutant))
     try:
-        return failure(tree, mutant["tests"])
+        return next(iter(failures(tree, *mutant["tests"].split())), "")
     finally:
         path.write_text(source)
 
@@ -260,7 +264,7 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
     """Run mutants on `jobs` copies of the tree at the same time, print a table, and return how many survive.
 
     Raises:
-        SystemExit: tests fail before anything is broken.
+        SystemExit: a test that caught a mutant fails when nothing is broken.
     """
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(jobs) as pool:
         trees: queue.Queue[Path] = queue.Queue()
@@ -274,18 +278,19 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
             finally:
                 trees.put(tree)
 
-        suites = list(dict.fromkeys(mutant["tests"] for mutant in mutants))
-        results = pool.map(lambda tests: within(failure, tests)[0], suites)
-        failing = [(tests, by) for tests, by in zip(suites, results, strict=True) if by]
-        if failing:
-            lines = (f"error: {tests}: {by} fails before anything is broken" for tests, by in failing)
-            raise SystemExit("\n".join(lines))
-        survivors, tried = 0, pool.map(lambda mutant: within(caught, mutant), mutants)
+        tests, tried = set(), pool.map(lambda mutant: within(caught, mutant), mutants)
+        survivors = 0
         print("| mutant | file | caught by | s |\n| --- | --- | --- | ---: |", flush=True)
         for mutant, (by, seconds) in zip(mutants, tried, strict=True):
             survivors += not by
-            print(f"| {mutant['name']} | {mutant['file']} | {by or '**nothing**'} | {seconds:.0f} |", flush=True)
-    print(f"\n{survivors} survived")
+            tests |= {by} - {""}
+            shown = by.split("::")[-1] or "**nothing**"
+            print(f"| {mutant['name']} | {mutant['file']} | {shown} | {seconds:.0f} |", flush=True)
+        files = itertools.groupby(sorted(tests), key=lambda test: test.split("::")[0])
+        unbroken = pool.map(lambda those: within(failures, *those)[0], [list(those) for _, those in files])
+        if failing := list(itertools.chain.from_iterable(unbroken)):
+            raise SystemExit("\n".join(f"error: {test} fails before anything is broken" for test in failing))
+    print(f"\n{survivors} survived; the {len(tests)} tests that caught the others pass on the code as it is")
     return survivors
 
 

@@ -122,8 +122,9 @@ def test_survivors_are_counted(tree, capsys):
     assert mutants.main(["m0"]) == 0
 
 
-def test_nothing_is_broken_where_tests_fail_anyhow(tree):
+def test_a_test_that_fails_anyhow_has_caught_nothing(tree):
     tree(entry())
-    (mutants.ROOT / "tests/test_box.py").write_text("def test_box():\n    assert False\n")
-    with pytest.raises(SystemExit, match="test_box fails before anything is broken"):
+    cases = "import pytest\n@pytest.mark.parametrize('x', ['a b'])\ndef test_box(x):\n    assert False\n"
+    (mutants.ROOT / "tests/test_box.py").write_text(cases)
+    with pytest.raises(SystemExit, match="tests/test_box.py::test_box fails before anything is broken"):
         mutants.main([])
