@@ -290,7 +290,7 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
         unbroken = pool.map(lambda those: within(failures, *those)[0], [list(those) for _, those in files])
         if failing := list(itertools.chain.from_iterable(unbroken)):
             raise SystemExit("\n".join(f"error: {test} fails before anything is broken" for test in failing))
-    print(f"\n{survivors} survived; the {len(tests)} tests that caught the others pass on the code as it is")
+    print(f"\n{survivors} survived; what caught the others ({len(tests)} tests) passes on the code as it is")
     return survivors
 
 
