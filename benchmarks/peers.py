@@ -1,7 +1,7 @@
 """What peer layers cost, in ratios: against the same network without them, and against a layer as first written down.
 
 Part of `make bench`; by itself: `python benchmarks/peers.py`. The sides of a ratio take turns in one process; peak
-memory is that of a process for each. Networks have their first weights, images are real where a mirror has them.
+memory is that of a process for each. Peer networks are trained ones; images are real where a mirror has them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import search
 import torch
 from page import compared
 
-from redoubt import registry
 from redoubt.data import sources, store
 from redoubt.networks import _peers as peers
 from redoubt.probes import timing
@@ -68,24 +67,12 @@ def images_of(name: str, folder: Path, count: int, device: torch.device) -> tupl
     return split.images(slice(0, count)).to(device).float() / 255.0, split.labels[:count].to(device), found
 
 
-def built(name: str, after: tuple[str, ...], images: torch.Tensor, **options) -> peers.PeerNetwork:
-    """Return a registered network with peer layers; its peers, 100 at a time, are drawn from images (N, C, H, W)."""
-    torch.manual_seed(0)
-    method = registry.method("networks", name)
-    network = method.build(method.Parameters(**options), tuple(images.shape[1:]), 10)
-    made = peers.add_peer_regularization(network, after, tuple(images.shape[1:]), 100, 1)
-    made = made.to(images.device, memory_format=torch.channels_last)
-    made.set_peers(images)
-    return made
-
-
 def resnet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dict]:
     """Compare PR-ResNet-32 with ResNet-32: a training step of 64 images, inference on 100 with 100 peers."""
     batch = BATCHES["resnet"]
     images, labels, source = images_of("cifar10", folder, 300, device)
-    mean, std = images.mean((0, 2, 3), keepdim=True), images.std((0, 2, 3), keepdim=True)
-    inputs = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-    network = built("resnet-cifar", ("stage2", "stage3"), inputs[ASKED:])
+    inputs = search.standardised(images).contiguous(memory_format=torch.channels_last)
+    network = search.model("resnet-cifar", ("stage2", "stage3"), inputs[ASKED:], 100)
     own, plain = timing.pair(network, inputs, timing.Parameters(), torch.Generator().manual_seed(0))
     sides = {"PR-ResNet-32": own.train(), "ResNet-32": plain.train()}
     works = {name: timing.training_step(side, inputs[:batch], labels[:batch]) for name, side in sides.items()}
@@ -103,7 +90,7 @@ def lenet_rows(folder: Path, device: torch.device, repetitions: int) -> list[dic
     """Compare PR-LeNet-5 with LeNet-5 in a training step of 32 images, and with naive layers in one or two."""
     batch = BATCHES["lenet5"]
     images, labels, source = images_of("mnist", folder, 200, device)
-    network = built("lenet5", ("conv1", "conv2"), images[ASKED:])
+    network = search.model("lenet5", ("conv1", "conv2"), images[ASKED:], 100)
     own, plain = timing.pair(network, images, timing.Parameters(), torch.Generator().manual_seed(0))
     full, _ = timing.pair(network, images, timing.Parameters(), torch.Generator().manual_seed(0))
     for layer in full.layers.values():

@@ -19,8 +19,11 @@ from redoubt.networks import _nearest as stripes
 from redoubt.networks import _peers as peers
 from redoubt.probes._turns import in_turn, ratio
 
-TRAINED = "results/reference/readings-mnist/models/mnist-lenet5-peernet-others/seed-0/weights.safetensors"
 ROOT = Path(__file__).resolve().parent.parent
+TRAINED = {
+    "lenet5": "readings-mnist/models/mnist-lenet5-peernet",
+    "resnet-cifar": "readings-cifar10-jpeg/models/cifar10-resnet32-peernet",
+}
 CASES = (("mnist", "lenet5", ("conv1", "conv2")), ("cifar10", "resnet-cifar", ("stage2", "stage3")))
 PEERS = (50, 500)
 SAME = 1e-5  # of similarities
@@ -43,16 +46,23 @@ def naive(queries: torch.Tensor, candidates: torch.Tensor, count: int) -> torch.
 
 
 def model(name: str, after: tuple[str, ...], images: torch.Tensor, count: int) -> peers.PeerNetwork:
-    """Return a peer network with one draw of `count` peers: LeNet-5 as trained for the reference, others untrained."""
-    torch.manual_seed(0)
+    """Return a peer network of the reference results, with one draw of `count` peers from images (N, C, H, W).
+
+    Images of the residual network are standardised, see `standardised`.
+    """
     method = registry.method("networks", name)
     network = method.build(method.Parameters(), tuple(images.shape[1:]), 10)
     made = peers.add_peer_regularization(network, after, tuple(images.shape[1:]), count, 1)
-    if name == "lenet5":
-        weights = load_file(ROOT / TRAINED)
-        made.load_state_dict({**weights, "peers": made.peers})
+    weights = load_file(ROOT / "results/reference" / TRAINED[name] / "seed-0/weights.safetensors")
+    made.load_state_dict({**weights, "peers": made.peers})
+    made = made.to(images.device, memory_format=torch.channels_last)
     made.set_peers(images)
     return made
+
+
+def standardised(images: torch.Tensor) -> torch.Tensor:
+    """Return images (N, C, H, W) with mean 0 and deviation 1 in every channel."""
+    return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)
 
 
 def asked(network: peers.PeerNetwork, images: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, peers.PeerFeatures]]:
@@ -99,6 +109,7 @@ def rows(images_of: Callable, folder: Path, device: torch.device, repetitions: i
     made = []
     for (data, name, after), count in itertools.product(CASES, PEERS):
         images, _, _ = images_of(data, folder, count + 10, device)
+        images = standardised(images) if name == "resnet-cifar" else images
         for layer, queries, draw in asked(model(name, after, images[10:], count), images[:10]):
             known, total = draw.directions, ((0, len(queries)), (0, 0))
             index = boxes.index_of(known)

@@ -80,7 +80,7 @@ def test_models_with_noise(part):
 
 def test_peer_layers_and_their_search(part, tiny_data, monkeypatch):
     peers = part("peers")
-    monkeypatch.setattr(peers, "FOUND", {name: ["digits"] for name in peers.FOUND})
+    monkeypatch.setattr(peers, "FOUND", {"mnist": ["digits"], "cifar10": ["digits-rgb"]})
     monkeypatch.setattr(peers, "ASKED", 2)
     monkeypatch.setattr(peers, "BATCHES", {"lenet5": 3, "resnet": 3})
     monkeypatch.setattr(peers, "LAYER", {"channels": 4, "side": 4, "images": 2})
