@@ -162,6 +162,16 @@ def test_a_study_outside_that_is_not_there_is_one_line(root):
         catalogs.load(root, {"studies": ["../studies/deepdefense"]}, {})
 
 
+@pytest.mark.parametrize("name", ["Deep Defense", "deep;defense", "deepdefense-", "$deepdefense"])
+def test_a_study_whose_name_cannot_be_a_target_is_one_line(name, root):
+    shutil.copytree(root / "config/studies/deepdefense", root / "config/studies" / name)
+    try:
+        with pytest.raises(RedoubtError, match=r"studies\.0: '" + re.escape(name)):
+            catalogs.load(root, {"studies": [name]}, {})
+    finally:
+        shutil.rmtree(root / "config/studies" / name)
+
+
 @pytest.mark.parametrize("name", CERTAIN)
 def test_a_certain_harm_is_refused(name, root):
     file, old, new, expected = CERTAIN[name]
