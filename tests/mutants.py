@@ -216,7 +216,7 @@ def problems(mutants: list[dict[str, str]]) -> list[str]:
 
 
 def copy_of_the_tree(folder: Path) -> Path:
-    """Copy what the tests need and return the place."""
+    """Copy what the tests need into a repository, and return its place."""
     for name in NEEDED:
         source = ROOT / name
         if source.is_dir():
@@ -224,13 +224,13 @@ def copy_of_the_tree(folder: Path) -> Path:
         elif source.exists():
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
+    for command in ("init --quiet", "add --all"):  # some tests list the files of their checkout
+        subprocess.run(["git", "-C", folder, *command.split()], check=True)
     return folder
 
 
-def failures(tree: Path, *tests: str) -> list[str]:
-    """Run tests in a copy of the tree up to the first that fails; return the names that pytest gives it, if any.
-
-    A test with parameters is named without them.
+def output(tree: Path, *tests: str) -> str:
+    """Run tests in a copy of the tree up to the first that fails, and return what pytest prints.
 
     Raises:
         SystemExit: the tests could not run.
@@ -245,19 +245,27 @@ def failures(tree: Path, *tests: str) -> list[str]:
     )
     if done.returncode not in (0, 1):
         raise SystemExit(f"error: {' '.join(tests)}: did not run:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    lines = (line.split() for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
+    return done.stdout
+
+
+def failures(printed: str) -> list[str]:
+    """Return the names of the tests that failed, without parameters, by what pytest printed."""
+    lines = (line.split() for line in printed.splitlines() if line.startswith(("FAILED", "ERROR")))
     return [words[1].split("[")[0] for words in lines]
 
 
 def caught(tree: Path, mutant: dict[str, str]) -> str:
-    """Apply one mutant, run its tests, put the file back, and return the first test that fails, '' when none does."""
+    """Apply one mutant, run its tests, and return the first that fails, '' when none does.
+
+    Then the tree is as before: what broken code leaves elsewhere could fail the tests of the next one.
+    """
     path = tree / mutant["file"]
-    source = path.read_text()
-    path.write_text(mutated(source, mutant))
+    path.write_text(mutated(path.read_text(), mutant))
     try:
-        return next(iter(failures(tree, *mutant["tests"].split())), "")
+        return next(iter(failures(output(tree, *mutant["tests"].split()))), "")
     finally:
-        path.write_text(source)
+        for command in ("checkout --quiet -- .", "clean --quiet --force -d -x"):
+            subprocess.run(["git", "-C", tree, *command.split()], check=True)
 
 
 def run(mutants: list[dict[str, str]], jobs: int) -> int:
@@ -287,9 +295,13 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
             shown = by.split("::")[-1] or "**nothing**"
             print(f"| {mutant['name']} | {mutant['file']} | {shown} | {seconds:.0f} |", flush=True)
         files = itertools.groupby(sorted(tests), key=lambda test: test.split("::")[0])
-        unbroken = pool.map(lambda those: within(failures, *those)[0], [list(those) for _, those in files])
-        if failing := list(itertools.chain.from_iterable(unbroken)):
-            raise SystemExit("\n".join(f"error: {test} fails before anything is broken" for test in failing))
+        unbroken = pool.map(lambda those: within(output, *those)[0], [list(those) for _, those in files])
+        if failing := [printed for printed in unbroken if failures(printed)]:
+            lines = (
+                f"error: {failures(printed)[0]} fails before anything is broken:\n{printed[-3000:]}"
+                for printed in failing
+            )
+            raise SystemExit("\n".join(lines))
     print(f"\n{survivors} survived; what caught the others ({len(tests)} tests) passes on the code as it is")
     return survivors
 

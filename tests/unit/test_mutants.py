@@ -122,9 +122,22 @@ def test_survivors_are_counted(tree, capsys):
     assert mutants.main(["m0"]) == 0
 
 
+def test_what_broken_code_leaves_behind_catches_nothing_else(tree, capsys):
+    tree(
+        entry(find="size = " + FIND, replace="open('left', 'w'); size = 0"),
+        entry(find="class Box", replace="class Box(object)", **{"in": ""}),
+    )
+    (mutants.ROOT / "tests/test_box.py").write_text(
+        "import pathlib\nfrom box import Box\ndef test_box():\n"
+        "    assert not pathlib.Path('left').exists() and Box().shrink(9, 1) == 3\n"
+    )
+    assert mutants.main(["--jobs", "1"]) == 1
+    assert "| m1 | src/box.py | **nothing** |" in capsys.readouterr().out
+
+
 def test_a_test_that_fails_anyhow_has_caught_nothing(tree):
     tree(entry())
     cases = "import pytest\n@pytest.mark.parametrize('x', ['a b'])\ndef test_box(x):\n    assert False\n"
     (mutants.ROOT / "tests/test_box.py").write_text(cases)
-    with pytest.raises(SystemExit, match="tests/test_box.py::test_box fails before anything is broken"):
+    with pytest.raises(SystemExit, match=r"tests/test_box\.py::test_box fails before anything is broken"):
         mutants.main([])
