@@ -122,6 +122,30 @@ NEEDED = {
 DIGITS, MNIST = "results/data/digits/train.safetensors", "results/data/mnist/train.safetensors"
 
 
+@pytest.fixture
+def unlocked(tmp_path, monkeypatch):
+    """Commands that a campaign in an empty folder has run."""
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(campaign.subprocess, "run", lambda command, **_: commands.append(command))
+    return commands
+
+
+def test_what_a_killed_campaign_has_left_locked_is_unlocked(unlocked):
+    for _ in range(2):
+        with campaign.alone():
+            assert campaign.LOCK.read_text()
+    assert not unlocked, "both came to their end"
+    campaign.LOCK.write_text("running\n")  # as one leaves it that is killed
+    with campaign.alone():
+        assert unlocked == [["snakemake", "--unlock"]]
+
+
+def test_there_is_one_campaign_in_a_folder(unlocked):
+    with campaign.alone(), pytest.raises(RedoubtError, match="another campaign runs in this folder"), campaign.alone():
+        pytest.fail("two campaigns")
+
+
 def test_results_states_and_datasets_are_packed(folder):
     assert "left out" not in pack(Path("state.tar"), "demo", 1e6)
     assert packed() == NEEDED | {DIGITS, MNIST}
