@@ -21,8 +21,8 @@ from redoubt.probes._turns import in_turn, ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAINED = {
-    "lenet5": "readings-mnist/models/mnist-lenet5-peernet",
-    "resnet-cifar": "readings-cifar10-jpeg/models/cifar10-resnet32-peernet",
+    "lenet5": "results/reference/readings-mnist/models/mnist-lenet5-peernet/seed-0/weights.safetensors",
+    "resnet-cifar": "benchmarks/pr-resnet-32.safetensors",  # of readings-cifar10-jpeg, without its peers
 }
 CASES = (("mnist", "lenet5", ("conv1", "conv2")), ("cifar10", "resnet-cifar", ("stage2", "stage3")))
 PEERS = (50, 500)
@@ -53,10 +53,10 @@ def model(name: str, after: tuple[str, ...], images: torch.Tensor, count: int) -
     method = registry.method("networks", name)
     network = method.build(method.Parameters(), tuple(images.shape[1:]), 10)
     made = peers.add_peer_regularization(network, after, tuple(images.shape[1:]), count, 1)
-    weights = load_file(ROOT / "results/reference" / TRAINED[name] / "seed-0/weights.safetensors")
+    weights = load_file(ROOT / TRAINED[name])
     made.load_state_dict({**weights, "peers": made.peers})
     made = made.to(images.device, memory_format=torch.channels_last)
-    made.set_peers(images)
+    made.set_peers(images, torch.Generator().manual_seed(0))
     return made
 
 

@@ -248,10 +248,10 @@ def output(tree: Path, *tests: str) -> str:
     return done.stdout
 
 
-def failures(printed: str) -> list[str]:
-    """Return the names of the tests that failed, without parameters, by what pytest printed."""
+def failed(printed: str) -> str:
+    """Return the name of the test that failed, without parameters, by what pytest printed; '' when none did."""
     lines = (line.split() for line in printed.splitlines() if line.startswith(("FAILED", "ERROR")))
-    return [words[1].split("[")[0] for words in lines]
+    return next((words[1].split("[")[0] for words in lines), "")
 
 
 def caught(tree: Path, mutant: dict[str, str]) -> str:
@@ -262,7 +262,7 @@ def caught(tree: Path, mutant: dict[str, str]) -> str:
     path = tree / mutant["file"]
     path.write_text(mutated(path.read_text(), mutant))
     try:
-        return next(iter(failures(output(tree, *mutant["tests"].split()))), "")
+        return failed(output(tree, *mutant["tests"].split()))
     finally:
         for command in ("checkout --quiet -- .", "clean --quiet --force -d -x"):
             subprocess.run(["git", "-C", tree, *command.split()], check=True)
@@ -291,17 +291,17 @@ def run(mutants: list[dict[str, str]], jobs: int) -> int:
         print("| mutant | file | caught by | s |\n| --- | --- | --- | ---: |", flush=True)
         for mutant, (by, seconds) in zip(mutants, tried, strict=True):
             survivors += not by
-            tests |= {by} - {""}
+            tests.add(by)
             shown = by.split("::")[-1] or "**nothing**"
             print(f"| {mutant['name']} | {mutant['file']} | {shown} | {seconds:.0f} |", flush=True)
+        tests.discard("")
         files = itertools.groupby(sorted(tests), key=lambda test: test.split("::")[0])
         unbroken = pool.map(lambda those: within(output, *those)[0], [list(those) for _, those in files])
-        if failing := [printed for printed in unbroken if failures(printed)]:
-            lines = (
-                f"error: {failures(printed)[0]} fails before anything is broken:\n{printed[-3000:]}"
-                for printed in failing
-            )
-            raise SystemExit("\n".join(lines))
+        errors = (
+            f"error: {by} fails before anything is broken:\n{text[-3000:]}" for text in unbroken if (by := failed(text))
+        )
+        if lines := "\n".join(errors):
+            raise SystemExit(lines)
     print(f"\n{survivors} survived; what caught the others ({len(tests)} tests) passes on the code as it is")
     return survivors
 

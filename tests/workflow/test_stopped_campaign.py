@@ -4,14 +4,13 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from redoubt_tree import environment, tiny_copy
+from redoubt_tree import environment, tiny_copy, untimed
 
 from redoubt.tools import campaign
 
@@ -46,10 +45,8 @@ def results(tree):
     """Return the digests of all results of the scale by their names; the seconds that the report tells left out."""
     root = tree.folder / "results/demo"
     files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]  # half-written
-    told = re.compile(rb'(?<=id="seconds">).*?(?=</script>)')
-    contents = {
-        path: told.sub(b"", path.read_bytes()) if path.suffix == ".html" else path.read_bytes() for path in files
-    }
+    contents = {path: path.read_bytes() for path in files}
+    contents |= {path: untimed(content) for path, content in contents.items() if path.name == "index.html"}
     return {str(path.relative_to(root)): hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
