@@ -107,16 +107,18 @@ def test_misclassified_images_are_pushed_to_their_label_not_the_nearest_class(af
 
 
 def test_a_step_makes_right_images_harder_and_wrong_ones_easier(mlp, digit_images):
-    inputs, labels = mlp.preprocessing(digit_images[0][:60]), digit_images[1][:60].clone()
-    labels[:20] = (labels[:20] + 1) % 10
-    defense = deepdefense.Defense(options(guard=5e-6, c=5.0, d=5.0), mlp.network)
-    before, wrong = (part.detach() for part in defense.ratios(inputs, labels))
-    optimizer = torch.optim.SGD(mlp.network.parameters(), 1e-6)
-    defense.regulariser(inputs, labels).backward()
-    optimizer.step()
-    after, still = defense.ratios(inputs, labels)
-    same = wrong == still
-    assert (after - before)[~wrong & same].mean() > 0 > (after - before)[wrong & same].mean()
+    inputs = mlp.preprocessing(digit_images[0][:60])
+    right = mlp.network(inputs).argmax(1)
+    for labels, sign in ((right, 1), ((right + 1) % 10, -1)):
+        network = copy.deepcopy(mlp.network)
+        defense = deepdefense.Defense(options(guard=5e-6, c=5.0, d=5.0), network)
+        before, wrong = (part.detach() for part in defense.ratios(inputs, labels))
+        assert wrong.all() if sign < 0 else not wrong.any()
+        optimizer = torch.optim.SGD(network.parameters(), 1e-6)
+        defense.regulariser(inputs, labels).backward()
+        optimizer.step()
+        after, still = defense.ratios(inputs, labels)
+        assert torch.equal(wrong, still) and sign * (after - before).mean() > 0
 
 
 def test_lambda_zero_is_clean_training_bit_for_bit(mlp, digit_images, trainer, weights_bytes):

@@ -178,8 +178,8 @@ def test_success_never_falls_with_epsilon_steps_or_restarts(norm, mlp, digit_ima
     size = {"norm": norm, "epsilons": [sizes[1]], "step_size": sizes[1] / 8, "random_start": False}
     few, more = (wrong(mlp, attacked(mlp, images, labels, BOX, steps=n, **size)[sizes[1]], labels) for n in (4, 16))
     assert (more | ~few).all() and more.sum() > few.sum()
-    size = {"norm": norm, "epsilons": [sizes[1]], "steps": 1, "relative_step_size": 0.2}
-    few, more = (wrong(mlp, attacked(mlp, images, labels, BOX, restarts=n, **size)[sizes[1]], labels) for n in (1, 12))
+    size = {"norm": norm, "epsilons": [sizes[2]], "steps": 1, "relative_step_size": 0.2}
+    few, more = (wrong(mlp, attacked(mlp, images, labels, BOX, restarts=n, **size)[sizes[2]], labels) for n in (1, 12))
     assert (more | ~few).all() and more.sum() > few.sum()
 
 
