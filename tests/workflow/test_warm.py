@@ -19,13 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def shell(tmp_path):
-    """Function (script, warm) to a finished bash process that runs in a folder of its own."""
+    """Function (script, warm) to a finished bash process that runs in a separate folder, without bytecode kept there.
+
+    Python takes kept bytecode for a source that was changed within the same second and has the same size.
+    """
 
     def run(script, warm=True, **environment):
         command = ["bash", "-c", script]
         full = [sys.executable, "-m", "redoubt.graph.warm", *command] if warm else command
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), **environment}
+        given = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        given |= environment
         return subprocess.run(full, cwd=tmp_path, env=given, capture_output=True, text=True, check=False, timeout=120)
 
     return run
