@@ -125,7 +125,7 @@ def test_every_kind_of_model_is_measured(defense):
     torch.random.set_rng_state(state)
     assert speed["step"] > 0 and speed["forward"] > 0 and speed["backward"] >= 0 and speed["prepare"] >= 0
     weights = 4 * sum(weight.numel() for weight in _built(entry).parameters())
-    assert weights <= speed["bytes"] < 1.5 * weights + 1e6
+    assert weights <= speed["bytes"] < 1.2 * weights + 2e5
 
 
 def test_a_step_is_that_of_the_last_epoch(monkeypatch):
@@ -142,8 +142,10 @@ def test_a_step_is_that_of_the_last_epoch(monkeypatch):
 
 
 def _entry(found, defense):
-    """A model that the defense makes; of one that no study has yet, PGD training's with the parameters of its case."""
-    entries = {model.entry.defense.name: model.entry for model in found.models.values()}
+    """A small model that the defense makes; of one that no study has yet, PGD training's with what its case has."""
+    entries: dict = {}
+    for model in found.models.values():
+        entries.setdefault(model.entry.defense.name, model.entry)  # a study begins with its smallest network
     if defense in entries:
         return entries[defense]
     entry = entries["pgd-training"]
