@@ -106,11 +106,12 @@ def test_what_is_made_costs_nothing_more(load):
     found = load("demo")
     jobs = found.wanted
     own = [job for job in jobs if job.step == "pretrain"]
-    costs = {job.name: estimate.cost(found, job, rates_of(found)) for job in jobs}
+    rates = rates_of(found)
+    costs = {job.name: estimate.cost(found, job, rates) for job in jobs}
 
     def row():
         """Return jobs, made, hours and disk of the step."""
-        page = cost.report(found, rates_of(found), {})
+        page = cost.report(found, rates, {})
         return re.search(r"^pretrain +(\d+) +(\d+) +(\S+) +(\S+ \S+)", page, re.MULTILINE).groups()
 
     def expected(left):
