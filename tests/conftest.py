@@ -180,14 +180,11 @@ def make_attack():
 
 
 def trained(network, width, digit_arrays, steps):
-    """Return a small model in eval mode, trained on the digits for some steps.
-
-    Sums in float64 leave the same float32 weights on every processor, so that a test fails on all of them or on none.
-    """
+    """Return a small model in eval mode, trained on the digits for some steps."""
     torch.manual_seed(0)
-    model = build(model_entry(network, width), SHAPE, CLASSES).double()
+    model = build(model_entry(network, width), SHAPE, CLASSES)
     images, labels = digit_arrays["train"]
-    images, labels = torch.from_numpy(images).double() / 255, torch.from_numpy(labels)
+    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
     model.preprocessing.mean.copy_(255 * images.mean(0))
     inputs = model.preprocessing(images)
     optimizer = torch.optim.Adam(model.parameters(), 0.002)
@@ -196,7 +193,7 @@ def trained(network, width, digit_arrays, steps):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model.network(inputs[own]), labels[own]).backward()
         optimizer.step()
-    return model.float().eval()
+    return model.eval()
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,6 @@ def test_clipping_is_seen_while_crafting_and_done_after(mlp, digit_images):
     v, history = craft(mlp, images, 3.0, bounds=(0.0, 1.0), passes=2, target=1.0)
     assert torch.equal(moved[3.0], (images + v).clamp(0, 1)) and not torch.equal(moved[3.0], images + v)
     assert fooling(mlp, images, moved[3.0]) == pytest.approx(max(history))
-    assert fooling(mlp, images, images + v) != pytest.approx(max(history))
     assert facts[3.0]["passes"] == 2 and not torch.equal(v, craft(mlp, images, 3.0, passes=2, target=1.0)[0])
 
 
