@@ -59,7 +59,8 @@ def test_digits_fall_about_as_near_as_under_carlini_and_wagner(name, norm, mlp, 
     labels[::10] = (labels[::10] + 1) % 10
     rows = craft(name, mlp, images, labels, norm=norm).rows
     right = rows["clean_label"] == rows["label"]
-    assert rows["success"][right].mean() > 0.9 and (rows[norm][~right] == 0).all() and not right.all()
+    missed = 1 if (name, norm) == ("trust-region", "linf") else 0  # one on processors without AVX-512
+    assert (~rows["success"][right]).sum() <= missed and (rows[norm][~right] == 0).all() and not right.all()
     strong = craft("carlini-wagner" if norm == "l2" else "carlini-wagner-linf", mlp, images, labels).rows[norm]
     assert (rows[norm] / strong)[right].median() < 1.1
 
@@ -71,7 +72,8 @@ def test_regions_that_grow_no_further_end_nearer(norm, mlp, digit_images):
     own, other = (
         craft("trust-region", mlp, images, mlp(images).argmax(1), norm=norm, **given).rows for given in ({}, wide)
     )
-    assert own["success"].mean() > 0.95 and (own[norm] / other[norm]).mean() < 0.99
+    missed = 1 if norm == "linf" else 0  # one on processors without AVX-512
+    assert (~own["success"]).sum() <= missed and (own[norm] / other[norm]).mean() < 0.99
 
 
 @pytest.mark.parametrize(("name", "norm"), ATTACKS)
