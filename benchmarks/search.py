@@ -1,4 +1,4 @@
-"""The search of peer layers alone, on features of real layers: ours beside all products, naive, and faiss where it is.
+"""The search of peer layers alone, on features of real layers: ours beside stripes, naive, and faiss where it is.
 
 All sides find the same: the K-th similarity of every query is compared, or the row is not written.
 """
@@ -17,6 +17,8 @@ from redoubt import registry
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _nearest as stripes
 from redoubt.networks import _peers as peers
+from redoubt.networks._compiled import available
+from redoubt.networks._scan import Scan
 from redoubt.probes._turns import in_turn, ratio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,7 +86,7 @@ def asked(network: peers.PeerNetwork, images: torch.Tensor) -> Iterator[tuple[st
 
 
 def compared(what: str, sides: dict[str, Callable], queries, candidates, repetitions: int) -> list[dict]:
-    """Return a row for each side; ratios are to all products, measured beside it."""
+    """Return a row for each side; ratios are to stripes, measured beside it."""
     kth = [(queries * candidates[side()[:, -1]]).sum(1) for side in sides.values()]
     for name, found in zip(sides, kth, strict=True):
         if not torch.allclose(found, kth[0], atol=SAME, rtol=0):
@@ -95,7 +97,7 @@ def compared(what: str, sides: dict[str, Callable], queries, candidates, repetit
             "what": f"search, {what}, {name}",
             "value": 1000 * statistics.median(taken),
             "unit": "ms",
-            "ratio": ratio(taken, times["all products"]),
+            "ratio": ratio(taken, times["stripes"]),
             "facts": f"{len(queries)} queries, {len(candidates)} candidates, d = {queries.shape[1]}, same answer",
         }
         for name, taken in times.items()
@@ -112,11 +114,13 @@ def rows(images_of: Callable, folder: Path, device: torch.device, repetitions: i
         images = standardised(images) if name == "resnet-cifar" else images
         for layer, queries, draw in asked(model(name, after, images[10:], count), images[:10]):
             known, total = draw.directions, ((0, len(queries)), (0, 0))
-            index = boxes.index_of(known)
-            sides = {"all products": lambda q=queries, c=known, own=total: stripes.brute_force(q, c, 10, own)}
-            if index is not None:
+            sides = {"stripes": lambda q=queries, c=known, own=total: stripes.brute_force(q, c, 10, own)}
+            if available():
+                index, taken = boxes.Index(known), stripes.index_of(known)
+                sides["passes"] = lambda q=queries, c=known: Scan(c).nearest(q, 10)[0]
                 sides["boxes, index kept"] = lambda q=queries, i=index: i.nearest(q, 10)[0]
                 sides["boxes, index built"] = lambda q=queries, c=known: boxes.Index(c).nearest(q, 10)[0]
+                sides["what is taken, kept"] = lambda q=queries, i=taken: i.nearest(q, 10)[0]
             if len(queries) * len(known) < 1 << 28:
                 sides["naive"] = lambda q=queries, c=known: naive(q, c, 10)
             if faiss_flat(queries[:1], known, 1) is not None:

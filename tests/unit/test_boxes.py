@@ -98,30 +98,6 @@ def test_as_many_neighbours_as_candidates(candidates):
     assert (found.sort(1).values == torch.arange(candidates)).all()
 
 
-def test_what_has_an_index():
-    def made(rows):
-        return boxes.index_of(rows) is not None
-
-    rows = rows_of("random", 600, 8, 0)
-    assert made(rows) and made(rows.T.contiguous().T) and made(rows_of("random", 600, 128, 0))
-    assert not made(rows[:511]) and not made(rows.double()) and not made(0 * rows)
-    assert not made(rows_of("random", 600, 129, 0)) and not made(1e9 * rows)
-    for bad in (math.nan, math.inf, 1e9):
-        harmed = rows.clone()
-        harmed[7, 2] = bad
-        assert not made(harmed) and not boxes.Index(rows).takes(harmed)
-    assert boxes.Index(rows).takes(rows) and not boxes.Index(rows).takes(rows.double())
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("side", ["queries", "candidates"])
-def test_rows_that_are_not_finite_are_left_to_brute_force(bad, side):
-    queries, candidates = rows_of("random", 40, 5, 1), rows_of("random", 700, 5, 2)
-    (queries if side == "queries" else candidates)[7, 2] = bad
-    found = module.nearest(queries, candidates, 4)
-    assert torch.equal(found, module.brute_force(queries, candidates, 4, ((0, 40), (0, 0))))
-
-
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 def test_threads_change_nothing(layout):
     rows = rows_of("clusters", 5000, 20, 3)

@@ -12,9 +12,11 @@ from redoubt.errors import RedoubtError
 from redoubt.evaluation.craft import craft
 from redoubt.evaluation.surrogate import Surrogate
 from redoubt.networks import _boxes as boxes
+from redoubt.networks import _nearest as search
 from redoubt.networks import _peers as module
 from redoubt.networks._nearest import first_kept, nearest, surely_enough
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, some_copies
+from redoubt.networks._scan import Scan
 
 
 def layer(channels=3, seed=0, **options):
@@ -146,20 +148,25 @@ def dropped_naively(peer_layer, features, images, generator):
     return similarity.topk(peer_layer.neighbours, 1).indices
 
 
-@pytest.mark.parametrize("way", ["stripes", "few", "boxes", "gpu"])
+@pytest.mark.parametrize("way", ["stripes", "few", "passes", "boxes", "gpu"])
 def test_dropping_from_the_top_of_the_list_has_the_same_distribution(way, monkeypatch):
     # With `few`, only one spare candidate is looked at first, so that many pixels must be searched again; as on a GPU,
     # no pixel is ever searched again.
     if way == "gpu":
         monkeypatch.setattr(module, "ANSWERS", set())
         monkeypatch.setattr(module.PeerRegularization, "_rest", None)
-    if way == "boxes":
+    if way in ("passes", "boxes"):
         pytest.importorskip("numba")
+        monkeypatch.setattr(search, "FEWEST", 1)
+    if way == "boxes":
         monkeypatch.setattr(boxes, "FEWEST", 1)
+        monkeypatch.setattr(boxes, "REST", 1.0)
     if way == "few":
         monkeypatch.setattr(module, "enough", lambda neighbours, dropout: neighbours + 1)
     peer_layer = layer(edge_dropout=0.4, neighbours=3).train()
     features = pixels(maps(3, 3, 3))
+    made = {"passes": Scan, "boxes": boxes.Index}
+    assert type(search.index_of(module.unit(features))) is made.get(way, type(None))
     ranks = torch.empty(len(features), len(features), dtype=torch.int64)
     directions = module.unit(features).double()
     similarity = directions @ directions.T

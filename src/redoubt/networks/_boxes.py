@@ -19,24 +19,23 @@ is done in float64, and rounding it to float32 changes a product by less than 3 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from redoubt.lazily import lazy, np
-from redoubt.networks._compiled import available, done, shared
+from redoubt.networks._compiled import done, shared
+from redoubt.networks._scan import Own, barred, takes
 
 if TYPE_CHECKING:
     from redoubt.networks import _kernels as kernels
 else:
     kernels = lazy("redoubt.networks._kernels")
 
-FEWEST = 512  # candidates from which boxes pay
-MOST_AXES = 128  # features up to which they do
+FEWEST = 4096  # candidates from which boxes pay
+MOST_AXES = 64  # features up to which they do
+REST = 0.15  # share of the spread that they let lie off the first 8 axes
 ROUNDING = 2.0**-24
-RANGE = (1e-12, 1e12)  # of the greatest squared norm: nothing below underflows or overflows
 SAMPLE = 2048  # rows that tell the principal axes
 
 
@@ -54,22 +53,24 @@ def _roundings(dims: int) -> int:
 
 
 def index_of(candidates: torch.Tensor) -> Index | None:
-    """Return an index of candidates (P, d), or None where there is no numba or boxes do not pay."""
-    few, wide = len(candidates) < FEWEST, candidates.shape[1] > MOST_AXES
-    many = len(candidates) * _padded(candidates.shape[1]) >= 2**31  # offsets in an index have 32 bits
-    if few or many or wide or candidates.device.type != "cpu" or candidates.dtype != torch.float32:
+    """Return an index of candidates (P, d), float32 and finite, on a CPU with numba, or None where it does not pay.
+
+    Boxes leave out little where rows spread along many axes, as in deep layers: then `_scan` is faster. Candidates
+    alone decide, so that no result depends on the images that ask.
+    """
+    if len(candidates) < FEWEST or candidates.shape[1] > MOST_AXES:
         return None
-    longest = float(candidates.detach().square().sum(1).max())  # NaN and infinities are left to brute force
-    return Index(candidates) if RANGE[0] < longest < RANGE[1] and available() else None
+    axes, spread = _principal(candidates.detach().contiguous().numpy())
+    return Index(candidates, axes) if spread[kernels.HEAD :].sum() <= REST * spread.sum() else None
 
 
 class Index:
     """Candidates (P, d), float32 and finite, cut into leaves; takes 1.2 to 1.4 times their memory from d = 20 on."""
 
-    def __init__(self, candidates: torch.Tensor) -> None:
+    def __init__(self, candidates: torch.Tensor, axes: np.ndarray | None = None) -> None:
         rows = candidates.detach().contiguous().numpy()
-        self.total, dims = len(rows), _padded(rows.shape[1])
-        self.axes = _principal(rows, dims)
+        self.axes = _principal(rows)[0] if axes is None else axes
+        self.total, dims = len(rows), self.axes.shape[1]
         leaves = -(-self.total // kernels.LEAF)
         groups = -(-leaves // kernels.LANES)
         outer = -(-groups // kernels.LANES)
@@ -89,23 +90,18 @@ class Index:
 
     def takes(self, queries: torch.Tensor) -> bool:
         """Return whether all of some queries (Q, d) are finite and neither huge nor of another type."""
-        return queries.dtype == torch.float32 and bool(queries.square().sum() < RANGE[1])
+        return takes(queries)
 
-    def nearest(
-        self, queries: torch.Tensor, count: int, own: tuple[Sequence[int], Sequence[int]] | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def nearest(self, queries: torch.Tensor, count: int, own: Own | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the nearest (Q, count), best first, and their inner products; arguments as of `_nearest.nearest`."""
         rows = queries.detach().contiguous().numpy()
-        barred = np.zeros((len(rows), 2), np.int64)
-        for (a, b), span in zip(*map(itertools.pairwise, own or ((), ())), strict=True):
-            barred[a:b] = span
-        asked = _arranged(rows, self.axes)
+        asked, spans = _arranged(rows, self.axes), barred(len(rows), own)
         found, values = np.empty((len(rows), count), np.int64), np.empty((len(rows), count), np.float32)
         arrays = (self.order, self.leaves, self.rest, self.boxes, self.most, self.outer, self.longest)
         limits = (self.greatest, self.slack)
         shared(
             lambda first, last: kernels.search(
-                rows, self.axes, *arrays, *limits, asked, barred, found, values, first, last
+                rows, self.axes, *arrays, *limits, asked, spans, found, values, first, last
             ),
             len(rows),
             8,
@@ -113,14 +109,15 @@ class Index:
         return torch.from_numpy(found), torch.from_numpy(values)
 
 
-def _principal(rows: np.ndarray, dims: int) -> np.ndarray:
-    """Return the principal axes of rows (P, d), widest first, as columns (d, dims); those past d are zero."""
+def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the principal axes of rows (P, d), widest first, as columns (d, D), zero past d; their spreads (d,)."""
     size = rows.shape[1]
     mean, products = np.zeros(size), np.zeros((size, size))
     kernels.moments(rows, max(1, len(rows) // SAMPLE), mean, products)
-    axes = np.zeros((size, dims))
-    axes[:, :size] = np.linalg.eigh(products)[1][:, ::-1]
-    return axes
+    axes = np.zeros((size, _padded(size)))
+    spread, found = np.linalg.eigh(products)
+    axes[:, :size] = found[:, ::-1]
+    return axes, spread[::-1]
 
 
 def _arranged(rows: np.ndarray, axes: np.ndarray) -> np.ndarray:

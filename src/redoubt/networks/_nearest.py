@@ -1,10 +1,10 @@
 """Exact nearest neighbours by inner product: through boxes (`_boxes`) where that pays, else by all products.
 
-On a GPU with Triton one kernel takes all products (`_streaming`). Elsewhere a stripe of similarities lives in one
-buffer that is written again and again; the whole matrix never exists. The `count` best candidates of a query lie in the
-`count` groups of candidates with the largest maxima, so the selection looks at maxima first, and then at the members of
-few groups. Queries are the columns of a stripe, and few: a product of that shape, and maxima over its rows, run three
-times as fast on a CPU as those of its transpose.
+All products are taken in passes on a CPU with numba (`_scan`), and by one kernel on a GPU with Triton (`_streaming`).
+Elsewhere a stripe of similarities lives in one buffer that is written again and again; the whole matrix never exists.
+The `count` best candidates of a query lie in the `count` groups of candidates with the largest maxima, so the selection
+looks at maxima first, and then at the members of few groups. Queries are the columns of a stripe, and few: a product of
+that shape, and maxima over its rows, run three times as fast on a CPU as those of its transpose.
 """
 
 from __future__ import annotations
@@ -17,17 +17,36 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from redoubt.errors import RedoubtError
+from redoubt.networks import _boxes as boxes
 from redoubt.networks import _streaming as streaming
-from redoubt.networks._boxes import Index, index_of
+from redoubt.networks._compiled import available
+from redoubt.networks._scan import RANGE, Own, Scan
 
 STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
 LANES = 32  # a stripe has a multiple of this number of queries: maxima over its rows are slow otherwise
 MOST = {"cpu": 128, "cuda": 1 << 20}  # queries in one stripe
 GROUP = 32  # candidates behind one maximum
 CROWD = 3  # maxima pay where there are this many times more groups than neighbours
+FEWEST = 512  # candidates from which a pass pays
+MOST_FEATURES = 256  # up to which it does
+
+Index = boxes.Index | Scan
 
 
-Own = tuple[Sequence[int], Sequence[int]]
+def index_of(candidates: torch.Tensor) -> Index | None:
+    """Return what makes searches among candidates (P, d) fast on a CPU; None where there is no numba, or nothing does.
+
+    The same candidates always have the same kind of index, whoever asks.
+    """
+    total, features = candidates.shape
+    if candidates.device.type != "cpu" or candidates.dtype != torch.float32:
+        return None
+    if total < FEWEST or features > MOST_FEATURES or total * (features + 12) >= 2**31:  # offsets have 32 bits
+        return None
+    longest = float(candidates.detach().square().sum(1).max())  # NaN and infinities are left to stripes
+    if not (RANGE[0] < longest < RANGE[1] and available()):
+        return None
+    return boxes.index_of(candidates) or Scan(candidates)
 
 
 def nearest(
@@ -41,17 +60,17 @@ def nearest(
         count: neighbours of each query.
         own: where images begin (and, last, where they all end) among the queries and among the candidates: a query
             may not have the candidates of its own image. None when any query may have any candidate.
-        index: of the candidates, if they have one; else one is made where it pays.
+        index: of the candidates, if it was kept; else one is made.
 
     Returns:
-        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (through
-        boxes, the first come first). By all products a row that is not finite comes first; in the kernel, last.
+        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (with numba,
+        the first come first). In stripes a row that is not finite comes first; in the kernel of a GPU, last.
 
     Raises:
         RedoubtError: some query has fewer candidates than `count`.
 
-    Cost: at most Q x P inner products; memory of the results and of one stripe and one copy of the candidates, or of an
-    index.
+    Cost: at most Q x P inner products; memory of the results, and of an index or of one stripe and one copy of the
+    candidates.
     """
     starts, stops = own or ((0, len(queries)), (0, 0))
     left = len(candidates) - max((b - a for a, b in itertools.pairwise(stops)), default=0)

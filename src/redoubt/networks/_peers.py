@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 
 from redoubt.errors import RedoubtError
-from redoubt.networks._boxes import Index, index_of
 from redoubt.networks._modes import eval_mode, output_shapes
 from redoubt.networks._nearest import (
+    Index,
     distinct,
     duplicates,
     enough,
     first_kept,
+    index_of,
     nearest,
     some_copies,
     surely_enough,
