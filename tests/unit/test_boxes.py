@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _compiled as compiled
-from redoubt.networks import _nearest as module
 from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization
 
 pytest.importorskip("numba")

@@ -345,13 +345,13 @@ def multiply_pair(block: Array, rows: Array, start: int, dims: int, out: Array) 
 
 
 @compiled(*EXACT, "reassoc")
-def any_above(values: Array, limits: Array, size: int) -> bool:
-    """Return whether one of the values (2 * size,), of which two share a limit, is above it."""
+def above(values: Array, limits: Array, size: int) -> np.float32:
+    """Return something above zero if one of the values (2 * size,), of which two share a limit, is above it."""
     zero = np.float32(0)
     total = zero
     for j in range(size):
         total += max(zero, max(values[j], values[size + j]) - limits[j])
-    return total > 0
+    return total
 
 
 @compiled(*EXACT)
@@ -376,7 +376,7 @@ def scan(
                 block[k * WIDTH + j] = queries[start + j, k]
         for pair in range(0, total, 2):
             multiply_pair(block, rows, pair * dims, dims, out)
-            if any_above(out, limits, size):
+            if above(out, limits, size) > 0:
                 for candidate in range(pair, min(pair + 2, total)):
                     for j in range(number):
                         value, row = out[(candidate - pair) * WIDTH + j], start + j
