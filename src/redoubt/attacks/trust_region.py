@@ -1,11 +1,12 @@
 """Trust region: steps to the nearest linearised boundary, as far as the linear model has kept its word.
 
 Source: Yao, Gholami, Xu, Keutzer and Mahoney (CVPR 2019), section 3, algorithm 1, with the first-order model; the
-class is the one whose linearised boundary is nearest to the clean image. Deviation: a step ends a little past the
-linearised boundary where that lies inside the region; elements at a bound do not count where they would leave it; the
-thresholds, the factor and the limits of the radius are parameters, in terms of the first radius, which itself is a
-share of the distance to that boundary; at the end the example is moved towards the clean image for as long as it
-stays misclassified, by bisection.
+class is the one whose linearised boundary is nearest to the clean image. Deviation: an image that stays right walks
+again towards the class with the next boundary, since a walk can end where no small step brings its class nearer; a
+step ends a little past the linearised boundary where that lies inside the region; elements at a bound do not count
+where they would leave it; the thresholds, the factor and the limits of the radius are parameters, in terms of the first
+radius, which itself is a share of the distance to that boundary; at the end the example is moved towards the clean
+image for as long as it stays misclassified, by bisection.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from redoubt.records import Count, Positive, Share
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2, minimum norm"
-COST = "classes + 2 x steps + 12 forward and backward passes at most"
+COST = "classes + 2 x steps x walks + 12 forward and backward passes at most"
 ENGINES = ("redoubt",)
 
 PAST = 1.02  # of the way to the linearised boundary
+RESERVE = 3 + BISECTIONS  # passes that are left for a step and the way back
 FURTHER = 0.005  # of the first radius: a step that is all rounding would end nowhere
 
 
@@ -38,8 +40,9 @@ class Parameters(Budgeted):
     """Parameters of the trust-region attack; lengths in units of the attacked space."""
 
     norm: Literal["linf", "l2"] = Field("l2", description="of a step and of the distance")
-    steps: Count = Field(100, description="gradient steps at most")
+    steps: Count = Field(100, description="gradient steps at most towards one class")
     classes: Count = Field(9, description="wrong classes among which the nearest is chosen, the likeliest ones")
+    walks: Count = Field(3, description="classes, nearest first, towards which an image walks while it stays right")
     radius: Annotated[float, Field(gt=0, le=1)] = Field(
         0.05, description="first radius, as a share of the distance to the linearised boundary"
     )
@@ -66,14 +69,14 @@ class Region(Rows):
 def nearest(
     asked: Counted, inputs: torch.Tensor, labels: torch.Tensor, parameters: Parameters
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the class with the nearest linearised boundary, its distance, and whether an image is wrong; all (B,)."""
+    """Return classes and distances of their linearised boundaries (B, C), nearest first; whether an image is wrong."""
     points, logits = deepfool.forward(asked, inputs)
     seen = logits.detach()
     others = seen.scatter(1, labels[:, None], -math.inf).topk(min(parameters.classes, seen.shape[1] - 1)).indices
     f, w = deepfool.linearise(points, logits, labels, others)
     norms = w.flatten(2).norm(p=DUAL[parameters.norm], dim=2).T.clamp_min(TINY)
-    distances, places = (f.abs() / norms).min(1)
-    return others.gather(1, places[:, None])[:, 0], distances, seen.argmax(1) != labels
+    distances, places = (f.abs() / norms).sort(dim=1, stable=True)
+    return others.gather(1, places), distances, seen.argmax(1) != labels
 
 
 def inward(slopes: torch.Tensor, points: torch.Tensor, bounds: tuple[float, float] | None) -> torch.Tensor:
@@ -109,11 +112,27 @@ def attack(
     asked = Counted.begin(network, inputs, parameters.queries)
     targets, distances, wrong = nearest(asked, inputs, labels, parameters)
     found, iterations, fooled = inputs.clone(), torch.zeros_like(labels), torch.zeros_like(wrong)
-    firsts = parameters.radius * distances
-    zero = torch.zeros_like(distances)
-    live = Region(asked.rows, labels, targets, inputs, firsts, firsts, zero, zero)
-    reserve = 3 + BISECTIONS
-    live = live.keep((~wrong & (asked.left() >= reserve)).nonzero()[:, 0])
+    zero = torch.zeros_like(distances[:, 0])
+    for target, distance in zip(targets.T[: parameters.walks], distances.T, strict=False):
+        firsts = parameters.radius * distance
+        live = Region(asked.rows, labels, target, inputs, firsts, firsts, zero, zero)
+        live = live.keep((~wrong & ~fooled & (asked.left() >= RESERVE)).nonzero()[:, 0])
+        walk(asked, live, found, fooled, iterations, parameters, bounds)
+    if len(rows := fooled.nonzero()[:, 0]):
+        found[rows] = clip(shorten(asked.of(rows), inputs[rows], labels[rows], found[rows], 0.0), bounds)
+    return found, iterations, asked.spent
+
+
+def walk(
+    asked: Counted,
+    live: Region,
+    found: torch.Tensor,
+    fooled: torch.Tensor,
+    iterations: torch.Tensor,
+    parameters: Parameters,
+    bounds: tuple[float, float] | None,
+) -> None:
+    """Let images step towards their targets; those that are misclassified get into `found` (B, ...), `fooled` (B,)."""
     for iteration in range(parameters.steps + 1):
         if not len(live.rows):
             break
@@ -130,14 +149,11 @@ def attack(
         moved = clip(live.points + like(lengths, slopes) * pgd.step_along(slopes, parameters.norm), bounds)
         live.promised = ((moved - live.points) * slopes).flatten(1).sum(1)
         live.points = moved
-        left = (~reached & (own.left() >= reserve)).nonzero()[:, 0]
+        left = (~reached & (own.left() >= RESERVE)).nonzero()[:, 0]
         if iteration == parameters.steps:
             break
         iterations[live.rows[left]] += 1
         live = live.keep(left)
-    if len(rows := fooled.nonzero()[:, 0]):
-        found[rows] = clip(shorten(asked.of(rows), inputs[rows], labels[rows], found[rows], 0.0), bounds)
-    return found, iterations, asked.spent
 
 
 def run(
