@@ -180,11 +180,18 @@ def make_attack():
 
 
 def trained(network, width, digit_arrays, steps):
-    """Return a small model in eval mode, trained on the digits for some steps."""
+    """Return a small model in eval mode, trained on the digits for some steps.
+
+    Drawn and trained in double precision, so that processors, whose float32 differs by rounding, get the same model.
+    """
     torch.manual_seed(0)
-    model = build(model_entry(network, width), SHAPE, CLASSES)
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = build(model_entry(network, width), SHAPE, CLASSES).double()
+    finally:
+        torch.set_default_dtype(torch.float32)
     images, labels = digit_arrays["train"]
-    images, labels = torch.from_numpy(images).float() / 255, torch.from_numpy(labels)
+    images, labels = torch.from_numpy(images).double() / 255, torch.from_numpy(labels)
     model.preprocessing.mean.copy_(255 * images.mean(0))
     inputs = model.preprocessing(images)
     optimizer = torch.optim.Adam(model.parameters(), 0.002)
@@ -193,7 +200,7 @@ def trained(network, width, digit_arrays, steps):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model.network(inputs[own]), labels[own]).backward()
         optimizer.step()
-    return model.eval()
+    return model.float().eval()
 
 
 @pytest.fixture(scope="session")

@@ -326,11 +326,13 @@ def test_more_generations_pass_through_the_states_of_fewer(kind, lenet, near):
     options = {"pixels": [2], "population": 20, **kind}
     runs = [attack(lenet, images, labels, generations=n, **options) for n in (0, 1, 4, 12)]
     fooled = [lenet(moved).argmax(1) != labels for moved, _, _ in runs]
+    first, *_, last = (losses.log_odds(lenet(moved), labels) for moved, _, _ in runs)
+    assert (last > first)[~fooled[0]].float().mean() > 0.9
     for (one, early, _), (two, late, _), before, after in zip(runs, runs[1:], fooled, fooled[1:], strict=False):
         assert torch.equal(one[before], two[before]) and torch.equal(early[before], late[before])
         assert (late[after & ~before] > early[after & ~before]).all()
         heights = [losses.log_odds(lenet(moved), labels)[~before] for moved in (one, two)]
-        assert (heights[1] >= heights[0] - 1e-5).all() and (heights[1] > heights[0]).float().mean() > 0.5
+        assert (heights[1] >= heights[0] - 1e-5).all() and (heights[1] > heights[0]).any()
     counts = [int(some.sum()) for some in fooled]
     assert counts == sorted(counts) and counts[0] < counts[-1] < 40
 

@@ -328,7 +328,7 @@ def test_misclassified_images_come_back_as_they_are(extra, mlp, digit_images):
 
 
 def test_stop_keeps_the_first_misclassified_point(mlp, digit_images):
-    images, labels = (part[:30] for part in digit_images)
+    images, labels = (part[:60] for part in digit_images)
     options = {"epsilons": [0.2], "steps": 4, "group": 50}
     stopped, taken, _ = attack(mlp, images, labels, **options)
     through, all_taken, _ = attack(mlp, images, labels, **options, stop=False)

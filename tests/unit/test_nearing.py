@@ -84,11 +84,14 @@ def test_foolbox_agrees(name, norm, model, request, digit_images):
     options = {"steps": 40, "shorten": False, **chosen(name, norm)}
     if name == "ddn":
         options["loss"] = "cross-entropy"
-    ours, theirs = (craft(name, network, images, labels, engine=engine, **options) for engine in ("redoubt", "foolbox"))
+    theirs = craft(name, network, images, labels, engine="foolbox", **options)
+    if name == "ddn":  # Foolbox does not look where its last step leads
+        options["steps"] -= 1
+    ours = craft(name, network, images, labels, **options)
     both = ours.rows["success"] & theirs.rows["success"]
-    assert (ours.rows["success"] != theirs.rows["success"]).sum() <= 1 and both.mean() > 0.7
+    assert (ours.rows["success"] != theirs.rows["success"]).sum() <= 1 and both.mean() > 0.5
     ratios = ours.rows[norm][both] / theirs.rows[norm][both]
-    assert (ratios - 1).abs().median() < 0.01 and ratios.mean() == pytest.approx(1.0, abs=0.02)
+    assert (ratios - 1).abs().median() < 0.01 and ratios.mean() == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(

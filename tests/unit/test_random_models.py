@@ -114,7 +114,7 @@ def test_strong_attacks_average_the_loss_of_draws_of_which_one_in_five_is_loud(a
         rows = craft(attack, Expectation(loud(_mlp), 20, mean), images, labels, scorings=10, **options).rows
         fooled = rows["adversarial_label"] != rows["label"]
         norms[mean] = rows["l2"].where(fooled, 10.0).mean()
-    assert norms["loss"] < 0.7 * norms["logits"], norms
+    assert norms["loss"] < 0.8 * norms["logits"], norms
 
 
 @pytest.mark.parametrize("mean", MEANS)
