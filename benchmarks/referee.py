@@ -261,11 +261,13 @@ def right(model: torch.nn.Module, data: Path, count: int) -> tuple[torch.Tensor,
     return images[kept].contiguous(), labels[kept]
 
 
-def judged(what: str, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[str, list[dict]]:
-    """Return the rows of both tables for a model."""
+def judged(
+    what: str, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, few: int
+) -> dict[str, list[dict]]:
+    """Return the rows of both tables for a model; the first `few` images are attacked without a ball."""
     rows: dict[str, list[dict]] = {"referee": [], "referee-balls": []}
     for norm, epsilon in BALLS.items():
-        rows["referee"] += minimal_rows(what, norm, measured(minimal(norm), model, images, labels, norm))
+        rows["referee"] += minimal_rows(what, norm, measured(minimal(norm), model, images[:few], labels[:few], norm))
         found = measured(fixed(norm, epsilon), model, images, labels, norm)
         rows["referee-balls"] += fixed_rows(what, norm, epsilon, found)
     return rows
@@ -275,6 +277,7 @@ def main() -> None:
     """Attack a LeNet, and a residual network trained on digits for a minute; write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=25, help="of LeNet")
+    parser.add_argument("--ball-images", type=int, default=100, help="of LeNet in balls")
     parser.add_argument("--resnet-images", type=int, default=4, help="of the residual network; 0: none")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the page")
     options = parser.parse_args()
@@ -284,15 +287,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         data = run.dataset(folder)
-        cases = [(*lenet(data, folder), data, options.images)]
+        cases = [(*lenet(data, folder), data, options.images, options.ball_images)]
         if options.resnet_images:
             digits = run.dataset(folder, "digits")
             residual = {"name": "resnet-cifar", "parameters": {"depth": 8}}
             model = run.trained(digits, folder / "resnet", "cpu", 10, residual)
-            cases.append(("ResNet-8, digits", model, digits, options.resnet_images))
+            cases.append(("ResNet-8, digits", model, digits, options.resnet_images, options.resnet_images))
         torch.set_num_threads(1)
-        for what, model, images, count in cases:
-            for kind, made in judged(what, model, *right(model, images, count)).items():
+        for what, model, images, few, count in cases:
+            for kind, made in judged(what, model, *right(model, images, count), few).items():
                 rows[kind] += made
     write(rows, options.out)
     print((options.out / "referee.md").read_text(encoding="utf-8"), end="")
