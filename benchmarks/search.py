@@ -85,6 +85,12 @@ def asked(network: peers.PeerNetwork, images: torch.Tensor) -> Iterator[tuple[st
         yield name, peers.unit(queries[rows]), known[name][0]
 
 
+def chosen(candidates: torch.Tensor) -> str:
+    """Return which kind of search peer layers take among candidates (P, d)."""
+    kinds = {boxes.Index: "boxes", Scan: "passes", type(None): "stripes"}
+    return kinds[type(stripes.index_of(candidates))]
+
+
 def compared(what: str, sides: dict[str, Callable], queries, candidates, repetitions: int) -> list[dict]:
     """Return a row for each side; ratios are to stripes, measured beside it."""
     kth = [(queries * candidates[side()[:, -1]]).sum(1) for side in sides.values()]
@@ -92,13 +98,15 @@ def compared(what: str, sides: dict[str, Callable], queries, candidates, repetit
         if not torch.allclose(found, kth[0], atol=SAME, rtol=0):
             raise AssertionError(f"{what}, {name}: another answer")
     times = in_turn(sides, repetitions, torch.device("cpu"))
+    kind = chosen(candidates)
     return [
         {
             "what": f"search, {what}, {name}",
             "value": 1000 * statistics.median(taken),
             "unit": "ms",
             "ratio": ratio(taken, times["stripes"]),
-            "facts": f"{len(queries)} queries, {len(candidates)} candidates, d = {queries.shape[1]}, same answer",
+            "facts": f"{len(queries)} queries, {len(candidates)} candidates, d = {queries.shape[1]}, same answer"
+            + ", chosen" * name.startswith(kind),
         }
         for name, taken in times.items()
     ]
@@ -116,11 +124,10 @@ def rows(images_of: Callable, folder: Path, device: torch.device, repetitions: i
             known, total = draw.directions, ((0, len(queries)), (0, 0))
             sides = {"stripes": lambda q=queries, c=known, own=total: stripes.brute_force(q, c, 10, own)}
             if available():
-                index, taken = boxes.Index(known), stripes.index_of(known)
+                index = boxes.Index(known)
                 sides["passes"] = lambda q=queries, c=known: Scan(c).nearest(q, 10)[0]
                 sides["boxes, index kept"] = lambda q=queries, i=index: i.nearest(q, 10)[0]
                 sides["boxes, index built"] = lambda q=queries, c=known: boxes.Index(c).nearest(q, 10)[0]
-                sides["what is taken, kept"] = lambda q=queries, i=taken: i.nearest(q, 10)[0]
             if len(queries) * len(known) < 1 << 28:
                 sides["naive"] = lambda q=queries, c=known: naive(q, c, 10)
             if faiss_flat(queries[:1], known, 1) is not None:

@@ -89,7 +89,7 @@ def test_peer_layers_and_their_search(part, tiny_data, monkeypatch):
     monkeypatch.setattr(peers.search, "PEERS", (5,))
     rows = peers.rows(tiny_data.parent, CPU, 1)
     check(rows)
-    assert {"PR-ResNet-32", "PR-LeNet-5", "naive", "all products"} <= {row["what"].split(", ")[-1] for row in rows}
+    assert {"PR-ResNet-32", "PR-LeNet-5", "naive", "stripes", "passes"} <= {row["what"].split(", ")[-1] for row in rows}
 
 
 def test_rows_become_a_page(part, tmp_path, capsys):
