@@ -1,4 +1,4 @@
-"""The loops of the peer layer, for numba: an index of boxes, two searches, and the backward of a weighted sum.
+"""The loops of the searches of peer layers, for numba: through an index of boxes, and by all products.
 
 Imported only where numba is. What is computed, and why nothing is missed: see `redoubt.networks._boxes` and `_scan`.
 
@@ -386,25 +386,3 @@ def scan(
         for j in range(number):
             for s in range(count):
                 found[start + j, s], values[start + j, s] = place[j, s], best[j, s]
-
-
-@compiled()
-def to_features(indices: Array, weights: Array, gradient: Array, out: Array, first: int, last: int) -> None:
-    """Add the part of a weighted sum's gradient that rows `first` to `last` of `out` (P, d) have, in one order."""
-    for i in range(indices.shape[0]):
-        for k in range(indices.shape[1]):
-            row, weight = indices[i, k], weights[i, k]
-            if first <= row < last:
-                for a in range(out.shape[1]):
-                    out[row, a] += weight * gradient[i, a]
-
-
-@compiled("reassoc")
-def to_weights(features: Array, indices: Array, gradient: Array, out: Array, first: int, last: int) -> None:
-    """Put the gradient of a weighted sum's weights of the rows `first` to `last` into `out` (Q, K)."""
-    for i in range(first, last):
-        for k in range(indices.shape[1]):
-            row, total = indices[i, k], np.float32(0)
-            for a in range(features.shape[1]):
-                total += features[row, a] * gradient[i, a]
-            out[i, k] = total

@@ -10,9 +10,9 @@ from redoubt.lazily import lazy
 from redoubt.networks._compiled import available, shared
 
 if TYPE_CHECKING:
-    from redoubt.networks import _kernels as kernels
+    from redoubt.networks import _sum_kernels as kernels
 else:
-    kernels = lazy("redoubt.networks._kernels")
+    kernels = lazy("redoubt.networks._sum_kernels")
 
 
 class WeightedSum(torch.autograd.Function):
