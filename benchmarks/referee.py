@@ -81,7 +81,11 @@ def ours(attack: str, **options: object) -> Attack:
 
 
 def minimal(norm: str) -> dict[str, Sides]:
-    """Return minimum-norm attacks by name and side; sides of one name take the same steps but where they say so."""
+    """Return minimum-norm attacks by name and side.
+
+    Sides of one name take the same steps but where they say so; our trust region takes them again towards two further
+    classes where an image stays right.
+    """
     from adv_lib import attacks
     from adv_lib.attacks.auto_pgd import minimal_apgd
 
@@ -262,13 +266,13 @@ def right(model: torch.nn.Module, data: Path, count: int) -> tuple[torch.Tensor,
 
 
 def judged(
-    what: str, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, few: int
+    what: str, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, few: int, many: int
 ) -> dict[str, list[dict]]:
-    """Return the rows of both tables for a model; the first `few` images are attacked without a ball."""
+    """Return the rows of both tables for a model: of its first `few` images without a ball, and of `many` in one."""
     rows: dict[str, list[dict]] = {"referee": [], "referee-balls": []}
     for norm, epsilon in BALLS.items():
         rows["referee"] += minimal_rows(what, norm, measured(minimal(norm), model, images[:few], labels[:few], norm))
-        found = measured(fixed(norm, epsilon), model, images, labels, norm)
+        found = measured(fixed(norm, epsilon), model, images[:many], labels[:many], norm)
         rows["referee-balls"] += fixed_rows(what, norm, epsilon, found)
     return rows
 
@@ -294,8 +298,8 @@ def main() -> None:
             model = run.trained(digits, folder / "resnet", "cpu", 10, residual)
             cases.append(("ResNet-8, digits", model, digits, options.resnet_images, options.resnet_images))
         torch.set_num_threads(1)
-        for what, model, images, few, count in cases:
-            for kind, made in judged(what, model, *right(model, images, count), few).items():
+        for what, model, images, few, many in cases:
+            for kind, made in judged(what, model, *right(model, images, max(few, many)), few, many).items():
                 rows[kind] += made
     write(rows, options.out)
     print((options.out / "referee.md").read_text(encoding="utf-8"), end="")

@@ -124,8 +124,8 @@ def rows(images_of: Callable, folder: Path, device: torch.device, repetitions: i
             known, total = draw.directions, ((0, len(queries)), (0, 0))
             sides = {"stripes": lambda q=queries, c=known, own=total: stripes.brute_force(q, c, 10, own)}
             if available():
-                index = boxes.Index(known)
-                sides["passes"] = lambda q=queries, c=known: Scan(c).nearest(q, 10)[0]
+                index, copy = boxes.Index(known), Scan(known)
+                sides["passes"] = lambda q=queries, i=copy: i.nearest(q, 10)[0]
                 sides["boxes, index kept"] = lambda q=queries, i=index: i.nearest(q, 10)[0]
                 sides["boxes, index built"] = lambda q=queries, c=known: boxes.Index(c).nearest(q, 10)[0]
             if len(queries) * len(known) < 1 << 28:

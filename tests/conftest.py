@@ -182,7 +182,7 @@ def make_attack():
 def trained(network, width, digit_arrays, steps):
     """Return a small model in eval mode, trained on the digits for some steps.
 
-    Drawn and trained in double precision, so that processors, whose float32 differs by rounding, get the same model.
+    Drawn and trained in double precision, so that processors, which round differently, get the same but for 1e-8.
     """
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _compiled as compiled
-from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization
+from redoubt.networks._nearest import index_of
+from redoubt.networks._peers import PeerFeatures, PeerRegularization, add_peer_regularization, pixels, unit
+from redoubt.networks._scan import Scan
 
 pytest.importorskip("numba")
 
@@ -110,10 +112,15 @@ def test_threads_change_nothing(layout):
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
 
-def test_a_layer_in_training_is_the_same_for_any_number_of_threads():
+@pytest.mark.parametrize("kind", [boxes.Index, Scan])
+def test_a_layer_in_training_is_the_same_for_any_number_of_threads(kind, monkeypatch):
+    if kind is boxes.Index:
+        monkeypatch.setattr(boxes, "FEWEST", 1)
+        monkeypatch.setattr(boxes, "REST", 1.0)
     torch.manual_seed(0)
     layer = PeerRegularization(20).train()
     maps, slope = torch.randn(4, 20, 16, 16).relu(), torch.randn(4, 20, 16, 16)
+    assert type(index_of(unit(pixels(maps)))) is kind
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)

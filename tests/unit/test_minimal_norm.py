@@ -49,15 +49,15 @@ def test_a_wide_region_ends_a_little_past_the_boundary(norm, between):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_where_the_nearest_class_cannot_be_reached_the_next_one_is(norm):
-    def network(
-        inputs,
-    ):  # class 1, whose linearised boundary is at 0.5, never gets above -0.2; that of class 2 is at 0.8
+    # The linearised boundary of class 1 is at 0.5, but it never gets above -0.2; that of class 2 is at 0.8.
+    def network(inputs):
         first, second = inputs.flatten(1).T
         return torch.stack([0 * first, 2 * first.clamp(max=0.4) - 1, second - 0.8], 1)
 
     images, labels = torch.zeros(2, 1, 1, 2), torch.tensor([0, 1])
     one, two = (craft("trust-region", network, images, labels, norm=norm, walks=walks) for walks in (1, 2))
     assert one.rows["success"].tolist() == [False, False] and one.rows["iterations"].tolist() == [100, 0]
+    assert one.rows["queries"][0] == 1 + 2 + 2 * 101
     assert two.rows["success"].tolist() == [True, False] and 100 < two.rows["iterations"][0] < 200
     assert two.rows["adversarial_label"].tolist() == [2, 0] and two.rows[norm][0] == pytest.approx(0.8, rel=0.01)
 

@@ -1,6 +1,6 @@
 """Nearest neighbours by stripes against brute force in double precision: order, exclusions, memory.
 
-Search through boxes has its tests in test_boxes.py.
+Searches through an index have their tests in test_boxes.py and test_scan.py.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from redoubt.networks._nearest import duplicates
 
 
 @pytest.fixture(autouse=True)
-def no_boxes(monkeypatch):
+def no_index(monkeypatch):
     monkeypatch.setattr(module, "index_of", lambda _: None)
 
 

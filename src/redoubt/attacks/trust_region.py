@@ -28,7 +28,7 @@ from redoubt.records import Count, Positive, Share
 
 NEEDS = "gradients"
 THREAT = "l-infinity or l2, minimum norm"
-COST = "classes + 2 x steps x walks + 12 forward and backward passes at most"
+COST = "classes + 2 x (steps + 1) x walks + 13 forward and backward passes at most"
 ENGINES = ("redoubt",)
 
 PAST = 1.02  # of the way to the linearised boundary

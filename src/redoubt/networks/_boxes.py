@@ -25,7 +25,7 @@ import torch
 
 from redoubt.lazily import lazy, np
 from redoubt.networks._compiled import done, shared
-from redoubt.networks._scan import Own, barred, takes
+from redoubt.networks._scan import Own, barred
 
 if TYPE_CHECKING:
     from redoubt.networks import _kernels as kernels
@@ -56,7 +56,7 @@ def index_of(candidates: torch.Tensor) -> Index | None:
     """Return an index of candidates (P, d), float32 and finite, on a CPU with numba, or None where it does not pay.
 
     Boxes leave out little where rows spread along many axes, as in deep layers: then `_scan` is faster. Candidates
-    alone decide, so that no result depends on the images that ask.
+    alone decide, so that the kind of search does not depend on the images that ask.
     """
     if len(candidates) < FEWEST or candidates.shape[1] > MOST_AXES:
         return None
@@ -87,10 +87,6 @@ class Index:
         kernels.enclose(self.boxes, self.most, self.outer, self.longest)
         self.greatest, count = float(self.most.max()), _roundings(dims)
         self.slack = np.array([(2 * count + 10) * ROUNDING, (count + 11) * ROUNDING])
-
-    def takes(self, queries: torch.Tensor) -> bool:
-        """Return whether all of some queries (Q, d) are finite and neither huge nor of another type."""
-        return takes(queries)
 
     def nearest(self, queries: torch.Tensor, count: int, own: Own | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the nearest (Q, count), best first, and their inner products; arguments as of `_nearest.nearest`."""

@@ -18,7 +18,7 @@ LEAF = 32  # rows of a leaf
 LANES = 16  # leaves of a group
 AXES = 12  # axes that a box has
 HEAD = 8  # axes of a row that are looked at first
-WIDTH = 64  # queries that pass over the candidates together
+WIDTH = 64  # queries that pass over the candidates together; written out in `multiply_pair`
 SHRINK = np.float32(1 - 2.0**-20)  # more than what rounding adds to a distance, of which every sum has 10 roundings
 INFINITY = np.float32(np.inf)
 EXACT = ("nnan", "nsz")  # no row has a NaN; zeros have no sign; additions keep their order
@@ -370,7 +370,8 @@ def scan(
     best, place = np.empty((WIDTH, count), np.float32), np.empty((WIDTH, count), np.int64)
     for start in range(a, b, WIDTH):
         number = min(WIDTH, b - start)
-        block[:], best[:], limits[:number], limits[number:] = 0, -INFINITY, -INFINITY, INFINITY
+        block[:], best[:] = 0, -INFINITY
+        limits[:number], limits[number:] = -INFINITY, INFINITY  # where there is no query nothing is above its limit
         for j in range(number):
             for k in range(queries.shape[1]):
                 block[k * WIDTH + j] = queries[start + j, k]

@@ -20,7 +20,7 @@ from redoubt.errors import RedoubtError
 from redoubt.networks import _boxes as boxes
 from redoubt.networks import _streaming as streaming
 from redoubt.networks._compiled import available
-from redoubt.networks._scan import RANGE, Own, Scan
+from redoubt.networks._scan import RANGE, Own, Scan, takes
 
 STRIPE = {"cpu": 1 << 21, "cuda": 1 << 26}  # similarities in one stripe, where that is not less than LANES queries
 LANES = 32  # a stripe has a multiple of this number of queries: maxima over its rows are slow otherwise
@@ -60,11 +60,11 @@ def nearest(
         count: neighbours of each query.
         own: where images begin (and, last, where they all end) among the queries and among the candidates: a query
             may not have the candidates of its own image. None when any query may have any candidate.
-        index: of the candidates, if it was kept; else one is made.
+        index: of the candidates, if it was kept; else one is made where there is one.
 
     Returns:
-        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (with numba,
-        the first come first). In stripes a row that is not finite comes first; in the kernel of a GPU, last.
+        Indices (Q, count) into the candidates. Candidates at exactly the same similarity come in any order (through an
+        index, the first come first). In stripes a row that is not finite comes first; in the kernel of a GPU, last.
 
     Raises:
         RedoubtError: some query has fewer candidates than `count`.
@@ -81,7 +81,7 @@ def nearest(
         )
     with torch.no_grad():
         index = index or index_of(candidates)
-        if index is not None and index.takes(queries):
+        if index is not None and takes(queries):
             return index.nearest(queries, count, own)[0]
         if streaming.takes(queries, candidates, count):
             return streaming.nearest(queries, candidates, count, own)[0]

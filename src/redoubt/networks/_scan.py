@@ -36,10 +36,6 @@ class Scan:
         padded[: self.total, :features] = candidates.detach().numpy()
         self.rows = padded.reshape(-1)
 
-    def takes(self, queries: torch.Tensor) -> bool:
-        """Return whether all of some queries (Q, d) are finite and neither huge nor of another type."""
-        return takes(queries)
-
     def nearest(self, queries: torch.Tensor, count: int, own: Own | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the nearest (Q, count), best first, and their inner products; arguments as of `_nearest.nearest`."""
         rows = queries.detach().contiguous().numpy()
@@ -60,7 +56,7 @@ def takes(queries: torch.Tensor) -> bool:
 
 
 def barred(queries: int, own: Own | None) -> np.ndarray:
-    """Return the first and the last but one candidate (Q, 2) of each query's own image."""
+    """Return the first candidate of each query's own image and the one after its last (Q, 2)."""
     spans = np.zeros((queries, 2), np.int64)
     for (a, b), span in zip(*map(itertools.pairwise, own or ((), ())), strict=True):
         spans[a:b] = span
