@@ -1,4 +1,7 @@
-"""Rows that make a search for the nearest hard, and images of unequal size: what its tests have in common."""
+"""Rows that make a search for the nearest hard, images of unequal size, and what is true: shared by its tests."""
+
+import itertools
+import math
 
 import torch
 
@@ -41,3 +44,20 @@ def searched(kind, candidates, queries, features, images, seed):
     left = torch.cat([right[: queries // 2], rows_of(kind, queries, features, seed)])[:queries]
     own = None if images == 1 else tuple(cuts(total, images, generator(seed)) for total in (len(left), candidates))
     return left, right, own
+
+
+def assert_nearest(index, left, right, own, count, tolerance):
+    """What an index of `right` finds for `left`, and its values, are right within a tolerance; no row comes twice."""
+    exact = left.double() @ right.double().T
+    for a, b, c, d in [] if own is None else [(*span, *rows) for span, rows in zip(*map(itertools.pairwise, own))]:  # noqa: B905
+        exact[a:b, c:d] = -math.inf
+    count = min(count, int((exact > -math.inf).sum(1).min()))
+    if count == 0:
+        return
+    found, values = index.nearest(left, count, own)
+    assert all(len(set(row)) == count for row in found.tolist())
+    scale = (left.double().square().sum(1, keepdim=True) + right.double().square().sum(1).max()) / 2
+    reached = exact.gather(1, found)
+    assert ((reached - values).abs() <= tolerance * scale).all()  # what is computed is near what is true
+    assert ((reached - exact.topk(count, 1).values).abs() <= 2 * tolerance * scale).all()
+    assert (values.diff(dim=1) <= 0).all()

@@ -1,6 +1,5 @@
 """Search through boxes against brute force in double precision: rounding, ties, own images, threads, no numba."""
 
-import itertools
 import math
 import os
 import signal
@@ -9,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from hard_rows import KINDS, generator, rows_of, searched
+from hard_rows import KINDS, assert_nearest, generator, rows_of, searched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,20 +33,7 @@ pytest.importorskip("numba")
 )
 def test_agrees_with_brute_force(kind, features, candidates, queries, count, images, seed):
     left, right, own = searched(kind, candidates, queries, features, images, seed)
-    exact = left.double() @ right.double().T
-    for a, b, c, d in [] if own is None else [(*span, *rows) for span, rows in zip(*map(itertools.pairwise, own))]:  # noqa: B905
-        exact[a:b, c:d] = -math.inf
-    count = min(count, int((exact > -math.inf).sum(1).min()))
-    if count == 0:
-        return
-    found, values = boxes.Index(right).nearest(left, count, own)
-    assert all(len(set(row)) == count for row in found.tolist())
-    scale = (left.double().square().sum(1, keepdim=True) + right.double().square().sum(1).max()) / 2
-    slack = boxes.tolerance(features) * scale
-    reached = exact.gather(1, found)
-    assert ((reached - values).abs() <= slack).all()  # what is computed is within the tolerance of what is true
-    assert ((reached - exact.topk(count, 1).values).abs() <= 2 * slack).all()
-    assert (values.diff(dim=1) <= 0).all()
+    assert_nearest(boxes.Index(right), left, right, own, count, boxes.tolerance(features))
 
 
 @settings(max_examples=60, deadline=None)
