@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import search
 import torch
-from page import compared
+from page import compared, write
 
 from redoubt.data import sources, store
 from redoubt.networks import _peers as peers
@@ -190,7 +191,7 @@ def rows(folder: Path, device: torch.device, repetitions: int = 7) -> list[dict]
 
 
 def main() -> int:
-    """Measure and print, or measure the memory of one layer."""
+    """Measure, print and write, or measure the memory of one layer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
@@ -203,9 +204,9 @@ def main() -> int:
     if options.memory:
         print(memory(options.memory, options.peers, device))
         return 0
+    where = f"{device.type}, {options.threads} threads, {platform.machine()}, torch {torch.__version__}, peer networks"
     with tempfile.TemporaryDirectory() as name:
-        for row in rows(Path(name), device, options.repetitions):
-            print(f"{row['what']}: {row['value']:.4g} {row['unit']}, ratio {row['ratio']:.2f} {row['facts']}")
+        write(rows(Path(name), device, options.repetitions), where, ROOT / "benchmarks/results", f"{device.type}-peers")
     return 0
 
 

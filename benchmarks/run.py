@@ -270,12 +270,14 @@ def main() -> int:
         model = trained(data, Path(name) / "model", options.device)
         rows = attack_rows(model, data) + universal_rows(model, data) + step_rows(model, data)
         rows += noise.rows(next(model.parameters()).device)
-        rows += peers.rows(Path(name) / "data", next(model.parameters()).device) + start_rows()
+        beside = peers.rows(Path(name) / "data", next(model.parameters()).device)
+        rows += start_rows()
     if not options.skip_demo:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
     device = next(model.parameters()).device.type
-    where = f"{device}, {THREADS} threads, {platform.machine()}, torch {torch.__version__}, LeNet on {data.name}"
-    page.write(rows, where, ROOT / "benchmarks/results", device)
+    where = f"{device}, {THREADS} threads, {platform.machine()}, torch {torch.__version__}"
+    page.write(rows, f"{where}, LeNet on {data.name}", ROOT / "benchmarks/results", device)
+    page.write(beside, f"{where}, peer networks", ROOT / "benchmarks/results", f"{device}-peers")
     return 0
 
 
