@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 from pathlib import Path
+
+import torch
 
 from redoubt.probes._turns import ratio
 
@@ -21,6 +24,11 @@ def compared(what: str, times: dict[str, list[float]], base: str, facts: dict[st
         }
         for name, taken in times.items()
     ]
+
+
+def machine(device: str, threads: int) -> str:
+    """Return on what rows are measured, in words."""
+    return f"{device}, {threads} threads, {platform.machine()}, torch {torch.__version__}"
 
 
 def write(rows: list[dict], where: str, folder: Path, name: str) -> None:

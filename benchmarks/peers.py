@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import search
 import torch
-from page import compared, write
+from page import compared, machine, write
 
 from redoubt.data import sources, store
 from redoubt.networks import _peers as peers
@@ -204,7 +203,7 @@ def main() -> int:
     if options.memory:
         print(memory(options.memory, options.peers, device))
         return 0
-    where = f"{device.type}, {options.threads} threads, {platform.machine()}, torch {torch.__version__}, peer networks"
+    where = f"{machine(device.type, options.threads)}, peer networks"
     with tempfile.TemporaryDirectory() as name:
         write(rows(Path(name), device, options.repetitions), where, ROOT / "benchmarks/results", f"{device.type}-peers")
     return 0

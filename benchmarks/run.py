@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -275,7 +274,7 @@ def main() -> int:
     if not options.skip_demo:
         rows += demo_rows(next(row["value"] for row in rows if row["what"] == WARM))
     device = next(model.parameters()).device.type
-    where = f"{device}, {THREADS} threads, {platform.machine()}, torch {torch.__version__}"
+    where = page.machine(device, THREADS)
     page.write(rows, f"{where}, LeNet on {data.name}", ROOT / "benchmarks/results", device)
     page.write(beside, f"{where}, peer networks", ROOT / "benchmarks/results", f"{device}-peers")
     return 0
