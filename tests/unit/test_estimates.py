@@ -238,3 +238,19 @@ def test_repetitions_that_images_do_not_share_add_nothing():
     one = estimate(RHO_2, sizes(rows.groupby("index")["l2"].mean().to_numpy(), seed=0))
     assert found.high - found.low < 1.5 * (one.high - one.low)
     assert found.std_repetitions == pytest.approx(1 / 20, rel=0.6)
+
+
+@pytest.mark.parametrize("right", [[[1, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]])
+def test_a_value_in_one_repetition_alone_has_no_deviation(right):
+    """Of a weak random model, another draw may label no image correctly."""
+    parts = [
+        pd.DataFrame({"label": 0, "clean_label": 1 - np.array(part), "adversarial_label": 1, "repetition": number})
+        for number, part in enumerate(right)
+    ]
+    rows = pd.concat([part.assign(index=np.arange(3), seed=0) for part in parts])
+    found = estimate("fooling-rate(over=correct)", rows)
+    assert (found.value, found.n, found.std_repetitions, found.over) == (1.0, sum(right[0]), None, GIVEN)
+    later = rows[rows["repetition"] == 0].assign(repetition=2, adversarial_label=0)
+    assert estimate("fooling-rate(over=correct)", pd.concat([rows[rows["repetition"] < 2], later])).std_repetitions > 0
+    other = rows[rows["repetition"] == 0].assign(seed=1)
+    assert estimate("fooling-rate(over=correct)", pd.concat([rows, other])).std_repetitions is None

@@ -153,11 +153,14 @@ class _Repeated:
 
 
 def _repetitions(metric: str, rows: pd.DataFrame, summary: Callable) -> _Repeated | None:
-    """Return how a metric differs between repetitions within runs; None where there is one."""
-    if "repetition" not in rows or (count := rows["repetition"].nunique()) < 2:
+    """Return how a metric differs between repetitions within runs; None unless it has a value in two of a run."""
+    if "repetition" not in rows:
         return None
     scored = _per_row(metric, rows)
     repeated = scored.groupby(["seed", "repetition"])["value"].agg(lambda part: summary(part.to_numpy()))
+    count = repeated.groupby("seed").size().max()
+    if count < 2:
+        return None
     total = float(repeated.groupby("seed").var(ddof=1).mean())
     images = scored.groupby(["seed", "index"])["value"].var(ddof=1).dropna()
     alone = float(images.mean()) / len(images.index.unique("index")) if len(images) and summary is np.mean else 0.0
