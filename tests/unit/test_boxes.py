@@ -211,6 +211,19 @@ def test_machine_code_is_kept(cache_home):
     assert second(2.0) == 4.0 and sum(second.stats.cache_hits.values()) == 1
 
 
+def test_machine_code_is_not_kept_when_any_kernel_changes(tmp_path, monkeypatch):
+    """Kernels call one another, so the code of one may hold another's."""
+    files = [tmp_path / name for name in ("_compiled.py", "_kernels.py", "_other_kernels.py")]
+    monkeypatch.setattr(compiled, "__file__", str(files[0]))
+    for file in files:
+        file.write_text("")
+    folders = [compiled.folder(str(files[1]))]
+    for file in files:
+        file.write_text("changed")
+        folders.append(compiled.folder(str(files[1])))
+    assert len(set(folders)) == 4 and compiled.folder(str(files[2])) == folders[-1]
+
+
 @pytest.mark.parametrize("damage", ["index", "code", "write", "folder"])
 def test_a_cache_that_fails_costs_no_job(damage, cache_home, monkeypatch):
     if damage == "folder":

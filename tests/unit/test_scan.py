@@ -27,7 +27,7 @@ pytest.importorskip("numba")
 )
 def test_agrees_with_brute_force(kind, features, candidates, queries, count, images, seed):
     left, right, own = searched(kind, candidates, queries, features, images, seed)
-    assert_nearest(Scan(right), left, right, own, count, (3 + -(-features // 4)) * boxes.ROUNDING)
+    assert_nearest(Scan(right), left, right, own, count, (features + 1) * boxes.ROUNDING)
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 63, 64, 65, 700])

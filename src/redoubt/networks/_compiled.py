@@ -52,9 +52,13 @@ def compiled(*relaxed: str) -> Callable[[Callable], Callable]:
 
 
 def folder(file: str) -> Path:
-    """Return where the machine code of a source file is kept: it depends on its text, and on how it is compiled."""
+    """Return where the machine code of a source file is kept: it depends on all kernels, and on how they are compiled.
+
+    Kernels call one another across files.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    text = Path(file).read_bytes() + Path(__file__).read_bytes()
+    sources = {Path(file), *Path(__file__).parent.glob("*_kernels.py"), Path(__file__)}
+    text = b"".join(source.read_bytes() for source in sorted(sources))
     return Path(base, "redoubt", "kernels", hashlib.sha256(text).hexdigest()[:16])
 
 

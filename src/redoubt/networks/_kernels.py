@@ -1,10 +1,9 @@
-"""The loops of the searches of peer layers, for numba: through an index of boxes, and by all products.
+"""The loops of the search through an index of boxes, for numba; imported only where numba is.
 
-Imported only where numba is. What is computed, and why nothing is missed: see `redoubt.networks._boxes` and `_scan`.
+What is computed, and why nothing is missed: see `redoubt.networks._boxes`.
 
-The shapes of loops matter. Additions run over the LEAF rows of a leaf, or the WIDTH queries of a pass, which lie side
-by side for each axis, in few long terms, at unsigned offsets (a signed one might count from the end): numba turns that
-into vector instructions.
+The shapes of loops matter. Additions run over the LEAF rows of a leaf, which lie side by side for each axis, in few
+long terms, at unsigned offsets (a signed one might count from the end): numba turns that into vector instructions.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ LEAF = 32  # rows of a leaf
 LANES = 16  # leaves of a group
 AXES = 12  # axes that a box has
 HEAD = 8  # axes of a row that are looked at first
-WIDTH = 64  # queries that pass over the candidates together; written out in `multiply_pair`
 SHRINK = np.float32(1 - 2.0**-20)  # more than what rounding adds to a distance, of which every sum has 10 roundings
 INFINITY = np.float32(np.inf)
 EXACT = ("nnan", "nsz")  # no row has a NaN; zeros have no sign; additions keep their order
@@ -319,71 +317,3 @@ def search(
                 t = upcoming(near, t, reach, visit >= 0)
         for s in range(count):
             found[row, s], values[row, s] = place[s], best[s]
-
-
-@compiled(*EXACT)
-def multiply_pair(block: Array, rows: Array, start: int, dims: int, out: Array) -> None:
-    """Put products of WIDTH queries with two rows, the first at `start` of `rows`, into `out` (2 WIDTH,).
-
-    `block` (dims * WIDTH,) has the queries, their features on one axis side by side; `dims` is a multiple of four.
-    """
-    a, b = np.uint32(start), np.uint32(start + dims)
-    for k in range(0, dims, 4):
-        o = np.uint32(k * WIDTH)
-        p0, p1, p2, p3 = rows[a + k], rows[a + k + 1], rows[a + k + 2], rows[a + k + 3]
-        r0, r1, r2, r3 = rows[b + k], rows[b + k + 1], rows[b + k + 2], rows[b + k + 3]
-        if k == 0:
-            for j in range(WIDTH):
-                q0, q1, q2, q3 = block[o + j], block[o + 64 + j], block[o + 128 + j], block[o + 192 + j]
-                out[j] = p0 * q0 + p1 * q1 + p2 * q2 + p3 * q3
-                out[64 + j] = r0 * q0 + r1 * q1 + r2 * q2 + r3 * q3
-        else:
-            for j in range(WIDTH):
-                q0, q1, q2, q3 = block[o + j], block[o + 64 + j], block[o + 128 + j], block[o + 192 + j]
-                out[j] += p0 * q0 + p1 * q1 + p2 * q2 + p3 * q3
-                out[64 + j] += r0 * q0 + r1 * q1 + r2 * q2 + r3 * q3
-
-
-@compiled(*EXACT, "reassoc")
-def above(values: Array, limits: Array, size: int) -> np.float32:
-    """Return something above zero if one of the values (2 * size,), of which two share a limit, is above it."""
-    zero = np.float32(0)
-    total = zero
-    for j in range(size):
-        total += max(zero, max(values[j], values[size + j]) - limits[j])
-    return total
-
-
-@compiled(*EXACT)
-def scan(
-    queries: Array, rows: Array, dims: int, total: int, barred: Array, found: Array, values: Array, a: int, b: int
-) -> None:
-    """Find the nearest for the queries `a` to `b` of `queries` (Q, d) by all products.
-
-    Args: `rows` (P * dims,), P even, has `total` candidates, and zeros; `barred` (Q, 2) candidates of the own image;
-    `found` (Q, K) and `values` (Q, K) are written.
-    """
-    count = found.shape[1]
-    size = rows.shape[0] * WIDTH // rows.shape[0]  # WIDTH, unknown to the compiler, which would unroll loops
-    block, out = np.empty(dims * WIDTH, np.float32), np.empty(2 * WIDTH, np.float32)
-    limits = np.empty(WIDTH, np.float32)
-    best, place = np.empty((WIDTH, count), np.float32), np.empty((WIDTH, count), np.int64)
-    for start in range(a, b, WIDTH):
-        number = min(WIDTH, b - start)
-        block[:], best[:] = 0, -INFINITY
-        limits[:number], limits[number:] = -INFINITY, INFINITY  # where there is no query nothing is above its limit
-        for j in range(number):
-            for k in range(queries.shape[1]):
-                block[k * WIDTH + j] = queries[start + j, k]
-        for pair in range(0, total, 2):
-            multiply_pair(block, rows, pair * dims, dims, out)
-            if above(out, limits, size) > 0:
-                for candidate in range(pair, min(pair + 2, total)):
-                    for j in range(number):
-                        value, row = out[(candidate - pair) * WIDTH + j], start + j
-                        if value > limits[j] and not barred[row, 0] <= candidate < barred[row, 1]:
-                            insert(value, candidate, best[j], place[j])
-                            limits[j] = best[j, count - 1]
-        for j in range(number):
-            for s in range(count):
-                found[start + j, s], values[start + j, s] = place[j, s], best[j, s]

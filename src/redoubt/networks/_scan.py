@@ -1,9 +1,10 @@
 """Exact nearest neighbours by all inner products, on a CPU with numba: a pass over the candidates for 64 queries.
 
-Two candidates are multiplied by all queries of a pass at once, and nothing is kept of a product that is not above the
-K-th best of its query so far: neither the matrix of similarities nor a stripe of it exists. A product of rows (d,) goes
-through at most 3 + d / 4 roundings, so it is off by less than that many times u = 2^-24 and the mean of both squared
-norms. It does not depend on the other queries, nor on threads.
+Six candidates are multiplied by all queries of a pass at once, and nothing is kept of a product that is not above the
+K-th best of its query so far: neither the matrix of similarities nor a stripe of it exists. A product of rows (d,) is a
+sum from the first feature to the last. Each term goes through at most d + 1 roundings, so the product is off by less
+than that many times u = 2^-24 and the mean of both squared norms. It does not depend on the other queries, nor on
+threads.
 """
 
 from __future__ import annotations
@@ -18,22 +19,21 @@ from redoubt.lazily import lazy, np
 from redoubt.networks._compiled import shared
 
 if TYPE_CHECKING:
-    from redoubt.networks import _kernels as kernels
+    from redoubt.networks import _scan_kernels as kernels
 else:
-    kernels = lazy("redoubt.networks._kernels")
+    kernels = lazy("redoubt.networks._scan_kernels")
 
 RANGE = (1e-12, 1e12)  # of the greatest squared norm: nothing below underflows or overflows
 Own = tuple[Sequence[int], Sequence[int]]
 
 
 class Scan:
-    """Candidates (P, d), float32 and finite, in a copy of their own whose rows are padded to a multiple of four."""
+    """Candidates (P, d), float32 and finite, in a copy of their own that is padded to whole groups."""
 
     def __init__(self, candidates: torch.Tensor) -> None:
-        self.total, features = candidates.shape
-        self.dims = -(-features // 4) * 4
-        padded = np.zeros((self.total + self.total % 2, self.dims), np.float32)
-        padded[: self.total, :features] = candidates.detach().numpy()
+        self.total, self.dims = candidates.shape
+        padded = np.zeros((-(-self.total // kernels.ROWS) * kernels.ROWS, self.dims), np.float32)
+        padded[: self.total] = candidates.detach().numpy()
         self.rows = padded.reshape(-1)
 
     def nearest(self, queries: torch.Tensor, count: int, own: Own | None = None) -> tuple[torch.Tensor, torch.Tensor]:
