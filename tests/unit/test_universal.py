@@ -251,6 +251,20 @@ def test_deepfool_continues_from_perturbed_images_that_are_not_fooled(mlp, digit
     assert seen < 120
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_steps_begin_at_images_as_the_network_sees_them(mlp, digit_images, monkeypatch, bounds):
+    calls, original = [], deepfool.perturb
+
+    def watched(network, points, *given, **named):
+        calls.append(points)
+        return original(network, points, *given, **named)
+
+    monkeypatch.setattr(deepfool, "perturb", watched)
+    craft(mlp, digit_images[0][:40], 3.0, block=10, passes=2, target=1.0, bounds=bounds)
+    points = torch.cat(calls)
+    assert (float(points.min()) >= 0.0 and float(points.max()) <= 1.0) == (bounds is not None)
+
+
 def test_every_pass_has_an_order_of_its_own(affine):
     network, images, orders = affine(torch.zeros(2, 3), torch.tensor([1.0, 0.0])), torch.rand(12, 3), []
 
