@@ -1,6 +1,7 @@
 """Noise of learned size: its scale, its draws, its gradients, where it is added, and what the probe reads of it."""
 
 import copy
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -118,6 +119,19 @@ def test_feature_noise_is_in_front_of_the_last_relu_of_the_stem_and_of_every_blo
         for part in noise.noises(network):
             part.theta.fill_(100.0)
         assert (network.get_submodule("stage1.0.relu2")(torch.zeros(1, 4, 8, 8)) >= 0).all()
+
+
+@pytest.mark.parametrize(("still", "started"), [(False, True), (False, False), (True, True)])
+def test_features_in_front_of_the_noise_are_left_alone(still, started):
+    """ReLUs behind the noise write to what it returns."""
+    features = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(1))
+    network = torch.nn.Sequential(OrderedDict(first=torch.nn.Identity(), relu=torch.nn.ReLU()))
+    noise.add_feature_noise(network, ["relu"], (2, 3, 3), 0.5, started)
+    for part in noise.noises(network):
+        part.still = still
+    assert network.relu.module.inplace
+    before = features.clone()
+    assert (network(features) >= 0).all() and torch.equal(features, before)
 
 
 def test_a_pattern_without_a_module_is_an_error():

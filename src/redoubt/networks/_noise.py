@@ -59,6 +59,8 @@ class WeightNoise(Noise):
 class FeatureNoise(Noise):
     """Adds to feature maps (B, C, H, W) the noise theta n, where n is standard normal, (C, H, W), for all images alike.
 
+    What it returns is a tensor that nothing else holds, noise or not, so the next module may write to it.
+
     Source: Learn2Perturb (Jeddi et al., CVPR 2020), and its public code.
 
     Args:
@@ -76,7 +78,7 @@ class FeatureNoise(Noise):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the noisy features."""
-        return features if self.still else features + self.started * self.theta * torch.randn_like(self.theta)
+        return features.clone() if self.still else features + self.started * self.theta * torch.randn_like(self.theta)
 
     def sizes(self) -> torch.Tensor:
         """Return theta."""
@@ -161,7 +163,8 @@ def add_feature_noise(
     names = [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in before)]
     for name, size in output_shapes(network, names, shape).items():
         parent, _, child = name.rpartition(".")
-        parts = OrderedDict(noise=FeatureNoise(size[1:], initial, started), module=known[name])
+        module = torch.nn.ReLU(inplace=True) if type(known[name]) is torch.nn.ReLU else known[name]
+        parts = OrderedDict(noise=FeatureNoise(size[1:], initial, started), module=module)
         setattr(known[parent], child, torch.nn.Sequential(parts))
     return network
 
