@@ -51,10 +51,11 @@ class Finished:
     def __init__(self, found: Catalog, results: Path) -> None:
         self.found, self.results = found, results
         self._frame, self._rows = cache(self._read), cache(self._attacked)
+        self._number, self._sample = cache(self._averaged), cache(self._sampled)  # checks share places
 
     def number(self, place: Place) -> float:
         """Return the number at a place; the mean over the rows that match."""
-        return float(self._values(place)[place.value].mean())
+        return self._number(place)
 
     def points(self, place: Place, over: str) -> list[tuple[float, float]]:
         """Return the numbers of all rows that a place matches, each with its value of the column `over`."""
@@ -63,6 +64,24 @@ class Finished:
 
     def sample(self, place: Place) -> Sample | None:
         """Return the values behind a number, by image and run; of a share in a history, its count."""
+        return self._sample(place)
+
+    def apart(self, place: Place) -> str | None:
+        """Return why the scale's or the column's numbers may not be held against the paper's, or None."""
+        if not self.found.scale.comparable:
+            return self.found.scale.stamp
+        rows = self._matching(place)
+        if {"verdict", "published", "reason"} <= set(rows):
+            rows = rows[(rows["verdict"] == "not-comparable") & rows["published"].notna()]
+            return str(rows["reason"].iloc[0]) if len(rows) else None
+        return None
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _averaged(self, place: Place) -> float:
+        return float(self._values(place)[place.value].mean())
+
+    def _sampled(self, place: Place) -> Sample | None:
         if place.value in COUNTED:
             return self._counted(place)
         if place.value != NUMBER or place.metric is None or place.attack is None:
@@ -85,18 +104,6 @@ class Finished:
             runs[int(str(seed))] = Run(own["index"].to_numpy(), values)
         whole = all(np.isin(run.values, (0.0, 1.0)).all() for run in runs.values())
         return Sample(runs, metric.KIND == "rate" and whole, None if metric.averages else metric.summary)
-
-    def apart(self, place: Place) -> str | None:
-        """Return why the scale's or the column's numbers may not be held against the paper's, or None."""
-        if not self.found.scale.comparable:
-            return self.found.scale.stamp
-        rows = self._matching(place)
-        if {"verdict", "published", "reason"} <= set(rows):
-            rows = rows[(rows["verdict"] == "not-comparable") & rows["published"].notna()]
-            return str(rows["reason"].iloc[0]) if len(rows) else None
-        return None
-
-    # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, study: str, artifact: str) -> pd.DataFrame:
         path = self.results / study / f"{artifact}.csv"
