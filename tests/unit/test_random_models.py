@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from redoubt.attacks import pgd
+from redoubt.attacks import apgd, pgd
 from redoubt.attacks._counting import Counted
 from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._losses import Goal, margin
@@ -289,6 +289,50 @@ def test_pgd_keeps_the_point_of_the_highest_mean_margin_and_takes_all_steps():
     assert kept.sum() >= 6 and best[kept].unique().numel() > 1 and (found.heights >= ranks.amax(0)).all()
     assert torch.equal(found.points[kept], points[best[kept], kept.nonzero()[:, 0]])
     assert torch.equal(found.fooled, found.heights > 0)
+
+
+class RecordedAim(apgd.Aim):
+    """Keeps the points that an attack had judged, and their ranks."""
+
+    def __init__(self):
+        super().__init__("cross-entropy", aimed=False)
+        self.asked = []
+
+    def look(self, network, inputs, labels, judged=True):
+        look = super().look(network, inputs, labels, judged)
+        if judged:
+            self.asked.append((inputs.clone(), look.rank))
+        return look
+
+    def ascent(self, network, inputs, labels, judged=True):
+        look, gradient = super().ascent(network, inputs, labels, judged)
+        self.asked.append((inputs.clone(), look.rank))
+        return look, gradient
+
+
+def test_apgd_keeps_the_point_of_the_highest_mean_margin():
+    labels, goal, full = torch.arange(12) % 3, RecordedAim(), torch.full((12,), 0.5)
+    inputs = torch.rand(12, 4, generator=torch.Generator().manual_seed(3))
+    model = Counted.begin(Expectation(Noisy(scale=0.3), 2, judges=8), inputs)
+    pairs = torch.stack([labels, labels - 1], 1)
+    torch.manual_seed(0)
+    found = apgd.ascend(model, inputs, pairs, inputs, full, goal, steps=10, stop=False)
+    points, ranks = (torch.stack(part) for part in zip(*goal.asked, strict=True))
+    best = ranks.argmax(0)
+    assert len(points) == 11 and best.unique().numel() > 1 and torch.equal(found.heights, ranks.amax(0))
+    assert torch.equal(found.points, points[best, torch.arange(12)])
+    assert torch.equal(found.fooled, found.heights > 0) and found.fooled.any()
+
+
+def test_no_image_of_a_random_model_leaves_apgd():
+    """Whether it is misclassified as it is, by a draw on the way, or at a smaller size."""
+    inputs, labels = torch.rand(12, 1, 2, 2, generator=torch.Generator().manual_seed(3)), torch.arange(12) % 3
+    torch.manual_seed(0)
+    network = Noisy(scale=0.3).eval()
+    assert 0 < int((network(inputs).argmax(1) != labels).sum()) < 12
+    for model, leaves in ((Expectation(network, judges=4), False), (Noisy(scale=0.0).eval(), True)):
+        rows = craft("apgd", model, inputs, labels, epsilons=[0.3, 0.5], steps=10).rows
+        assert len(rows) == 24 and (rows["iterations"] < 10).any() == leaves
 
 
 def test_a_lucky_draw_ends_no_search():

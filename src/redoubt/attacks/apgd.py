@@ -3,7 +3,8 @@
 Source: Croce and Hein (ICML 2020), section 3, algorithm 1 and equations 2 to 4; section 4 for the DLR loss (equation
 6) and its targeted form (equation 7); section 5 for targets and restarts, as in AutoAttack. Deviation: starts are
 uniform in the ball, and the first is the image itself unless `random_start`; an image that is fooled leaves, and is
-an example for larger epsilons too.
+an example for larger epsilons too. No image of a random model leaves: a draw may be lucky, and another point fools more
+of them; the one with the highest mean margin over its judges is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic import Field
 from redoubt.attacks import _losses as losses
 from redoubt.attacks import interface, pgd
 from redoubt.attacks._counting import Counted
+from redoubt.attacks._expectation import Expectation
 from redoubt.attacks._geometry import like
 from redoubt.attacks._hinge import Rows
 from redoubt.attacks._sweeping import Found, Swept, sweep
@@ -51,7 +53,10 @@ class Parameters(Swept):
     )
     restarts: Count = Field(1, description="starts, for each target where there are any")
     random_start: bool = Field(True, description="the first start too is drawn from the ball")
-    stop: bool = Field(True, description="an image leaves once it is fooled; else every start takes all its steps")
+    stop: bool = Field(
+        True,
+        description="an image leaves once it is fooled; else, and of a random model, every start takes all its steps",
+    )
 
 
 def dlr(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -189,7 +194,7 @@ def ascend(
         stop: an image leaves when it is fooled.
 
     Returns:
-        The best points seen: fooling before not fooling, then by height.
+        The best points seen: fooling before not fooling, then by height, or of a random model by its mean margin.
     """
     nothing, lowest, zero = torch.zeros_like(pairs[:, 0]), torch.full_like(radii, -math.inf), torch.zeros_like(starts)
     none = nothing.bool()
@@ -216,17 +221,16 @@ def ascend(
     for iteration in range(steps + 1):
         asked = network.of(climb.rows)
         if iteration < steps:
-            logits, heights, gradient = goal.gradient(asked, points, climb.pairs)
+            look, gradient = goal.ascent(asked, points, climb.pairs)
         else:
             with torch.no_grad():
-                look = goal.look(asked, points, climb.pairs, judged=False)
-            logits, heights, gradient = look.logits, look.height, climb.gradient
-        note(found, climb.rows, points, goal.reached(logits, climb.pairs), heights)
+                look = goal.look(asked, points, climb.pairs)
+        note(found, climb.rows, points, look.reached, look.rank)
         if iteration == steps:
             break
-        climb.move(points, heights, gradient)
+        climb.move(points, look.height, gradient)
         if iteration == 0:
-            climb.judged, climb.rises = heights, torch.zeros_like(climb.rises)
+            climb.judged, climb.rises = look.height, torch.zeros_like(climb.rises)
         if iteration in marks:
             climb.judge(iteration - last)
             last = iteration
@@ -272,7 +276,8 @@ def attack(
         context: bounds and draws.
 
     Returns:
-        The best points seen, in the ball and the bounds; an image that is wrong already stays as it is.
+        The best points seen, in the ball and the bounds; an image that is wrong already stays as it is, unless the
+        model is random.
 
     Raises:
         RedoubtError: the loss compares more classes than the model has.
@@ -280,12 +285,13 @@ def attack(
     asked = Counted.begin(network, inputs, parameters.queries)
     goal, radii = Aim(parameters.loss, parameters.targets > 0), inputs.new_full((len(inputs),), epsilon)
     with torch.no_grad():
-        logits = asked(inputs)
-    check_classes("apgd", goal, logits.shape[1])
-    ranked = logits.scatter(1, labels[:, None], -math.inf).argsort(1, descending=True)[:, :-1]
-    wrong, lowest = logits.argmax(1) != labels, torch.full_like(radii, -math.inf)
-    best = pgd.Found(inputs.clone(), wrong, lowest, torch.zeros_like(labels))
-    norm, bounds, stop = parameters.norm, context.bounds, parameters.stop
+        look = losses.Goal("margin").look(asked, inputs, labels)
+    check_classes("apgd", goal, look.logits.shape[1])
+    ranked = look.logits.scatter(1, labels[:, None], -math.inf).argsort(1, descending=True)[:, :-1]
+    random = isinstance(network, Expectation)
+    wrong, lowest = look.reached & (not random), torch.full_like(radii, -math.inf)
+    best = pgd.Found(inputs.clone(), look.reached, look.rank if random else lowest, torch.zeros_like(labels))
+    norm, bounds, stop = parameters.norm, context.bounds, parameters.stop and not random
     aims = min(parameters.targets, ranked.shape[1]) or 1
     for restart, rank in itertools.product(range(parameters.restarts), range(aims)):
         rows = (~(wrong | best.fooled & stop) & (asked.left() >= 2)).nonzero()[:, 0]
@@ -316,4 +322,4 @@ def run(
 ) -> Iterator[interface.Crafted]:
     """Yield APGD examples, all images of one epsilon before the next."""
     find = partial(attack, network, parameters=parameters, context=context)
-    yield from sweep(batches, parameters.epsilons, find, parameters.stop)
+    yield from sweep(batches, parameters.epsilons, find, parameters.stop and not isinstance(network, Expectation))
