@@ -333,6 +333,7 @@ def test_no_image_of_a_random_model_leaves_apgd():
     for model, leaves in ((Expectation(network, judges=4), False), (Noisy(scale=0.0).eval(), True)):
         rows = craft("apgd", model, inputs, labels, epsilons=[0.3, 0.5], steps=10).rows
         assert len(rows) == 24 and (rows["iterations"] < 10).any() == leaves
+        assert ((rows.loc[rows["epsilon"] == 0.5, "linf"] > 0.3).sum() >= 8) != leaves
 
 
 def test_a_lucky_draw_ends_no_search():
