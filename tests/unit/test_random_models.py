@@ -350,6 +350,8 @@ def test_a_lucky_draw_ends_no_search():
     for model, goes_on in ((Expectation(network, judges=60), True), (network, False)):
         rows = craft("few-pixel", model, torch.rand(4, 1, 3, 3), labels, **options).rows
         assert (rows["iterations"] == 6).all() == goes_on
+        rows = craft("square", model, torch.rand(4, 1, 3, 3), labels, epsilons=[0.1], iterations=40).rows
+        assert (rows["iterations"] == 40).all() == goes_on
     scored = craft("fgs", Expectation(network, 60), torch.rand(4, 1, 3, 3), labels, epsilons=[0.0], scorings=30).rows
     assert (scored.groupby("repetition").size() == 4).all() and len(scored) == 120
     assert 0.05 < (scored["adversarial_label"] != 0).mean() < 0.5  # a mean of 60 draws would never be wrong
