@@ -261,17 +261,31 @@ def test_a_twin_by_image_answers_each_time_alike(shaken):
     assert len(rows) == 3 * 7 and (rows.groupby("index")["loss"].nunique() == 1).all()
 
 
-class Recorded(Goal):
-    """A goal that keeps what it was asked, and the ranks that it found."""
+class Recording:
+    """Of a goal: keeps the points that an attack had judged, and their ranks."""
 
-    def __init__(self, *names):
-        super().__init__(*names)
+    def __init__(self, *given):
+        super().__init__(*given)
         self.asked = []
 
-    def ascent(self, network, inputs, labels):
-        look, slopes = super().ascent(network, inputs, labels)
+    def look(self, network, inputs, labels, judged=True):
+        look = super().look(network, inputs, labels, judged)
+        if judged:
+            self.asked.append((inputs.clone(), look.rank))
+        return look
+
+    def ascent(self, network, inputs, labels, judged=True):
+        look, slopes = super().ascent(network, inputs, labels, judged)
         self.asked.append((inputs.clone(), look.rank))
         return look, slopes
+
+
+class Recorded(Recording, Goal):
+    """A goal that keeps what it was asked."""
+
+
+class RecordedAim(Recording, apgd.Aim):
+    """The same for APGD."""
 
 
 def test_pgd_keeps_the_point_of_the_highest_mean_margin_and_takes_all_steps():
@@ -285,33 +299,14 @@ def test_pgd_keeps_the_point_of_the_highest_mean_margin_and_takes_all_steps():
     torch.manual_seed(0)
     points, ranks = (torch.stack(part) for part in zip(*goal.asked, strict=True))
     best = ranks.argmax(0)
-    kept = found.heights == ranks.amax(0)  # others are those of the very last look
+    kept = found.heights == ranks.amax(0)
     assert kept.sum() >= 6 and best[kept].unique().numel() > 1 and (found.heights >= ranks.amax(0)).all()
     assert torch.equal(found.points[kept], points[best[kept], kept.nonzero()[:, 0]])
     assert torch.equal(found.fooled, found.heights > 0)
 
 
-class RecordedAim(apgd.Aim):
-    """Keeps the points that an attack had judged, and their ranks."""
-
-    def __init__(self):
-        super().__init__("cross-entropy", aimed=False)
-        self.asked = []
-
-    def look(self, network, inputs, labels, judged=True):
-        look = super().look(network, inputs, labels, judged)
-        if judged:
-            self.asked.append((inputs.clone(), look.rank))
-        return look
-
-    def ascent(self, network, inputs, labels, judged=True):
-        look, gradient = super().ascent(network, inputs, labels, judged)
-        self.asked.append((inputs.clone(), look.rank))
-        return look, gradient
-
-
 def test_apgd_keeps_the_point_of_the_highest_mean_margin():
-    labels, goal, full = torch.arange(12) % 3, RecordedAim(), torch.full((12,), 0.5)
+    labels, goal, full = torch.arange(12) % 3, RecordedAim("cross-entropy", False), torch.full((12,), 0.5)
     inputs = torch.rand(12, 4, generator=torch.Generator().manual_seed(3))
     model = Counted.begin(Expectation(Noisy(scale=0.3), 2, judges=8), inputs)
     pairs = torch.stack([labels, labels - 1], 1)
